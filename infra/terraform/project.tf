@@ -27,8 +27,8 @@ locals {
     var.vpc_connector == null ? [] : ["compute.googleapis.com", "vpcaccess.googleapis.com"],
   ))
 
-  # Equals the variable. Resources that use this local wait until the APIs are enabled.
-  project_id = distinct([for service in google_project_service.this : service.project])[0]
+  # Equals the variable. Resources that use this local wait until the APIs answer.
+  project_id = distinct(values(time_sleep.apis_known.triggers))[0]
   # Equals the variable, but is unknown until the APIs are enabled. Data sources use it.
   project_looked_up = split("/", google_project_service.this["cloudresourcemanager.googleapis.com"].id)[0]
 
@@ -49,6 +49,12 @@ resource "google_project_service" "this" {
   service = each.value
   # Other systems in the project may use the APIs, for example another installation.
   disable_on_destroy = false
+}
+
+# An API that was just enabled refuses requests until every server of Google knows it.
+resource "time_sleep" "apis_known" {
+  create_duration = "60s"
+  triggers        = { for api, service in google_project_service.this : api => service.project }
 }
 
 data "google_project" "this" {

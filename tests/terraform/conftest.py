@@ -16,8 +16,6 @@ import pytest
 
 from tests.terraform.configurations import EVERYTHING, MINIMAL, PRODUCTION
 from tests.terraform.life import OLDER, Life, age, destroy_protected, live, upgrade
-from tests.terraform.organization import plan_under_policies
-from tests.terraform.rotation import rotate
 from tests.terraform.tool import REPOSITORY, ROOT, Terraform, copy_checkout, find_terraform
 from tests.terraform.wrong_values import rounds
 
@@ -40,12 +38,7 @@ def _minimal(work: "Work") -> Life:
 
 
 def _production(work: "Work") -> Life:
-    terraform, folder = work.checkout("production"), ROOT / "examples/production"
-
-    def then(life: Life, given: str) -> None:
-        age(terraform, folder, life, given, 400)
-
-    return live(terraform, folder, {**PRODUCTION, "destroying": True}, then)
+    return live(work.checkout("production"), ROOT / "examples/production", PRODUCTION)
 
 
 def _environment(folder: Path) -> Path:
@@ -72,8 +65,6 @@ _LONG: Mapping[str, Callable[["Work"], Any]] = {
     "production": _production,
     "tested": lambda work: work.checkout("tested").run(ROOT, "test"),
     "refused": _refused,
-    "rotations": lambda work: rotate(work.checkout("rotations")),
-    "under_policies": lambda work: plan_under_policies(work.checkout("policies"), "iam.allowedPolicyMemberDomains"),
     "clean_python": lambda work: _environment(work.folder / "clean"),
 }
 """Fixture → its long work."""
@@ -194,20 +185,6 @@ def tested(work: Work) -> CompletedProcess[str]:
 def refused(work: Work) -> Sequence[CompletedProcess[str]]:
     """Return the output of a plan for each of the `wrong_values`."""
     found: Sequence[CompletedProcess[str]] = work.result("refused")
-    return found
-
-
-@pytest.fixture(scope="session")
-def rotations(work: Work) -> Mapping[int, CompletedProcess[str]]:
-    """Return generation → the apply that rotated a signing secret to it."""
-    found: Mapping[int, CompletedProcess[str]] = work.result("rotations")
-    return found
-
-
-@pytest.fixture(scope="session")
-def under_policies(work: Work) -> Mapping[str, CompletedProcess[str]]:
-    """Return plans under an organization's policies, by configuration."""
-    found: Mapping[str, CompletedProcess[str]] = work.result("under_policies")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The life of a configuration: apply, second plan, time in service, planned upgrades, destroy."""
+"""The life of a configuration: apply, time in service, planned upgrades, destroy."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from emulator.supervisor import FUNCTIONS
 from tests.terraform.services import Service, services
-from tests.terraform.tool import ROOT, Resource, Terraform, changes, parse, reminders, resources
+from tests.terraform.tool import ROOT, Resource, Terraform, changes, outputs, reminders, resources, succeeded
 
 ROLLBACK = f"us-central1-docker.pkg.dev/a-project/luci-scheduler/functions@sha256:{'0' * 64}"
 """The image of an earlier version."""
@@ -29,22 +29,21 @@ class Life:
     outputs: dict[str, Any]
     state: str
     """Terraform's state file."""
-    planned_again: CompletedProcess[str]
-    destroyed: CompletedProcess[str]
-    left: list[Resource]
+    destroyed: CompletedProcess[str] | None = None
+    left: list[Resource] = field(default_factory=list)
     aged: dict[int, CompletedProcess[str]] = field(default_factory=dict)
     """Days in service → a plan after them."""
-    upgrades: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    upgrades: dict[str, dict[str, str]] = field(default_factory=dict)
     """Name of an upgrade → the changes that its plan shows."""
     rotated: str = ""
     """The output of an apply that rotated the keys."""
     archive: bytes = b""
     reminders: dict[str, str] = field(default_factory=dict)
     """Address of a secret → the due time of its key in the last plan."""
-    protected: tuple[CompletedProcess[str], list[Resource]] | None = None
-    """A destroy of the protected installation, and the resources after it."""
-    unprotected: CompletedProcess[str] | None = None
-    """An apply that turned the protection off."""
+    protected: CompletedProcess[str] | None = None
+    """A destroy of the protected installation. What it left is in ``left``."""
+    unprotected: str = ""
+    """The output of an apply that turned the protection off."""
 
     def all(self, type_: str) -> list[dict[str, Any]]:
         """Return the values of all resources of a type."""
@@ -72,34 +71,22 @@ def live(
     then: Then = lambda _, __: None,
     provider: str = NEWER,
 ) -> Life:
-    """Apply a configuration, take further steps, and destroy it. The further steps have the newer provider."""
+    """Apply a configuration, and take further steps with the newer provider."""
     path = terraform.checkout / f"{folder.name}.tfvars.json"
     path.write_text(json.dumps(variables), encoding="utf-8")
     given = f"-var-file={path}"
     applied = terraform.run(folder, "apply", "-auto-approve", given, GOOGLE=provider)
-    assert applied.returncode == 0, applied.stdout + applied.stderr
-    shown = parse(terraform.run(folder, "show", "-json", GOOGLE=provider))
-    life = Life(
-        variables,
-        applied,
-        resources(shown),
-        {name: output["value"] for name, output in shown["values"]["outputs"].items()},
-        terraform.run(folder, "state", "pull", GOOGLE=provider).stdout,
-        terraform.run(folder, "plan", "-detailed-exitcode", given, GOOGLE=provider),
-        applied,
-        [],
-    )
+    succeeded(applied)
+    state = succeeded(terraform.run(folder, "state", "pull", GOOGLE=provider))
+    life = Life(variables, applied, resources(state), outputs(state), state)
     then(life, given)
-    life.destroyed = terraform.run(folder, "destroy", "-auto-approve", given)
-    life.left = resources(parse(terraform.run(folder, "show", "-json")))
     terraform.run(folder, "clean")
     return life
 
 
 def drift(terraform: Terraform, folder: Path, days: int, provider: str = NEWER) -> None:
     """Let time pass, in which Google's services change values by themselves."""
-    done = terraform.run(folder, "drift", "--days", str(days), GOOGLE=provider)
-    assert done.returncode == 0, done.stdout + done.stderr
+    succeeded(terraform.run(folder, "drift", "--days", str(days), GOOGLE=provider))
 
 
 def age(terraform: Terraform, folder: Path, life: Life, given: str, days: int, provider: str = NEWER) -> None:
@@ -108,55 +95,55 @@ def age(terraform: Terraform, folder: Path, life: Life, given: str, days: int, p
     life.aged[days] = terraform.run(folder, "plan", "-detailed-exitcode", given, GOOGLE=provider)
 
 
+def destroy(terraform: Terraform, folder: Path, life: Life, given: str) -> CompletedProcess[str]:
+    """Destroy the installation, and note the resources that are left."""
+    done = terraform.run(folder, "destroy", "-auto-approve", given)
+    life.left = resources(succeeded(terraform.run(folder, "state", "pull")))
+    return done
+
+
 def destroy_protected(terraform: Terraform, folder: Path, life: Life, given: str) -> None:
     """Destroy the protected example, then turn the protection off as a user does, with the newer provider."""
-    done = terraform.run(folder, "destroy", "-auto-approve", given)
-    life.protected = done, resources(parse(terraform.run(folder, "show", "-json")))
+    life.protected = destroy(terraform, folder, life, given)
     override = terraform.checkout / folder / "unprotected_override.tf"
     override.write_text('module "scheduler" {\n  database = { delete_protection = false }\n}\n', encoding="utf-8")
-    life.unprotected = terraform.run(folder, "apply", "-auto-approve", given)
-    assert life.unprotected.returncode == 0, life.unprotected.stdout + life.unprotected.stderr
+    life.unprotected = succeeded(terraform.run(folder, "apply", "-auto-approve", given))
 
 
 def upgrade(terraform: Terraform, life: Life, given: str) -> None:
     """Plan upgrades without applying them. Then apply sizes and a key after a quarter, and plan after a year."""
     life.archive = _archive(terraform, life, given)
-    plan = str(terraform.checkout / "upgrade.plan")
 
-    def planned(*more: str) -> dict[str, list[str]]:
-        done = terraform.run(ROOT, "plan", f"-out={plan}", given, *more)
-        assert done.returncode == 0, done.stdout + done.stderr
-        shown = parse(terraform.run(ROOT, "show", "-json", plan))
-        life.reminders = reminders(shown)
-        return changes(shown)
+    def planned(*more: str) -> dict[str, str]:
+        return changes(succeeded(terraform.run(ROOT, "plan", "-json", given, *more)))
 
-    life.upgrades["queue name"] = planned('-var=queue={"name": "luci-scheduler-2"}')
-    life.upgrades["rate"] = planned('-var=queue={"dispatches_per_second": 100}')
+    # Two changes share a plan where each changes other resources.
+    rollback = json.dumps({**life.variables["image"], "reference": ROLLBACK})
+    life.upgrades["rollback, rate"] = planned(f"-var=image={rollback}", '-var=queue={"dispatches_per_second": 100}')
     source = terraform.checkout / "functions/main.py"
     text = source.read_text(encoding="utf-8")
     source.write_text(text + "# a change\n", encoding="utf-8")
-    life.upgrades["source"] = planned()
+    life.upgrades["source, queue name"] = planned('-var=queue={"name": "luci-scheduler-2"}')
     source.write_text(text, encoding="utf-8")
-    life.upgrades["rollback"] = planned(f"-var=image={json.dumps({**life.variables['image'], 'reference': ROLLBACK})}")
     drift(terraform, ROOT, 91)
     rotated = [_SMALLER, f"-var=signing_key_generation={life.variables['signing_key_generation'] + 1}"]
-    done = terraform.run(ROOT, "apply", "-auto-approve", given, *rotated)
-    assert done.returncode == 0, done.stdout + done.stderr
-    life.rotated = done.stdout
+    life.rotated = succeeded(terraform.run(ROOT, "apply", "-auto-approve", given, *rotated))
     drift(terraform, ROOT, 309)
     life.aged[400] = terraform.run(ROOT, "plan", "-detailed-exitcode", given, *rotated)
-    life.upgrades["more reminders"] = planned(*rotated, "-var=signing_key_rotation_days=30")
     # The last plan, because the state forgets the database: docs/operations/restore-a-backup.md.
-    done = terraform.run(ROOT, "state", "rm", "module.database")
-    assert done.returncode == 0, done.stdout + done.stderr
-    database = {**life.variables["database"], "name": "luci-scheduler-2"}
-    life.upgrades["restore"] = planned(*rotated, f"-var=database={json.dumps(database)}")
+    succeeded(terraform.run(ROOT, "state", "rm", "module.database"))
+    database = json.dumps({**life.variables["database"], "name": "luci-scheduler-2"})
+    plan = str(terraform.checkout / "upgrade.plan")
+    life.upgrades["restore, more reminders"] = planned(
+        *rotated, f"-var=database={database}", "-var=signing_key_rotation_days=30", f"-out={plan}"
+    )
+    life.reminders = reminders(json.loads(succeeded(terraform.run(ROOT, "show", "-json", plan))))
+    life.destroyed = destroy(terraform, ROOT, life, given)
 
 
 def _archive(terraform: Terraform, life: Life, given: str) -> bytes:
     """Return the uploaded archive. Terraform reads it, because the path is relative to Terraform's folder."""
     (uploaded,) = life.all("google_storage_bucket_object")
-    done = terraform.run(ROOT, "console", given, typed=f'filebase64("{uploaded["source"]}")\n')
-    assert done.returncode == 0, done.stdout + done.stderr
+    shown = succeeded(terraform.run(ROOT, "console", given, typed=f'filebase64("{uploaded["source"]}")\n'))
     # On a slow machine, Terraform first writes that it waits for the lock.
-    return base64.b64decode(json.loads(done.stdout.splitlines()[-1]), validate=True)
+    return base64.b64decode(json.loads(shown.splitlines()[-1]), validate=True)

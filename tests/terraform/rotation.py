@@ -1,5 +1,6 @@
 """Rotations of a signing secret, applied with the module alone."""
 
+import re
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -41,3 +42,13 @@ def rotate(terraform: Terraform) -> dict[int, CompletedProcess[str]]:
         option = f"-var=generation={generation}"
         applied[generation] = terraform.run(FOLDER, "apply", "-auto-approve", option, SERVICES="off")
     return applied
+
+
+def read(generation: int) -> set[int]:
+    """Return the generations whose keys a revision reads. The module's output `versions` has the same rule."""
+    return {number for number in (generation - 1, generation, generation + 1) if number > 0}
+
+
+def keys(done: CompletedProcess[str], what: str) -> set[int]:
+    """Return the generations of the keys about which an apply said ``what``."""
+    return {int(number) for number in re.findall(rf'secret_version\.key\["(\d+)"\]: {what}', done.stdout)}

@@ -30,17 +30,12 @@ def test_the_minimal_example_is_short() -> None:
     assert re.findall(r'^variable "(\w+)"', text, re.MULTILINE) == list(MINIMAL)
 
 
-def test_second_plan_shows_no_change(life: Life) -> None:
-    """A plan right after the apply is empty."""
-    assert life.planned_again.returncode == 0, life.planned_again.stdout[-3000:]
-    assert "No changes" in life.planned_again.stdout
-
-
-def test_nothing_is_left_after_destroy(life: Life) -> None:
-    """A destroy deletes everything."""
-    assert life.destroyed.returncode == 0, life.destroyed.stderr
-    assert life.left == []
-    assert len(life.resources) > 90
+def test_nothing_is_left_after_destroy(everything: Life) -> None:
+    """A destroy deletes everything that the state has. It forgot the database, as a restore does."""
+    assert everything.destroyed is not None
+    assert everything.destroyed.returncode == 0, everything.destroyed.stderr
+    assert everything.left == []
+    assert len(everything.resources) > 90
 
 
 def test_nothing_resists_a_destroy(everything: Life) -> None:
@@ -54,50 +49,43 @@ def test_nothing_resists_a_destroy(everything: Life) -> None:
 
 
 def test_new_source_changes_only_the_functions(everything: Life) -> None:
-    """The archive is a new object, one image is built, the four functions run it, and nothing else changes."""
-    expected = {
-        "module.image.google_storage_bucket_object.functions[0]": ["delete", "create"],
-        "module.image.google_cloudfunctions2_function.builder[0]": ["update"],
-        **{address: ["update"] for address in ADDRESSES},
+    """The archive is a new object, one image is built, the four functions run it, and the image's rest stays."""
+    changed = {
+        address: action
+        for address, action in everything.upgrades["source, queue name"].items()
+        if not address.startswith(("module.queue.", "module.monitoring"))
     }
-    assert everything.upgrades["source"] == expected
-
-
-def test_a_rollback_builds_nothing(everything: Life) -> None:
-    """With the image of an earlier version, only the four functions change."""
-    assert everything.upgrades["rollback"] == {address: ["update"] for address in ADDRESSES}
-
-
-def test_new_rate_changes_only_the_queue(everything: Life) -> None:
-    """A change of the rate updates only the queue."""
-    assert everything.upgrades["rate"] == {"module.queue.google_cloud_tasks_queue.this": ["update"]}
+    assert changed == {
+        "module.image.google_storage_bucket_object.functions[0]": "replace",
+        "module.image.google_cloudfunctions2_function.builder[0]": "update",
+        **dict.fromkeys(ADDRESSES, "update"),
+    }
 
 
 def test_a_new_name_of_the_queue_makes_a_new_queue(everything: Life) -> None:
-    """The functions get the new name, and nothing else changes."""
-    functions = {address: ["update"] for address in ADDRESSES}
-    changed = {
-        address: actions
-        for address, actions in everything.upgrades["queue name"].items()
-        if "monitoring" not in address and address not in functions
-    }
-    assert everything.upgrades["queue name"].items() >= functions.items()
-    assert changed["module.queue.google_cloud_tasks_queue.this"] == ["delete", "create"]
-    assert all(address.startswith("module.queue.") for address in changed)
+    """Only the queue and its grants are replaced, and nothing is deleted."""
+    upgrade = everything.upgrades["source, queue name"]
+    assert upgrade["module.queue.google_cloud_tasks_queue.this"] == "replace"
+    assert all(action == "update" for address, action in upgrade.items() if address.startswith("module.monitoring"))
 
 
-def test_time_in_service_changes_no_plan(life: Life) -> None:
+def test_a_rollback_builds_nothing(everything: Life) -> None:
+    """With the image of an earlier version, only the four functions change. A new rate changes only the queue."""
+    rate = {"module.queue.google_cloud_tasks_queue.this": "update"}
+    assert everything.upgrades["rollback, rate"] == {**dict.fromkeys(ADDRESSES, "update"), **rate}
+
+
+def test_time_in_service_changes_no_plan(minimal: Life, everything: Life) -> None:
     """Google's services change some values by themselves. Terraform leaves them alone, also with an older provider."""
-    assert life.aged
-    for days, done in life.aged.items():
-        assert done.returncode == 0, (days, done.stdout[-3000:])
+    assert {**minimal.aged, **everything.aged}.keys() == {91, 400}
+    for done in (minimal.aged[91], everything.aged[400]):
+        assert done.returncode == 0, done.stdout[-3000:]
         assert "No changes" in done.stdout
 
 
 def test_a_newer_provider_changes_only_what_it_is_told(minimal: Life) -> None:
     """An apply with it after a quarter only turns the protection off: the database's and that of the destroy."""
-    assert minimal.unprotected is not None
-    assert "0 added, 2 changed, 0 destroyed" in minimal.unprotected.stdout
+    assert "0 added, 2 changed, 0 destroyed" in minimal.unprotected
 
 
 def test_a_past_reminder_is_not_requested_again(everything: Life) -> None:
@@ -105,7 +93,7 @@ def test_a_past_reminder_is_not_requested_again(everything: Life) -> None:
     secrets = {
         f'module.signing_secret["{name}"].google_secret_manager_secret.this' for name in ("functions", "console")
     }
-    assert {everything.upgrades["more reminders"].get(secret, [""])[0] for secret in secrets} == {"update"}
+    assert {everything.upgrades["restore, more reminders"].get(secret) for secret in secrets} == {"update"}
     assert everything.reminders.keys() == secrets
     # Five periods of 90 days after the first apply, so some 50 days after this plan.
     now = datetime.now(UTC) + timedelta(days=400)
@@ -115,10 +103,9 @@ def test_a_past_reminder_is_not_requested_again(everything: Life) -> None:
 def test_a_protected_installation_stays_whole(minimal: Life) -> None:
     """A destroy begins with the check of the protection, so it deletes nothing."""
     assert minimal.protected is not None
-    done, left = minimal.protected
-    assert done.returncode == 1
-    assert "database.delete_protection" in done.stdout
-    assert {found.address for found in left} == {found.address for found in minimal.resources}
+    assert minimal.protected.returncode == 1
+    assert "database.delete_protection" in minimal.protected.stdout
+    assert {found.address for found in minimal.left} == {found.address for found in minimal.resources}
 
 
 def test_grants_have_time_to_spread(life: Life) -> None:
@@ -129,6 +116,7 @@ def test_grants_have_time_to_spread(life: Life) -> None:
     optional = {"kms_key_known"} if life.all("google_kms_crypto_key_iam_member") else set()
     grants = {"publisher_known", "build_account_known", "reader_known", *optional}
     assert {name: durations.get(name) for name in grants} == dict.fromkeys(grants, "120s")
+    assert durations["apis_known"] == "60s"
 
 
 def test_outputs_show_the_next_steps(minimal: Life, everything: Life) -> None:
@@ -198,8 +186,8 @@ def test_a_restore_leaves_the_old_database_as_it_is(everything: Life) -> None:
     assert "\nterraform state rm module.database\n" in page.replace("   terraform", "terraform")
     addresses = [found.address for found in everything.resources if found.address.startswith("module.database.")]
     changed = {
-        address: actions
-        for address, actions in everything.upgrades["restore"].items()
+        address: action
+        for address, action in everything.upgrades["restore, more reminders"].items()
         if address.startswith("module.database.")
     }
-    assert changed == {address: ["create"] for address in addresses}
+    assert changed == dict.fromkeys(addresses, "create")

@@ -37,12 +37,13 @@ LIMITS = {
     ("google_billing_budget", "display_name"): r".{1,60}",
     ("google_monitoring_alert_policy", "display_name"): r".{1,512}",
     ("google_monitoring_notification_channel", "display_name"): r".{1,512}",
+    ("google_monitoring_custom_service", "service_id"): r"[a-z0-9-]{1,63}",
 }
 """Type and attribute → the names that its service accepts."""
 
 NAMELESS = re.compile(
     r"_iam_(member|binding)$|google_project_service(_identity)?$|google_firestore_(field|backup_schedule)$"
-    r"|google_storage_bucket_object$|google_iap_settings$"
+    r"|google_storage_bucket_object$|google_iap_settings$|google_monitoring_slo$"
     r"|google_secret_manager_secret_version$|google_monitoring_dashboard$|^(terraform|time)_"
 )
 """Types whose resources have no separate name in the project."""

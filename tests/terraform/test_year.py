@@ -3,6 +3,7 @@
 ``make terraform-year`` runs this. Each commit runs a part of it: the lives in ``conftest.py``.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.terraform.configurations import EVERYTHING, MINIMAL, PRODUCTION
+from tests.terraform.configurations import EVERYTHING, MINIMAL, PRODUCTION, PROJECT
 from tests.terraform.life import NEWER, OLDER
 from tests.terraform.organization import POLICIES, SWITCHED, SWITCHES, plan_under_policies, refusing, setting, write
-from tests.terraform.tool import ROOT, Terraform, copy_checkout, find_terraform
+from tests.terraform.rotation import keys, read, rotate
+from tests.terraform.services import ADDRESSES
+from tests.terraform.tool import REPOSITORY, ROOT, Terraform, copy_checkout, find_terraform
 
 pytestmark = [pytest.mark.year, pytest.mark.timeout(7200)]
 
@@ -107,6 +110,20 @@ def test_a_newer_provider_changes_nothing(terraform: Terraform, name: str) -> No
     installation.expect_no_changes(provider=NEWER)
 
 
+def test_services_of_an_earlier_version_are_adopted(terraform: Terraform) -> None:
+    """The import block of the page about upgrades adopts the four services, and creates none."""
+    given = write(terraform, {name: SWITCHED[name] for name in ("project_id", "configs", "buildbucket_servers")})
+    installation = Installation(terraform, ROOT, given, NEWER)
+    installation.apply()
+    installation.run("state", "rm", *sorted(ADDRESSES))
+    page = (REPOSITORY / "docs/how-to/upgrade.md").read_text(encoding="utf-8")
+    block = page.partition("```hcl\n   import {")[2].partition("```")[0]
+    text = f"import {{{block}".replace("PROJECT", PROJECT).replace("REGION", "us-central1")
+    (terraform.checkout / ROOT / "imports.tf").write_text(text, encoding="utf-8")
+    planned = installation.run("plan", given)
+    assert re.search(r"Plan: 4 to import, 0 to add, \d to change, 0 to destroy", planned.stdout), planned.stdout[-3000:]
+
+
 def test_another_prefix_after_a_year(terraform: Terraform) -> None:
     """All resources get new names. The new secrets get new times for their reminders, because the first are past."""
     installation = _installed(terraform, "everything", NEWER)
@@ -123,6 +140,27 @@ def test_each_policy_refuses_only_what_its_switch_leaves_out(terraform: Terrafor
         "": set(),
         **{policy: {policy} for policy in SWITCHES},
     }
+    refused = planned["iam.allowedPolicyMemberDomains"]
+    assert "cr-buildbucket@appspot.gserviceaccount.com" in refused.stdout + refused.stderr
+    switched = planned[""].stdout
+    assert 'module.topic["commits"]' in switched
+    assert 'module.topic["cr-buildbucket' not in switched
+    assert "google_pubsub_topic_iam_member.publisher" not in switched
+
+
+def test_a_rotation_keeps_what_earlier_revisions_read(terraform: Terraform) -> None:
+    """Each key has one version. It stays until no revision of the previous generation reads it."""
+    existing: set[int] = set()
+    applied = rotate(terraform)
+    for generation, done in applied.items():
+        assert done.returncode == 0, done.stdout + done.stderr
+        created, destroyed = keys(done, "Creation complete"), keys(done, "Destruction complete")
+        assert created.isdisjoint(existing), "a key changed"
+        existing = (existing | created) - destroyed
+        assert existing >= read(generation) | read(generation - 1) - {0}
+        assert len(existing) <= 4
+        assert created == ({1, 2} if generation == 1 else {generation + 1})
+        assert destroyed == ({generation - 3} if generation > 3 else set())
 
 
 def test_switches_let_an_apply_succeed(terraform: Terraform) -> None:

@@ -82,27 +82,31 @@ class Resource:
     values: dict[str, Any]
 
 
-def resources(shown: dict[str, Any]) -> list[Resource]:
-    """Return all managed resources out of ``terraform show -json``, those of modules included."""
-
-    def below(module: dict[str, Any]) -> list[Resource]:
-        own = [
-            Resource(item["address"], item["type"], item["values"])
-            for item in module.get("resources", [])
-            if item["mode"] == "managed"
-        ]
-        return own + [found for child in module.get("child_modules", []) for found in below(child)]
-
-    return below(shown.get("values", {}).get("root_module", {}))
+def resources(state: str) -> list[Resource]:
+    """Return all managed resources out of a state file, those of modules included."""
+    return [
+        Resource(_address(item, instance), item["type"], instance["attributes"])
+        for item in json.loads(state)["resources"]
+        if item["mode"] == "managed"
+        for instance in item["instances"]
+    ]
 
 
-def changes(shown: dict[str, Any]) -> dict[str, list[str]]:
-    """Return address → actions of every managed resource that a plan (``show -json PLAN``) would change."""
-    return {
-        change["address"]: change["change"]["actions"]
-        for change in shown["resource_changes"]
-        if change["mode"] == "managed" and change["change"]["actions"] != ["no-op"]
-    }
+def _address(item: dict[str, Any], instance: dict[str, Any]) -> str:
+    key = f"[{json.dumps(instance['index_key'])}]" if "index_key" in instance else ""
+    return ".".join(part for part in (item.get("module"), item["type"], item["name"] + key) if part)
+
+
+def outputs(state: str) -> dict[str, Any]:
+    """Return name → value of the root module's outputs out of a state file."""
+    return {name: output["value"] for name, output in json.loads(state)["outputs"].items()}
+
+
+def changes(planned: str) -> dict[str, str]:
+    """Return address → action of every managed resource that a plan (``plan -json``) would change."""
+    lines = (json.loads(line) for line in planned.splitlines())
+    planned_changes = (line["change"] for line in lines if line["type"] == "planned_change")
+    return {change["resource"]["addr"]: change["action"] for change in planned_changes if change["action"] != "read"}
 
 
 def reminders(shown: dict[str, Any]) -> dict[str, str]:
@@ -114,12 +118,11 @@ def reminders(shown: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def parse(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """Return the JSON that a command printed.
+def succeeded(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what a command printed.
 
     Raises:
         AssertionError: the command failed. The message has its output.
     """
-    assert done.returncode == 0, done.stdout + done.stderr
-    shown: dict[str, Any] = json.loads(done.stdout)
-    return shown
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    return done.stdout

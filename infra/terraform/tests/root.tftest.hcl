@@ -185,6 +185,10 @@ run "defaults_behind_identity_aware_proxy" {
     condition     = keys(module.signing_secret) == ["console", "functions"]
     error_message = "The console and the functions have separate secrets."
   }
+  assert {
+    condition     = time_sleep.apis_known.create_duration == "60s" && keys(time_sleep.apis_known.triggers) == sort(tolist(local.apis))
+    error_message = "Every API has a minute before its first use."
+  }
 }
 
 run "optional_features_are_on" {
@@ -269,13 +273,17 @@ run "cloud_run_itself_checks_callers" {
   }
 }
 
-run "a_public_console_promotes_an_image" {
+run "a_public_console_promotes_an_image_without_notifications" {
   command = plan
 
   variables {
     console = { front_end = "public" }
     image   = { build = false, reference = "us-central1-docker.pkg.dev/staging/luci-scheduler/built@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" }
     canary  = { percent = 0, stable = { on_task = "luci-scheduler-on-task-00001-abc" } }
+    buildbucket_servers = [
+      { host = "one.example.com", publisher = "someone@example.com" },
+      { host = "two.example.com", publisher = "other@example.com", notifications = false },
+    ]
   }
 
   assert {
@@ -294,30 +302,6 @@ run "a_public_console_promotes_an_image" {
     condition     = length(setintersection(local.apis, ["cloudbuild.googleapis.com", "cloudfunctions.googleapis.com"])) == 0
     error_message = "The APIs of the build stay disabled."
   }
-}
-
-run "wrong_names_are_refused" {
-  command = plan
-
-  variables {
-    project_id = "My Project"
-    prefix     = "google"
-    labels     = { Team = "x" }
-  }
-
-  expect_failures = [var.project_id, var.prefix, var.labels]
-}
-
-run "a_server_may_have_no_notifications" {
-  command = plan
-
-  variables {
-    buildbucket_servers = [
-      { host = "one.example.com", publisher = "someone@example.com" },
-      { host = "two.example.com", publisher = "other@example.com", notifications = false },
-    ]
-  }
-
   assert {
     condition     = keys(module.topic) == ["commits", "someone@example.com"]
     error_message = "A publisher without notifications has no topic, grants and subscription."
