@@ -18,8 +18,8 @@ check: $(STAMP)  ## lint, formats, types, import rules, Terraform (the default)
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
-test: $(STAMP)  ## all tests
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## all tests, in two processes
+	$(BIN)/python -m tests
 
 terraform-test: $(STAMP)  ## only the tests of infra/terraform
 	$(BIN)/python -m pytest tests/terraform

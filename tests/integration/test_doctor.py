@@ -166,7 +166,7 @@ def test_an_installation_without_notifications_passes(installation: Installation
     assert {name: item["text"] for name, item in checks.items() if item["outcome"] != "ok"} == {}
     assert code == 0
     assert checks["build-messages"]["text"] == "no server has a topic"
-    assert checks["signing-keys"]["text"] == "no server has a topic, so no notification needs a key"
+    assert checks["signing-keys"]["text"] == "no server sends notifications, so no function verifies their tokens"
     assert checks["dead-letters"]["text"] == "subscriptions without a message: 1"
 
 

@@ -257,7 +257,7 @@ class Inside:
     def _keys(self) -> str:
         marks = self._marks("on_build_completion")
         if not marks:
-            return "no server has a topic, so no notification needs a key"
+            return "no server sends notifications, so no function verifies their tokens"
         for mark in marks:
             if unexplained := mark.get("unexplained"):
                 raise FailedError(
@@ -265,8 +265,6 @@ class Inside:
                     f"{unexplained[0]} signs: notifications of its builds are refused",
                     "finish the rollout: run `terraform apply`, and move all traffic to the newest revisions",
                 )
-        if not self.names.build_topics:
-            return "no server sends notifications, so no function verifies their tokens"
         return "on_build_completion accepts the tokens that on_task and on_gitiles_commit sign"
 
     def _marks(self, function: str) -> list[Mapping[str, Any]]:
