@@ -61,7 +61,7 @@ class Authority:
         self._signer = crypt.ES256Signer.from_string(pem, self._key_id)
 
     def person_token(self, email: str, now: int, client: str = GCLOUD_CLIENT) -> str:
-        """Return a person's ID token for an OAuth client, by default the one that gcloud prints."""
+        """Return a person's ID token for an OAuth client, by default gcloud's own client."""
         return self.issuer.sign(person_claims(email, client, now))
 
     def assertion(self, email: str, audience: str, now: int) -> str:

@@ -21,7 +21,7 @@ SERVERLESS = "X-Serverless-Authorization"
 
 _BY = "cloud run"
 _INVALID = 'Bearer error="invalid_token" error_description="The access token could not be verified"'
-# Hop-by-hop headers, and those that the platform removes from requests.
+# Hop-by-hop headers, and other headers that the platform removes from requests.
 _REMOVED = frozenset(
     {"connection", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding"}
 )
@@ -62,7 +62,7 @@ def _forbidden(reason: str) -> Answer:
 
 
 def platform_headers(message: Message, span: Callable[[], str] = lambda: secrets.token_hex(8)) -> Headers:
-    """Return a request's headers with those that the platform adds, and without those that it removes.
+    """Return a request's headers after the platform has added and removed its own.
 
     The client's address is appended to ``X-Forwarded-For``, so only the last entry is true. A trace of the client
     continues with a new span.

@@ -49,7 +49,7 @@ class Forward:
                 try:
                     return self._exchange(connection, message)
                 except (OSError, http.client.HTTPException):
-                    # A connection that the deadline cut looks like one that the server broke off.
+                    # The end of a connection has the same error whether the deadline or the server cut it.
                     if has_passed.is_set():
                         raise TimeoutError from None
                     raise

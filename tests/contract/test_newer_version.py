@@ -40,7 +40,7 @@ def _set_schema(world: World, kind: str, schema: int) -> None:
 
 
 def _try_everything(world: _Upgraded, minutes: int) -> set[str]:
-    """Run all handlers for some minutes; return the reasons of those that ask for another delivery."""
+    """Run all handlers for some minutes; return the reasons of the handlers that ask for another delivery."""
     reasons: set[str] = set()
 
     def attempt(call: Any, *arguments: Any) -> bool:
@@ -65,7 +65,7 @@ def _try_everything(world: _Upgraded, minutes: int) -> set[str]:
 
 @pytest.mark.parametrize("kind", MINUTES)
 def test_newer_documents_wait_for_newer_functions(kind: str) -> None:
-    """No handler changes them, whatever it does with others. Later, functions that read them finish the work."""
+    """No handler changes newer documents. Later, functions that read them finish the work."""
     world = _Upgraded(_Memory())
     _set_schema(world, kind, 2)
     before = copy.deepcopy(_of_kind(world, kind))

@@ -137,7 +137,7 @@ def _doctor(installation: Installation, capsys: pytest.CaptureFixture[str]) -> D
 
 
 def test_a_healthy_installation_passes_every_check(doctor: Doctor) -> None:
-    """All checks are made and succeed; the report says what they found."""
+    """All checks run and succeed, and the report has their findings."""
     code, checks = doctor.run("--strict")
     assert {name: item["text"] for name, item in checks.items() if item["outcome"] != "ok"} == {}
     assert (code, tuple(checks)) == (0, CHECKS)

@@ -109,7 +109,7 @@ class Rollout:
 @pytest.mark.parametrize("older", [FIRST, 7])
 @pytest.mark.parametrize("order", ORDERS, ids=",".join)
 def test_every_notification_is_accepted_during_a_rotation(order: tuple[str, ...], older: int) -> None:
-    """Builds from before, between and after the replacements end by their first notification, whoever gets it."""
+    """Builds from before, between and after the replacements end by their first notification."""
     rollout = Rollout((older, older + 1))
     in_flight: list[list[str]] = []
     for step in range(len(order) + 1):

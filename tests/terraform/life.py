@@ -41,7 +41,7 @@ class Life:
     reminders: dict[str, str] = field(default_factory=dict)
     """Address of a secret → the due time of its key in the last plan."""
     protected: CompletedProcess[str] | None = None
-    """A destroy of the protected installation. What it left is in ``left``."""
+    """A destroy of the protected installation; ``left`` has the resources that it left."""
     unprotected: str = ""
     """The output of an apply that turned the protection off."""
 

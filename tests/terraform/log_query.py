@@ -2,7 +2,7 @@
 
 Comparisons (``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``), ``AND``, ``OR``, ``NOT``, parentheses, value lists such as
 ``x=("a" OR "b")`` and ``x=one_of("a","b")``, and ``log_id("name")``. Anything else is refused. As in Cloud Logging, a
-comparison with a missing field is false, whatever its operator, and severities are compared by their order.
+comparison with a missing field is false for every operator, and severities are compared by their order.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A scheduler in memory, called as the cloud calls it, and all points that Cloud Monitoring would get of it.
 
-The lines are those that the entry points really write. The points of Cloud Run, Pub/Sub and Cloud Tasks are made here,
+The entry points really write the lines. The points of Cloud Run, Pub/Sub and Cloud Tasks are made here,
 in the form that Google documents.
 """
 

@@ -145,7 +145,7 @@ def test_the_console_trusts_one_front_end(minimal: Life, production: Life, every
 
 
 def test_the_examples_let_people_in(minimal: Life, production: Life) -> None:
-    """Whoever deploys the minimal example may do everything, and the team of the other one sees all jobs."""
+    """The deployer of the minimal example may do everything, and the team of the production example sees all jobs."""
     you, stranger = user("me@example.com"), user("builder@example.com")
     for life in (minimal, production):
         access = load_access(_settings(life, "console").access)

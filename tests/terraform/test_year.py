@@ -1,4 +1,4 @@
-"""A year of each configuration under both provider majors, in a new project whose services refuse what they would.
+"""A year of each configuration under both provider majors, in a new project whose services refuse as in the cloud.
 
 ``make terraform-year`` runs this. Each commit runs a part of it: the lives in ``conftest.py``.
 """

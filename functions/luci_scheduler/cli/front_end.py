@@ -1,4 +1,4 @@
-"""The front ends that may stand before the console, told apart by the answer to a call without a token. Pure."""
+"""The front ends that may stand before the console, distinguished by the answer to a call without a token. Pure."""
 
 from __future__ import annotations
 

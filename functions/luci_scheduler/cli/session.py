@@ -136,7 +136,7 @@ class Session:
         return _origin(self.url)[1] in _LOOPBACK
 
     def knock(self) -> Answer:
-        """Call the console without a token, and return the answer, whoever gives it.
+        """Call the console without a token, and return the answer of the console or of its front end.
 
         Raises:
             CommandError: the address is not allowed, or there is no answer.

@@ -1,4 +1,4 @@
-"""The reader of the service's own invoker policy: what it asks, how long an answer counts, and its failures."""
+"""The reader of the service's own invoker policy: its requests, the age of an answer that counts, and its failures."""
 
 from __future__ import annotations
 

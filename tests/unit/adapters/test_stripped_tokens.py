@@ -206,7 +206,7 @@ def test_each_claim_must_be_right(google: Google, door: Any, changes: dict[str, 
 @pytest.mark.parametrize("name", ["on_task", "push"])
 @pytest.mark.parametrize("account", [YOU, "other@p.iam.gserviceaccount.com", f"x{QUEUE}", QUEUE.upper()])
 def test_tasks_and_pushes_have_their_accounts(google: Google, name: str, account: str) -> None:
-    """Nobody else may call, not even an account that may call the console."""
+    """No other account may call, even if it may call the console."""
     make, audience, _ = DOORS[name]
     for token in (google.whole(audience, account), stripped(google.whole(audience, account))):
         with pytest.raises(UnauthenticatedError, match="not the account that calls here"):
@@ -301,7 +301,7 @@ def test_an_access_token_names_the_caller_beside_the_platforms_header(google: Go
 
 
 def test_a_custom_client_beside_the_platforms_header(google: Google) -> None:
-    """The command's whole token counts, whoever opened the service."""
+    """The command's whole token counts, and the token of the platform's header does not."""
     opener = stripped(google.whole(CONSOLE, IAP_AGENT))
     whole = google.whole("1-me.apps.googleusercontent.com", YOU)
     verify = _console(google, console_audiences=("1-me.apps.googleusercontent.com",))

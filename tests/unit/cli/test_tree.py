@@ -24,7 +24,7 @@ def test_the_reference_page_matches_the_parser() -> None:
 
 
 def test_every_verb_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every verb has a function to run, and its help says what it does."""
+    """Every verb has a function to run, and its help describes it."""
     for path, leaf in leaves(make_parser()):
         assert callable(leaf.get_default("run")), path
         with pytest.raises(SystemExit, match="0"):

@@ -210,7 +210,7 @@ def test_a_trace_continues(given: dict[str, str]) -> None:
 
 
 def test_headers_that_never_arrive() -> None:
-    """Those of one connection, and those that are reserved for Google."""
+    """Headers of one connection, and headers that are reserved for Google, never arrive."""
     removed = ["Connection", "Keep-Alive", "Proxy-Authorization", "TE", "Trailer", "Transfer-Encoding", "X-Google-Y"]
     headers = headers_of(dict.fromkeys([*removed, "X-Goog-IAP-JWT-Assertion"], "x"))
     assert not set(removed) & set(headers)
