@@ -19,8 +19,9 @@ from emulator.cloud_tasks.oidc import TokenIssuer
 from emulator.front_end.authority import GCLOUD_CLIENT, Authority, person_claims
 from emulator.front_end.exchange import ANSWERED_BY
 from emulator.front_end.front_end import LOCAL_CLIENT, FrontEnd, service_name
+from emulator.front_end.modes import Stripping
 from emulator.front_end.sign_in import SIGN_IN
-from emulator.front_end.tokens import Stripping, stripped
+from emulator.front_end.tokens import stripped
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options
 from emulator.settings import DEVELOPER, GUEST, OUTSIDER, accounts_of

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from emulator.front_end.front_end import service_name
-from emulator.front_end.tokens import Stripping
+from emulator.front_end.modes import Stripping
 from emulator.settings import DEVELOPER, OUTSIDER
 from emulator.up import addresses
 from luci_scheduler.core.instants import MINUTE, SECOND
