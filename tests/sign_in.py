@@ -104,7 +104,12 @@ class Site:
 
 @contextmanager
 def site_behind(
-    name: str, stripping: Stripping, folder: Path, settings: Mapping[str, str] | None = None
+    name: str,
+    stripping: Stripping,
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    sweep_seconds: float = 0,
 ) -> Iterator[Site]:
     """Run a local cloud in memory behind a front end of `FRONT_ENDS`.
 
@@ -115,6 +120,7 @@ def site_behind(
         stripping: which tokens it strips.
         folder: an empty folder for the configs.
         settings: further settings of the functions.
+        sweep_seconds: the pause between sweeps; 0: none runs.
     """
     clock = AdjustableClock()
     for project in (*_NAMES.values(), _EVERYONE):
@@ -127,7 +133,7 @@ def site_behind(
         project=_PROJECT,
         store="memory",
         clock=clock,
-        sweep_seconds=0,
+        sweep_seconds=sweep_seconds,
         sync_seconds=0,
         settings={**_settings(name), **(settings or {})},
         front_end=mode,
