@@ -222,10 +222,8 @@ def _request() -> Any:
 def _obtained(call: Callable[[], str], remedy: str) -> str:
     from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 - most commands do not need it
 
-    from luci_scheduler.adapters.sockets import bounded  # noqa: PLC0415
-
     try:
-        token = bounded(call, LIMIT)
+        token = _within(call, LIMIT)
     except TimeoutError as error:
         raise CommandError(f"no token arrived within {LIMIT:g} s", Exit.UNAVAILABLE) from error
     except GoogleAuthError as error:
