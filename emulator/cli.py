@@ -10,6 +10,7 @@ from pathlib import Path
 
 from emulator.arguments import PORT, speed, whole_number
 from emulator.errors import LocalCloudError
+from emulator.front_end.modes import MODES, STRIPPINGS
 
 __all__ = ["main"]
 
@@ -113,6 +114,14 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 def _add_up(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
+    _add_contents(parser)
+    _add_behavior(parser)
+    _add_front_end(parser)
+    for name in ("firestore", "pubsub", "cloud-tasks", "buildbucket", "gitiles"):
+        parser.add_argument(f"--{name}-port", type=PORT, default=0, metavar="PORT", help="default: a free port")
+
+
+def _add_contents(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folder",
         type=Path,
@@ -128,6 +137,18 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
         help="the cloud project (default: a fresh name that no web page can guess, "
         "because the official emulators answer every page)",
     )
+    parser.add_argument(
+        "--host",
+        type=_host,
+        action="append",
+        default=[],
+        dest="hosts",
+        metavar="HOST",
+        help="another Gitiles host to serve",
+    )
+
+
+def _add_behavior(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lenient-triggers",
         action="store_true",
@@ -150,29 +171,21 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
         metavar="FACTOR",
         help="speed as a multiple of real time; above or below 1 only with --store memory (default: 1)",
     )
-    parser.add_argument(
-        "--host",
-        type=_host,
-        action="append",
-        default=[],
-        dest="hosts",
-        metavar="HOST",
-        help="another Gitiles host to serve",
-    )
+
+
+def _add_front_end(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--front-end",
-        choices=["iap", "load_balancer", "proxy", "public"],
+        choices=MODES,
         help="check callers before the functions as the platform does, with this front end of the console "
         "(default: none, and every caller is the developer)",
     )
     parser.add_argument(
         "--stripping",
-        choices=["always", "documented", "never"],
+        choices=STRIPPINGS,
         default="documented",
         help="which tokens lose their signature in the front end (default: %(default)s)",
     )
-    for name in ("firestore", "pubsub", "cloud-tasks", "buildbucket", "gitiles"):
-        parser.add_argument(f"--{name}-port", type=PORT, default=0, metavar="PORT", help="default: a free port")
 
 
 def _project(text: str) -> str:

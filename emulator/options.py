@@ -10,8 +10,7 @@ from typing import Literal
 
 from emulator.buildbucket.plans import Plan
 from emulator.clock import Clock
-from emulator.front_end.front_end import Mode
-from emulator.front_end.tokens import Stripping
+from emulator.front_end.modes import Mode, Stripping
 from emulator.interceptors import Interceptors, NoInterceptors
 from luci_scheduler.config.config_rules import ConfigRules
 

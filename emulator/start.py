@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from http.client import OK
 from pathlib import Path
 
 from emulator.buildbucket.server import BuildbucketServer
@@ -40,6 +41,7 @@ from emulator.topics import EmulatorPubSub, subscriptions
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.config.folder import read_folder
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
+from luci_scheduler.core.errors import TransientError
 
 __all__ = ["start_local_cloud"]
 
@@ -340,12 +342,19 @@ def _environments(base: _Base, backends: _Backends, servers: _Servers, on_task: 
 def _start_schedules(cloud: LocalCloud, stack: ExitStack) -> None:
     for kind, seconds in (("sweep", cloud.options.sweep_seconds), ("sync", cloud.options.sync_seconds)):
         if seconds:
-            front_end = cloud.front_end
-            call = partial(front_end.run_schedule, kind) if front_end else partial(cloud.task, kind)
-            scheduler = CloudScheduler(call, seconds)
+            scheduler = CloudScheduler(partial(_run_schedule, cloud, kind), seconds)
             scheduler.start()
             stack.callback(scheduler.stop)
             cloud.schedules[kind] = scheduler
+
+
+def _run_schedule(cloud: LocalCloud, kind: str) -> None:
+    if cloud.front_end is None:
+        cloud.task(kind)
+        return
+    status = cloud.front_end.run_schedule(kind).status
+    if status != OK:
+        raise TransientError(f"the {kind} was answered {status}")
 
 
 def _stop_together(running: Iterable[OfficialEmulator | Function]) -> None:

@@ -19,8 +19,9 @@ from emulator.cloud_tasks.oidc import TokenIssuer
 from emulator.front_end.authority import GCLOUD_CLIENT, Authority, person_claims
 from emulator.front_end.exchange import ANSWERED_BY
 from emulator.front_end.front_end import LOCAL_CLIENT, FrontEnd, service_name
+from emulator.front_end.modes import Stripping
 from emulator.front_end.sign_in import SIGN_IN
-from emulator.front_end.tokens import Stripping, stripped
+from emulator.front_end.tokens import stripped
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options
 from emulator.settings import DEVELOPER, GUEST, OUTSIDER, accounts_of
@@ -103,7 +104,12 @@ class Site:
 
 @contextmanager
 def site_behind(
-    name: str, stripping: Stripping, folder: Path, settings: Mapping[str, str] | None = None
+    name: str,
+    stripping: Stripping,
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    sweep_seconds: float = 0,
 ) -> Iterator[Site]:
     """Run a local cloud in memory behind a front end of `FRONT_ENDS`.
 
@@ -114,6 +120,7 @@ def site_behind(
         stripping: which tokens it strips.
         folder: an empty folder for the configs.
         settings: further settings of the functions.
+        sweep_seconds: the pause between sweeps; 0: none runs.
     """
     clock = AdjustableClock()
     for project in (*_NAMES.values(), _EVERYONE):
@@ -126,7 +133,7 @@ def site_behind(
         project=_PROJECT,
         store="memory",
         clock=clock,
-        sweep_seconds=0,
+        sweep_seconds=sweep_seconds,
         sync_seconds=0,
         settings={**_settings(name), **(settings or {})},
         front_end=mode,

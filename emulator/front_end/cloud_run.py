@@ -11,8 +11,9 @@ from werkzeug.datastructures import Headers
 
 from emulator.front_end.authority import GCLOUD_CLIENT, Authority, TokenError
 from emulator.front_end.exchange import Answer, Handler, Message, page, with_headers, without
+from emulator.front_end.modes import Stripping
 from emulator.front_end.services import Network, Service
-from emulator.front_end.tokens import Stripping, bearer, checked_claims, email_of, must_strip, stripped
+from emulator.front_end.tokens import bearer, checked_claims, email_of, must_strip, stripped
 
 __all__ = ["SERVERLESS", "CloudRun", "authorize", "platform_headers"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Literal
 
 from werkzeug.datastructures import Headers
 
@@ -16,16 +15,12 @@ from emulator.front_end.entrance import Entrance
 from emulator.front_end.exchange import Answer, Handler, Message
 from emulator.front_end.forward import Forward
 from emulator.front_end.iap import Iap, Sessions
+from emulator.front_end.modes import Mode, Stripping
 from emulator.front_end.platform_apis import IAP_KEYS, PlatformApis
 from emulator.front_end.services import Ingress, Network, Service, Services
-from emulator.front_end.tokens import Stripping
 from emulator.tcp_ports import HOST, require_free
 
-__all__ = ["MODES", "Accounts", "FrontEnd", "Mode", "service_name"]
-
-Mode = Literal["iap", "load_balancer", "proxy", "public"]
-"""The console's front end, as ``console.front_end`` of the Terraform module has it."""
-MODES: tuple[Mode, ...] = ("iap", "load_balancer", "proxy", "public")
+__all__ = ["Accounts", "FrontEnd", "service_name"]
 
 LOCAL_CLIENT = "123456789012-local.apps.googleusercontent.com"
 """The OAuth client whose ID tokens programs may send to IAP."""

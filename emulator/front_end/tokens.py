@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from emulator.cloud_tasks.oidc import ISSUER
 from emulator.front_end.authority import GCLOUD_CLIENT, Authority, TokenError
+from emulator.front_end.modes import Stripping
 from luci_scheduler.core.instants import SECOND
 
-__all__ = ["REMOVED", "Stripping", "bearer", "checked_claims", "email_of", "must_strip", "stripped"]
+__all__ = ["REMOVED", "bearer", "checked_claims", "email_of", "must_strip", "stripped"]
 
 REMOVED = "SIGNATURE_REMOVED_BY_GOOGLE"
 """Cloud Run puts this text in the place of a token's signature."""
-
-Stripping = Literal["always", "documented", "never"]
-"""Which tokens lose their signature. ``documented``: those in ``X-Serverless-Authorization`` and those of gcloud's
-client, the two cases that Google documents. Nothing says what happens to other tokens, so both extremes exist."""
 
 
 def bearer(header: str) -> str:

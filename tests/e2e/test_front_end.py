@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from emulator.buildbucket.plans import End, Script, Start
-from emulator.front_end.tokens import Stripping
+from emulator.front_end.modes import Stripping
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options
 from emulator.start import start_local_cloud

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 import requests
 
-from emulator.front_end.front_end import Mode
+from emulator.front_end.modes import Mode
 from emulator.local_cloud import LocalCloud
 from emulator.local_control_plane import LocalControlPlane
 from emulator.options import Options

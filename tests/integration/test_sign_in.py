@@ -9,11 +9,12 @@ import pytest
 import requests
 
 from emulator.front_end.front_end import service_name
-from emulator.front_end.tokens import Stripping
+from emulator.front_end.modes import Stripping
 from emulator.settings import DEVELOPER, OUTSIDER
 from emulator.up import addresses
 from luci_scheduler.core.instants import MINUTE, SECOND
 from tests.sign_in import CALLERS, FRONT_ENDS, Site, call, site_behind, who
+from tests.waiting import until
 
 CONSOLE = """
 caller                         | iap       | load_balancer | bypass  | proxy     | public    | none
@@ -197,6 +198,20 @@ def test_without_the_policy_stripped_tokens_wait(stripping: Stripping, tmp_path:
         site.front_end.apis.failing = 0
         site.clock.advance(MINUTE)
         assert [_found(site, cell) for cell in cells] == good
+
+
+def test_a_refused_schedule_has_not_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The doctor must not report a schedule that never reaches its function as one that runs."""
+    with site_behind("proxy", "documented", tmp_path, sweep_seconds=0.05) as site:
+        assert site.front_end is not None
+        schedule = site.cloud.schedules["sweep"]
+        until(lambda: schedule.last is not None, "a sweep runs")
+        site.front_end.services.change(service_name("on_task"), invokers=frozenset())
+        until(lambda: "the sweep was answered 403" in caplog.text, "a sweep is refused")
+        last = schedule.last
+        caplog.clear()
+        until(lambda: "the sweep was answered 403" in caplog.text, "the next sweep is refused")
+        assert schedule.last == last
 
 
 def test_the_console_itself_verifies_assertions(tmp_path: Path) -> None:

@@ -13,19 +13,26 @@ from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.id_tokens import Requirements, check_claims, check_length
 from luci_scheduler.core.identity import UnauthenticatedError
-from luci_scheduler.core.instants import MINUTE, Instant
+from luci_scheduler.core.instants import HOUR, MINUTE, Instant
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.ports import Clock
 
 __all__ = ["TokenVerifier"]
 
-_REFRESH_PAUSE = MINUTE  # bounds the key downloads that made-up key IDs cause
+_REFRESH_PAUSE = MINUTE  # bounds the key downloads that made-up key IDs, and old keys, cause
+_MAX_AGE = HOUR
+"""The age from which keys are fetched again, so that a key that Google withdraws stops counting: the life of an ID
+token. Google changes its keys rarely: https://developers.google.com/identity/openid-connect/openid-connect"""
 _NO_CLOCK = 10**10  # seconds of skew: disables the library's own check, which reads the machine's clock instead of ours
 _KEY_ERRORS: tuple[type[Exception], ...] = (OSError, TransientError, *PARSER_ERRORS)
 
 
 class TokenVerifier:
-    """Verifies signed tokens of one algorithm; thread-safe."""
+    """Verifies signed tokens of one algorithm; thread-safe.
+
+    A token with an unknown key, or keys that are an hour old, cause a download of the keys. If the download fails, the
+    old keys count further.
+    """
 
     def __init__(
         self, fetch_keys: Callable[[], bytes], clock: Clock, *, algorithm: str, required: Requirements
@@ -44,6 +51,7 @@ class TokenVerifier:
         self._required = required
         self._keys: Mapping[str, str] = {}
         self._fetched: Instant | None = None
+        self._tried: Instant | None = None
         self._tries = 0
         self._failure = ""
         self._lock = threading.Lock()
@@ -53,7 +61,7 @@ class TokenVerifier:
 
         Raises:
             UnauthenticatedError: signature, issuer, audience or time is wrong.
-            TransientError: the keys could not be fetched.
+            TransientError: the token names an unknown key, and the keys could not be fetched.
         """
         claims = self._decode(token)
         check_claims(claims, self._required, self._clock.now())
@@ -66,24 +74,34 @@ class TokenVerifier:
             if header.get("alg") != self._algorithm:
                 raise UnauthenticatedError("the token's algorithm is not accepted")
             if header.get("kid") not in self._keys:
+                self._require_refresh()
+            elif self._is_past(self._fetched, _MAX_AGE) and self._is_past(self._tried, _REFRESH_PAUSE):
                 self._refresh()
             return dict(jwt.decode(token, certs=self._keys, clock_skew_in_seconds=_NO_CLOCK))  # type: ignore[no-untyped-call]
         except PARSER_ERRORS as error:
             raise UnauthenticatedError("the token's signature is not accepted") from error
 
-    def _refresh(self) -> None:
-        """Fetch the keys; concurrent requests wait for one download and share its result and its time limit."""
+    def _is_past(self, instant: Instant | None, age: int) -> bool:
+        return instant is None or self._clock.now() - instant >= age
+
+    def _require_refresh(self) -> None:
+        if failure := self._refresh():
+            raise TransientError(f"the keys that sign tokens could not be fetched: {failure}")
+
+    def _refresh(self) -> str:
+        """Fetch the keys; concurrent requests wait for one download and share its result and its time limit.
+
+        Returns:
+            why the download failed; empty if it did not.
+        """
         tries = self._tries
         with self._lock:
-            if self._tries == tries:
+            if self._tries == tries and self._is_past(self._fetched, _REFRESH_PAUSE):
                 self._try()
-            if self._failure:
-                raise TransientError(f"the keys that sign tokens could not be fetched: {self._failure}")
+            return self._failure
 
     def _try(self) -> None:
-        now = self._clock.now()
-        if self._fetched is not None and now - self._fetched < _REFRESH_PAUSE:
-            return
+        self._tried = now = self._clock.now()
         self._failure = ""
         try:
             self._keys = read_object(self._fetch_keys())

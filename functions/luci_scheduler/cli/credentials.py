@@ -13,8 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +32,6 @@ CONSENT_LIMIT = 300.0
 
 _SCOPES = ("openid", "https://www.googleapis.com/auth/userinfo.email")
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
-_SECRET_MODE = 0o600
 
 T = TypeVar("T")
 
@@ -65,17 +64,19 @@ def load(url: str) -> Saved | None:
 
 
 def save(url: str, saved: Saved) -> None:
-    """Keep the login at a console; replaces an earlier one."""
-    _write({**_read(), _key(url): {"way": saved.way, "values": dict(saved.values)}})
+    """Keep the login at a console; replaces an earlier one.
+
+    Raises:
+        CommandError: as `load` does; also if the file cannot be written.
+    """
+    with _entries_to_change() as entries:
+        entries[_key(url)] = {"way": saved.way, "values": dict(saved.values)}
 
 
 def forget(url: str) -> bool:
-    """Remove the login at a console; return whether there was one."""
-    entries = _read()
-    found = entries.pop(_key(url), None)
-    if found:
-        _write(entries)
-    return found is not None
+    """Remove the login at a console; return whether there was one. Raises as `save` does."""
+    with _entries_to_change() as entries:
+        return entries.pop(_key(url), None) is not None
 
 
 def _key(url: str) -> str:
@@ -95,14 +96,37 @@ def _read() -> dict[str, Any]:
         raise CommandError(f"{file} is unreadable: remove it, and run `luci-scheduler login` again") from error
 
 
-def _write(entries: Mapping[str, Any]) -> None:
+@contextmanager
+def _entries_to_change() -> Iterator[dict[str, Any]]:
+    """Give the entries of the file, and write them if they change. Concurrent commands wait, so no login is lost.
+
+    The lock is held for two file operations, and ends with its process.
+    """
+    import fcntl  # noqa: PLC0415 - Windows lacks it, and most commands need no lock
+
     file = path()
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with file.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            entries = _read()
+            before = dict(entries)
+            yield entries
+            if entries != before:
+                _write(file, entries)
+    except OSError as error:
+        raise CommandError(f"{file} cannot be written: {error.strerror}") from error
+
+
+def _write(file: Path, entries: Mapping[str, Any]) -> None:
     descriptor, name = tempfile.mkstemp(dir=file.parent)  # only its owner may read it
-    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-        json.dump(entries, out)
-    Path(name).chmod(_SECRET_MODE)
-    Path(name).replace(file)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            json.dump(entries, out)
+        Path(name).replace(file)
+    except OSError:
+        Path(name).unlink()
+        raise
 
 
 def token_of(saved: Saved) -> str:
@@ -198,10 +222,8 @@ def _request() -> Any:
 def _obtained(call: Callable[[], str], remedy: str) -> str:
     from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 - most commands do not need it
 
-    from luci_scheduler.adapters.sockets import bounded  # noqa: PLC0415
-
     try:
-        token = bounded(call, LIMIT)
+        token = _within(call, LIMIT)
     except TimeoutError as error:
         raise CommandError(f"no token arrived within {LIMIT:g} s", Exit.UNAVAILABLE) from error
     except GoogleAuthError as error:

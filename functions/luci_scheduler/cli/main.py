@@ -22,6 +22,7 @@ from luci_scheduler.cli import (
 from luci_scheduler.cli.doctor import command as doctor_command
 from luci_scheduler.cli.session import CommandError, Exit, Session, plain
 from luci_scheduler.cli.tree import add_common, add_descriptions, apply_environment, check_environment, completion
+from luci_scheduler.core.untrusted import PARSER_ERRORS
 
 __all__ = ["main", "make_parser"]
 
@@ -84,7 +85,7 @@ def main(
     except ValueError as error:
         parser.error(str(error))
     try:
-        return int(options.run(options))
+        return _run(options)
     except CommandError as error:
         lines = f"luci-scheduler: {_subject(options, error)}{error}".split("\n")
         sys.stderr.write("\n".join(map(plain, lines)) + "\n")
@@ -95,6 +96,17 @@ def main(
         # The reader has closed the pipe. The rest of the buffer must not be written again at the end of the process.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return int(Exit.DONE)
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        return int(options.run(options))
+    except PARSER_ERRORS as error:
+        if getattr(options, "offline", False):
+            raise
+        # The console has sent another document than this command knows.
+        text = f"an answer cannot be understood ({type(error).__name__}): use the command of the installation's version"
+        raise CommandError(text) from error
 
 
 def _subject(options: argparse.Namespace, error: CommandError) -> str:

@@ -147,3 +147,42 @@ def test_requests_that_wait_for_the_keys_share_the_outcome(
             outcomes = set(pool.map(ask, range(9)))
         assert [outcome in found for found in outcomes] == [True]
     assert len(fetches) == 3
+
+
+def test_a_withdrawn_key_counts_for_an_hour(issuer: TokenIssuer) -> None:
+    """Google takes a stolen key out of its list; the function then refuses the tokens that the key signs."""
+    keys = [issuer.certificates(), {}]
+    with freezegun.freeze_time(ISSUED + SLACK) as frozen:
+        verifier = OidcVerifier(lambda: json.dumps(keys.pop(0)).encode(), AUDIENCE, {ACCOUNT}, SystemClock())
+        assert verifier.verify(_header(issuer)) == ACCOUNT
+        frozen.tick(LIFE - SECOND)
+        assert verifier.verify(_header(issuer)) == ACCOUNT
+        assert len(keys) == 1
+        frozen.tick(SECOND)
+        with pytest.raises(UnauthenticatedError, match="signature is not accepted"):
+            verifier.verify(_header(issuer))
+
+
+def test_old_keys_count_while_downloads_fail(issuer: TokenIssuer) -> None:
+    """Google's outage refuses no caller. Downloads are tried once a minute, because each may take its time limit."""
+    answers: list[Any] = [json.dumps(issuer.certificates()).encode()]
+    fetches: list[int] = []
+
+    def fetch() -> bytes:
+        fetches.append(SystemClock().now())
+        if not answers:
+            raise TimeoutError("silent")
+        return bytes(answers.pop())
+
+    with freezegun.freeze_time(ISSUED) as frozen:
+        verifier = OidcVerifier(fetch, AUDIENCE, {ACCOUNT}, SystemClock())
+        assert verifier.verify(_header(issuer)) == ACCOUNT
+        frozen.tick(LIFE)
+        for _ in range(5):  # at 0, 20, 40, 60 and 80 seconds after the hour
+            assert verifier.verify(_header(issuer)) == ACCOUNT
+            frozen.tick(20 * SECOND)
+        assert len(fetches) == 3
+        answers.append(b"{}")
+        frozen.tick(20 * SECOND)
+        with pytest.raises(UnauthenticatedError, match="signature is not accepted"):
+            verifier.verify(_header(issuer))

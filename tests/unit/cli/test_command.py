@@ -421,6 +421,25 @@ def test_responses_of_other_servers(console: Any, code: int, capsys: pytest.Capt
     assert console.sent["Authorization"] == "Bearer canary-token"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reply"),
+    [
+        (("jobs",), {"jobs": 5}),
+        (("jobs",), {"jobs": [{"jobRef": "x"}]}),
+        (("login", "--token", "t"), {"identity": "user:a@example.com", "seesSome": True, "jobs": 5}),
+        (("invocations", "p/j"), {"invocations": [None]}),
+    ],
+)
+def test_a_document_of_another_shape_gives_one_line(
+    arguments: tuple[str, ...], reply: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A console of another version, or another server, causes no traceback."""
+    assert run_on(says(reply), *arguments, LUCI_SCHEDULER_URL="http://localhost") == Exit.FAILED
+    error = capsys.readouterr().err
+    assert "an answer cannot be understood (" in error
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])
 def test_an_invalid_host_gives_one_line(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The error has no traceback."""

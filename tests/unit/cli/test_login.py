@@ -11,6 +11,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -433,3 +434,24 @@ def test_an_unreadable_file(text: str) -> None:
     credentials.path().write_text(text, encoding="utf-8")
     with pytest.raises(CommandError, match="remove it, and run `luci-scheduler login` again"):
         credentials.load(URL)
+
+
+def test_logins_at_the_same_time_are_all_kept() -> None:
+    """Each command reads and writes the whole file, so it waits for the others."""
+    urls = [f"https://c-{number}.us-central1.run.app" for number in range(20)]
+    with ThreadPoolExecutor(len(urls)) as pool:
+        list(pool.map(lambda url: credentials.save(url, Saved("gcloud")), urls))
+    assert [url for url in urls if credentials.load(url) is None] == []
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the file, and no copy of the secrets stays."""
+    credentials.path().mkdir(parents=True)
+    monkeypatch.setattr(credentials, "_read", dict)
+    with pytest.raises(CommandError, match=r"credentials\.json cannot be written: Is a directory"):
+        credentials.save(URL, Saved("client", {"refresh_token": SECRET}))
+    assert [file.name for file in credentials.path().parent.iterdir() if file.is_file()] == ["credentials.lock"]
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(CommandError, match="cannot be written: Not a directory"):
+        credentials.save(URL, Saved("gcloud"))

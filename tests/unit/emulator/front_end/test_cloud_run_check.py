@@ -12,8 +12,9 @@ from werkzeug.datastructures import Headers
 from emulator.front_end.authority import GCLOUD_CLIENT, Authority, person_claims
 from emulator.front_end.cloud_run import CloudRun, platform_headers
 from emulator.front_end.exchange import ANSWERED_BY, Answer, Message
+from emulator.front_end.modes import Stripping
 from emulator.front_end.services import Ingress, Network, Service
-from emulator.front_end.tokens import REMOVED, Stripping
+from emulator.front_end.tokens import REMOVED
 from luci_scheduler.core.instants import SECOND
 
 NOW = 1_773_756_310 * SECOND

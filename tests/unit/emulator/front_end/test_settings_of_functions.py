@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from emulator.clock import SteppedClock
-from emulator.front_end.front_end import MODES, FrontEnd, Mode, service_name
+from emulator.front_end.front_end import FrontEnd, service_name
+from emulator.front_end.modes import MODES, Mode
 from emulator.front_end.services import Ingress
 from emulator.settings import accounts_of
 from emulator.tcp_ports import free_port
