@@ -6,6 +6,7 @@ import base64
 import json
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -285,6 +286,16 @@ def test_findings_name_the_failed_calls(monkeypatch: pytest.MonkeyPatch) -> None
     assert {item.check for item in findings} == {"index"}
     assert [item.problem for item in findings if item.problem] == ["Firestore: down"]
     assert len(wire.calls) == calls
+
+
+def test_a_probe_reads_the_projects_once() -> None:
+    """The checks of repositories and of buckets share the records."""
+    world = world_for()
+    probe, projects = _probe(world), world.store.projects()
+    with mock.patch.object(world.store, "projects", return_value=projects) as read:
+        _prober(world).run({"probe": probe.id})
+    assert {item.check for item in _stored(world, probe.id).findings} == {"index", "gitiles", "buildbucket"}
+    assert read.call_count == 1
 
 
 def test_a_server_of_2021_gets_a_search() -> None:
