@@ -311,6 +311,15 @@ def test_a_server_of_2021_gets_a_search() -> None:
     assert [item.problem for item in _stored(world, second.id).findings if item.problem] == ["CANNOT_LEASE_BUILD: x"]
 
 
+def test_a_dry_run_names_no_topic_if_the_server_publishes_none() -> None:
+    """An empty topic would be a refused request."""
+    world = world_for()
+    probe, wire = _probe(world), Wire()
+    _prober(world, buildbucket=wire, servers={HOST: BuildServer(Era.V2, "")}).run({"probe": probe.id})
+    ((_, _, request),) = wire.calls
+    assert set(request) == {"builder", "dryRun"}
+
+
 def test_a_probe_expires() -> None:
     """Its document has the time after which Firestore deletes it."""
     world = world_for()
