@@ -1,6 +1,8 @@
 """Runs all tests: ``python -m tests``. Those of Terraform run beside the others, which mostly wait for servers.
 
-The output of the Terraform tests comes after that of the others, and their totals last. Arguments go to pytest.
+The output of the Terraform tests comes after that of the others, and their totals last.
+Options go to both runs of pytest.
+To select tests, run pytest itself: a run without tests counts as a failure.
 """
 
 from __future__ import annotations
