@@ -194,8 +194,10 @@ def _scripted(answers: Mapping[str, tuple[int, Mapping[str, Any]]]) -> Plant:
     @contextmanager
     def plant(installation: Installation) -> Iterator[None]:
         installation.answers = {**answers, **{k: v for k, v in installation.answers.items() if k not in answers}}
-        yield
-        installation.reset()
+        try:
+            yield
+        finally:
+            installation.reset()
 
     return plant
 
@@ -205,8 +207,10 @@ def _changed_app(change: Callable[[App, LocalCloud], App]) -> Plant:
     def plant(installation: Installation) -> Iterator[None]:
         app = process.app()
         process.use(change(app, installation.cloud))
-        yield
-        process.use(app)
+        try:
+            yield
+        finally:
+            process.use(app)
 
     return plant
 
@@ -228,8 +232,10 @@ def _with_queue(**changes: str) -> Plant:
 def _paused(installation: Installation) -> Iterator[None]:
     client: tasks_v2.CloudTasksClient = installation.cloud.tasks_client
     client.pause_queue(name=queue_path(installation.cloud.project))
-    yield
-    client.resume_queue(name=queue_path(installation.cloud.project))
+    try:
+        yield
+    finally:
+        client.resume_queue(name=queue_path(installation.cloud.project))
 
 
 def _entry(name: str, handle: Callable[..., Any]) -> Plant:
@@ -253,8 +259,10 @@ def _newer_commit(app: App, event: Any) -> Any:
 def _down(installation: Installation) -> Iterator[None]:
     function = installation.cloud.functions["on_build_completion"]
     function.stop()
-    yield
-    function.start()
+    try:
+        yield
+    finally:
+        function.start()
 
 
 @contextmanager
@@ -263,9 +271,11 @@ def _bad_config(installation: Installation) -> Iterator[None]:
     good = file.read_text(encoding="utf-8")
     file.write_text(good + "\njob { }\n", encoding="utf-8")
     installation.cloud.sync()
-    yield
-    file.write_text(good, encoding="utf-8")
-    installation.cloud.sync()
+    try:
+        yield
+    finally:
+        file.write_text(good, encoding="utf-8")
+        installation.cloud.sync()
 
 
 @contextmanager
@@ -280,8 +290,10 @@ def _gitiles(fault: GitilesFault) -> Plant:
     @contextmanager
     def plant(installation: Installation) -> Iterator[None]:
         installation.cloud.gitiles.faults.add(fault)
-        yield
-        installation.cloud.gitiles.faults.clear()
+        try:
+            yield
+        finally:
+            installation.cloud.gitiles.faults.clear()
 
     return plant
 
@@ -291,8 +303,10 @@ def _buildbucket(code: int, message: str) -> Plant:
     def plant(installation: Installation) -> Iterator[None]:
         fault = Fault("error", "ScheduleBuild", code=code, times=None, message=message)
         installation.cloud.buildbucket.faults.add(fault)
-        yield
-        installation.cloud.buildbucket.faults.clear()
+        try:
+            yield
+        finally:
+            installation.cloud.buildbucket.faults.clear()
 
     return plant
 
@@ -302,8 +316,10 @@ def _dead_letter(installation: Installation) -> Iterator[None]:
     pubsub: Any = installation.cloud.pubsub
     letters = pubsub._dead_letters[installation.cloud.subscriptions[1].topic]
     letters.append(Message("1", b"x", {}, 1))
-    yield
-    letters.clear()
+    try:
+        yield
+    finally:
+        letters.clear()
 
 
 def _schedule(kind: str, schedule: Any) -> Plant:
@@ -324,8 +340,10 @@ def _wrong_clock(_: Installation) -> Iterator[None]:
 @contextmanager
 def _nothing_there(installation: Installation) -> Iterator[None]:
     url, installation.url = installation.url, "http://127.0.0.1:9"
-    yield
-    installation.url = url
+    try:
+        yield
+    finally:
+        installation.url = url
 
 
 def _refuse(_app: App, _event: Any) -> tuple[str, int]:
