@@ -260,7 +260,7 @@ def _probe_message(context: Context, probe: Probe) -> Any:
             at_ts=microseconds(mark.at),
             revision=mark.revision,
             schema=mark.schema,
-            task_version=mark.tasks,
+            task_version=mark.task_version,
             unexplained=mark.unexplained,
         )
     return reply

@@ -96,7 +96,9 @@ class Job:
     last_poll: Instant | None = None
     """When a gitiles job last polled and found nothing new; such a poll leaves no invocation."""
     failed_polls: int = 0
-    """How many polls of a gitiles job have failed since its last successful poll."""
+    """How many polls of a gitiles job have failed since its last successful poll; an aborted poll counts as neither.
+
+    Invocations do not show this number: they expire, and a successful poll that finds nothing new leaves none."""
     active_invocations: tuple[InvocationId, ...] = ()
     """Invocations without a final status, in the order of their creation."""
     triggers_wait: bool = False

@@ -47,8 +47,8 @@ class Mark:
     """The revision of the function; empty in the local cloud."""
     schema: int = 0
     """The version of the documents that the function writes."""
-    tasks: int = 0
-    """The version of the tasks that the function enqueues."""
+    task_version: int = 0
+    """The version of the tasks that the function enqueues (`core.queue_tasks.VERSION`)."""
     token: str = field(default="", repr=False)
     """A notification token for the probe, signed by the function with its current key."""
     unexplained: tuple[str, ...] = ()

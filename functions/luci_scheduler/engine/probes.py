@@ -16,6 +16,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.notification_token import make_token, verify_token
 from luci_scheduler.core.probe import INVOCATION, LIFETIME, MAX_LABEL, MAX_MARKS, Finding, Mark, Probe, job_of
+from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.queue_tasks import VERSION, ProbeTask, check_version
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.untrusted import PARSER_ERRORS, storable
@@ -133,7 +134,8 @@ class Prober:
         queries = _run(self._queries())
         if any(finding.problem for finding in queries):
             return queries  # without the store there are no jobs and no repositories to check
-        return queries + _run([*self._gitiles_checks(), *self._build_checks()])
+        projects = self.runtime.store.projects()
+        return queries + _run([*self._gitiles_checks(projects), *self._build_checks(projects)])
 
     def _queries(self) -> Iterator[_Check]:
         """Yield every query that needs an index, as the sweep, the pages and the explanations send it."""
@@ -145,22 +147,22 @@ class Prober:
         yield "index", "triggers by revision", lambda: store.triggers_of_revision(_NO_HASH, 1)
         yield "index", "triggers by pending", lambda: store.pending_triggers(_NO_JOB, 1)
 
-    def _gitiles_checks(self) -> Iterator[_Check]:
+    def _gitiles_checks(self, projects: Sequence[ProjectRecord]) -> Iterator[_Check]:
         """Yield a read of each repository that holds a config, and of one watched repository of each host."""
         watched: dict[str, str] = {}
-        for record in self.runtime.store.projects():
+        for record in projects:
             for repo in record.repos:
                 watched.setdefault(parse_repo_url(repo).host, repo)
         for repo in dict.fromkeys([*self.config_repos, *list(watched.values())[:_MAX_REPOSITORIES]]):
             yield "gitiles", repo, partial(self.runtime.gitiles.refs, parse_repo_url(repo), "refs/heads/main")
 
-    def _build_checks(self) -> Iterator[_Check]:
+    def _build_checks(self, projects: Sequence[ProjectRecord]) -> Iterator[_Check]:
         """Yield a dry run of a build in each bucket of each server."""
-        for item in dry_runs(self._jobs(), self.servers):
+        for item in dry_runs(self._jobs(projects), self.servers):
             yield "buildbucket", item.subject, partial(item.send, self.buildbucket)
 
-    def _jobs(self) -> Sequence[Job]:
-        names = [name for record in self.runtime.store.projects() for name in record.job_ids]
+    def _jobs(self, projects: Sequence[ProjectRecord]) -> Sequence[Job]:
+        names = [name for record in projects for name in record.job_ids]
         return sorted(self.runtime.store.jobs(names[:_MAX_JOBS]), key=lambda job: (project_of(job.id), job.id))
 
 

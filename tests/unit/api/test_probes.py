@@ -6,6 +6,7 @@ import base64
 import json
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -287,6 +288,16 @@ def test_findings_name_the_failed_calls(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(wire.calls) == calls
 
 
+def test_a_probe_reads_the_projects_once() -> None:
+    """The checks of repositories and of buckets share the records."""
+    world = world_for()
+    probe, projects = _probe(world), world.store.projects()
+    with mock.patch.object(world.store, "projects", return_value=projects) as read:
+        _prober(world).run({"probe": probe.id})
+    assert {item.check for item in _stored(world, probe.id).findings} == {"index", "gitiles", "buildbucket"}
+    assert read.call_count == 1
+
+
 def test_a_server_of_2021_gets_a_search() -> None:
     """v1 has no dry run. Its own error object is a failure."""
     world = world_for()
@@ -298,6 +309,15 @@ def test_a_server_of_2021_gets_a_search() -> None:
     wire.reply = {"error": {"reason": "CANNOT_LEASE_BUILD", "message": "x"}}
     _prober(world, buildbucket=wire, servers=servers).run({"probe": second.id})
     assert [item.problem for item in _stored(world, second.id).findings if item.problem] == ["CANNOT_LEASE_BUILD: x"]
+
+
+def test_a_dry_run_names_no_topic_if_the_server_publishes_none() -> None:
+    """An empty topic would be a refused request."""
+    world = world_for()
+    probe, wire = _probe(world), Wire()
+    _prober(world, buildbucket=wire, servers={HOST: BuildServer(Era.V2, "")}).run({"probe": probe.id})
+    ((_, _, request),) = wire.calls
+    assert set(request) == {"builder", "dryRun"}
 
 
 def test_a_probe_expires() -> None:

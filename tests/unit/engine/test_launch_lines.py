@@ -112,9 +112,10 @@ def test_a_polled_commit_counts_from_the_start_of_its_poll(lines: list[Any]) -> 
     assert (build["kind"], build["commit_latency_ms"]) == ("buildbucket", 4000)
 
 
-def _failing(code: str) -> Any:
-    def fail(_: str) -> None:
-        raise GitilesError(code, "no", transient=False)
+def _failing(code: str, *, transient: bool = False, call: str = "") -> Any:
+    def fail(name: str) -> None:
+        if call in name:
+            raise GitilesError(code, "no", transient=transient)
 
     return fail
 
@@ -137,6 +138,21 @@ def test_failed_polls_are_counted_until_one_succeeds(lines: list[Any]) -> None:
         assert job is not None
         assert job.value.failed_polls == 0
     assert {line["job_id"] for line in _named(lines, "polls_keep_failing")} == {_POLLER}
+
+
+def test_every_tenth_attempt_of_a_poll_makes_a_line(lines: list[Any]) -> None:
+    """The host lists its refs and serves no commit, so one poll is tried for hours."""
+    gitiles = MemoryGitiles()
+    gitiles.push("refs/heads/main")
+    world = World(_POLLED, gitiles)
+    world.tick(600)
+    gitiles.push("refs/heads/main")
+    gitiles.before_call = _failing("UNAVAILABLE", transient=True, call="log")
+    for _ in range(25):
+        world.tick(600)
+    attempts = len(_named(lines, "launch_failed"))
+    assert 20 <= attempts < 30
+    assert [line["failures"] for line in _named(lines, "polls_keep_failing")] == [10, 20]
 
 
 def test_a_single_failed_poll_is_only_counted(lines: list[Any]) -> None:

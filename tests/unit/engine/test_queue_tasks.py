@@ -131,7 +131,9 @@ RELEASED: list[tuple[Task, dict[str, Any]]] = [
     (ProbeTask("0123456789abcdef"), {"probe": "0123456789abcdef"}),
     (SyncTask(), {}),
 ]
-"""A payload of each kind and form as release 0.1.0 wrote it, with the record that it holds."""
+"""A payload of each kind and form as release 0.1.0 wrote it, with the record that it holds.
+
+A kind that is younger has its first form."""
 
 OLDER: list[tuple[str, dict[str, Any], Task]] = [
     ("sweep", {}, SweepTask(None, Instant(0))),

@@ -52,7 +52,7 @@ _SEARCH_LAG = 3 * MINUTE
 
 Searches show a new build late, and an attempt may request its build up to a minute after its log line."""
 
-_MINUTELY = MINUTE
+_FIXED_INTERVAL = MINUTE
 """The interval in v1, and in both eras for a server without notifications, whose checks alone find the end."""
 _V2_INTERVAL_SECONDS = (60, 600)
 """Today's scheduler draws each delay at random, uniformly from these whole seconds."""
@@ -256,7 +256,7 @@ class BuildbucketManager:
         if self._environment.check_interval:
             delay = self._environment.check_interval
         elif server.protocol is Era.V1 or not server.topic:
-            delay = _MINUTELY
+            delay = _FIXED_INTERVAL
         else:
             delay = controller.entropy.check_delay_seconds(*_V2_INTERVAL_SECONDS) * SECOND
         controller.add_timer(delay, CHECK_TIMER)
