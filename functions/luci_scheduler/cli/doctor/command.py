@@ -22,7 +22,7 @@ def add_commands(nouns: Any) -> None:
         description="Check an installation from outside, after an apply. Each fault comes with its remedy.",
         epilog="Exit codes: 0 no check failed, 1 a check failed or, with --strict, was not made.",
     )
-    parser.add_argument("--strict", action="store_true", help="fail if a check could not be made, for want of rights")
+    parser.add_argument("--strict", action="store_true", help="fail if your credentials do not allow a check")
     parser.add_argument(
         "--timeout", type=float, default=300.0, metavar="SECONDS", help="limit of all checks (default: %(default)g)"
     )
