@@ -43,7 +43,7 @@ class Life:
     protected: CompletedProcess[str] | None = None
     """A destroy of the protected installation. What it left is in ``left``."""
     unprotected: str = ""
-    """The output of an apply that turned the protection off."""
+    """The output of an apply that turned the protection off and added a budget."""
 
     def all(self, type_: str) -> list[dict[str, Any]]:
         """Return the values of all resources of a type."""
@@ -102,11 +102,18 @@ def destroy(terraform: Terraform, folder: Path, life: Life, given: str) -> Compl
     return done
 
 
+_UNPROTECTED = """module "scheduler" {
+  database = { delete_protection = false }
+  budget   = { billing_account = "012345-6789AB-CDEF01", monthly_amount = 50 }
+}
+"""
+
+
 def destroy_protected(terraform: Terraform, folder: Path, life: Life, given: str) -> None:
-    """Destroy the protected example, then turn the protection off as a user does, with the newer provider."""
+    """Destroy the protected example, then turn the protection off and add a budget, with the newer provider."""
     life.protected = destroy(terraform, folder, life, given)
     override = terraform.checkout / folder / "unprotected_override.tf"
-    override.write_text('module "scheduler" {\n  database = { delete_protection = false }\n}\n', encoding="utf-8")
+    override.write_text(_UNPROTECTED, encoding="utf-8")
     life.unprotected = succeeded(terraform.run(folder, "apply", "-auto-approve", given))
 
 
