@@ -24,7 +24,6 @@ class Life:
     """The outputs of each step in a configuration's life."""
 
     variables: dict[str, Any]
-    applied: CompletedProcess[str]
     resources: list[Resource]
     outputs: dict[str, Any]
     state: str
@@ -72,13 +71,10 @@ def live(
     provider: str = NEWER,
 ) -> Life:
     """Apply a configuration, and take further steps with the newer provider."""
-    path = terraform.checkout / f"{folder.name}.tfvars.json"
-    path.write_text(json.dumps(variables), encoding="utf-8")
-    given = f"-var-file={path}"
-    applied = terraform.run(folder, "apply", "-auto-approve", given, GOOGLE=provider)
-    succeeded(applied)
+    given = terraform.given(variables)
+    succeeded(terraform.run(folder, "apply", "-auto-approve", given, GOOGLE=provider))
     state = succeeded(terraform.run(folder, "state", "pull", GOOGLE=provider))
-    life = Life(variables, applied, resources(state), outputs(state), state)
+    life = Life(variables, resources(state), outputs(state), state)
     then(life, given)
     terraform.run(folder, "clean")
     return life
