@@ -4,6 +4,8 @@ locals {
   # Administrators use the console, too.
   console_users = setunion(var.console.members, var.console.admins)
 
+  behind_iap = contains(["iap", "load_balancer"], var.console.front_end)
+
   iap_agent = [for agent in google_project_service_identity.this : agent.member if agent.service == "iap.googleapis.com"]
 
   # The OAuth client of gcloud. Identity tokens that gcloud makes for people have this audience.

@@ -20,7 +20,7 @@ locals {
       "storage.googleapis.com",
     ],
     var.image.build ? ["cloudbuild.googleapis.com", "cloudfunctions.googleapis.com"] : [],
-    contains(["iap", "load_balancer"], var.console.front_end) ? ["iap.googleapis.com"] : [],
+    local.behind_iap ? ["iap.googleapis.com"] : [],
     var.console.front_end == "load_balancer" ? ["compute.googleapis.com"] : [],
     var.budget == null ? [] : ["billingbudgets.googleapis.com"],
     var.kms_key == null ? [] : ["cloudkms.googleapis.com"],
@@ -37,7 +37,7 @@ locals {
 
   agents = toset(concat(
     ["pubsub.googleapis.com", "secretmanager.googleapis.com"],
-    contains(["iap", "load_balancer"], var.console.front_end) ? ["iap.googleapis.com"] : [],
+    local.behind_iap ? ["iap.googleapis.com"] : [],
     var.kms_key == null ? [] : [for service in local.encrypting_services : "${service}.googleapis.com"],
   ))
 }

@@ -1,6 +1,5 @@
 """Long Terraform work starts at the end of the collection and runs in parallel with all other tests."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -51,12 +50,7 @@ def _environment(folder: Path) -> Path:
 
 def _refused(work: "Work") -> list[CompletedProcess[str]]:
     terraform = work.checkout("refused")
-    done = []
-    for number, values in enumerate(rounds()):
-        path = terraform.checkout / f"wrong-{number}.tfvars.json"
-        path.write_text(json.dumps(values), encoding="utf-8")
-        done.append(terraform.run(ROOT, "plan", f"-var-file={path}"))
-    return done
+    return [terraform.run(ROOT, "plan", terraform.given(values)) for values in rounds()]
 
 
 _LONG: Mapping[str, Callable[["Work"], Any]] = {

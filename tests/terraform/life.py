@@ -24,7 +24,6 @@ class Life:
     """The outputs of each step in a configuration's life."""
 
     variables: dict[str, Any]
-    applied: CompletedProcess[str]
     resources: list[Resource]
     outputs: dict[str, Any]
     state: str
@@ -43,7 +42,7 @@ class Life:
     protected: CompletedProcess[str] | None = None
     """A destroy of the protected installation; ``left`` has the resources that it left."""
     unprotected: str = ""
-    """The output of an apply that turned the protection off."""
+    """The output of an apply that turned the protection off and added a budget."""
 
     def all(self, type_: str) -> list[dict[str, Any]]:
         """Return the values of all resources of a type."""
@@ -72,13 +71,10 @@ def live(
     provider: str = NEWER,
 ) -> Life:
     """Apply a configuration, and take further steps with the newer provider."""
-    path = terraform.checkout / f"{folder.name}.tfvars.json"
-    path.write_text(json.dumps(variables), encoding="utf-8")
-    given = f"-var-file={path}"
-    applied = terraform.run(folder, "apply", "-auto-approve", given, GOOGLE=provider)
-    succeeded(applied)
+    given = terraform.given(variables)
+    succeeded(terraform.run(folder, "apply", "-auto-approve", given, GOOGLE=provider))
     state = succeeded(terraform.run(folder, "state", "pull", GOOGLE=provider))
-    life = Life(variables, applied, resources(state), outputs(state), state)
+    life = Life(variables, resources(state), outputs(state), state)
     then(life, given)
     terraform.run(folder, "clean")
     return life
@@ -102,11 +98,18 @@ def destroy(terraform: Terraform, folder: Path, life: Life, given: str) -> Compl
     return done
 
 
+_UNPROTECTED = """module "scheduler" {
+  database = { delete_protection = false }
+  budget   = { billing_account = "012345-6789AB-CDEF01", monthly_amount = 50 }
+}
+"""
+
+
 def destroy_protected(terraform: Terraform, folder: Path, life: Life, given: str) -> None:
-    """Destroy the protected example, then turn the protection off as a user does, with the newer provider."""
+    """Destroy the protected example, then turn the protection off and add a budget, with the newer provider."""
     life.protected = destroy(terraform, folder, life, given)
     override = terraform.checkout / folder / "unprotected_override.tf"
-    override.write_text('module "scheduler" {\n  database = { delete_protection = false }\n}\n', encoding="utf-8")
+    override.write_text(_UNPROTECTED, encoding="utf-8")
     life.unprotected = succeeded(terraform.run(folder, "apply", "-auto-approve", given))
 
 

@@ -1,6 +1,5 @@
 """An organization's policies, the switches of the configuration that answer them, and plans under both."""
 
-import json
 import re
 from subprocess import CompletedProcess
 from typing import Any
@@ -40,19 +39,12 @@ def setting(*names: str) -> str:
     return ",".join(f"{name}={POLICIES[name]}".rstrip("=") for name in names)
 
 
-def write(terraform: Terraform, variables: dict[str, Any]) -> str:
-    """Write variables to a file, and return the option that names it."""
-    path = terraform.checkout / f"{len(list(terraform.checkout.glob('*.json')))}.tfvars.json"
-    path.write_text(json.dumps(variables), encoding="utf-8")
-    return f"-var-file={path}"
-
-
 def plan_under_policies(terraform: Terraform, *unswitched: str) -> dict[str, CompletedProcess[str]]:
     """Plan the configuration with all switches, and with all but that of each policy in ``unswitched``."""
     tried = {"": SWITCHED, **{policy: {**SWITCHED, **SWITCHES[policy]} for policy in unswitched}}
     return {
         policy: terraform.run(
-            ROOT, "plan", write(terraform, variables), PLAN="refuse", ORG_POLICIES=setting(*POLICIES), SERVICES="on"
+            ROOT, "plan", terraform.given(variables), PLAN="refuse", ORG_POLICIES=setting(*POLICIES), SERVICES="on"
         )
         for policy, variables in tried.items()
     }

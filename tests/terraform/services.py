@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from emulator.supervisor import FUNCTIONS
 from tests.terraform.tool import Resource
-
-FUNCTIONS = ("console", "on_build_completion", "on_gitiles_commit", "on_task")
-"""The entry points of main.py."""
 
 ADDRESSES = {f'module.function["{function}"].google_cloud_run_v2_service.this' for function in FUNCTIONS}
 """The addresses of the services in the root module."""

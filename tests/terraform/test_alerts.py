@@ -99,7 +99,7 @@ def test_a_notification_carries_the_runbook(minimal: Life, everything: Life) -> 
         for policy in _policies(life):
             (documentation,) = policy["documentation"]
             text = documentation["content"]
-            page = (REPOSITORY / f"docs/operations/{_page(life, policy)}.md").read_text(encoding="utf-8")
+            page = (REPOSITORY / f"docs/operations/{_page(policy)}.md").read_text(encoding="utf-8")
             assert text.splitlines()[0] == page.splitlines()[0]
             assert len(text) > 500
             assert not re.search(r"\b(PROJECT|REGION|QUEUE|DATABASE)\b", text), policy["display_name"]
@@ -161,7 +161,7 @@ def test_the_reference_and_the_runbooks_list_each_alert(monitoring: Monitoring, 
     assert {(alert, condition) for alert, condition, _ in _rows("Alerts")} == monitoring.conditions
     page = (REPOSITORY / "docs/operations/README.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| \[([\w-]+)\]\(([\w-]+)\.md\) \| (\w+) \|", page, re.MULTILINE)
-    expected = {(_alert(item), _page(everything, item), item["severity"].lower()) for item in _policies(everything)}
+    expected = {(_alert(item), _page(item), item["severity"].lower()) for item in _policies(everything)}
     assert set(listed) == expected
 
 
@@ -177,10 +177,9 @@ def _policies(life: Life) -> list[dict[str, Any]]:
     return life.all("google_monitoring_alert_policy")
 
 
-def _page(life: Life, policy: Mapping[str, Any]) -> str:
+def _page(policy: Mapping[str, Any]) -> str:
     """Return the name of an alert's page."""
     alert = _alert(policy)
     source = (REPOSITORY / ROOT / "modules/monitoring/alerts.tf").read_text(encoding="utf-8")
     found = re.search(rf'^    {alert} = {{\n(?:      \w+ += .*\n)*?      runbook  = "([\w-]+)"', source, re.MULTILINE)
-    assert life.applied.returncode == 0
     return found[1] if found else alert

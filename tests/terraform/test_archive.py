@@ -5,7 +5,6 @@ import io
 import json
 import os
 import subprocess
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from emulator.supervisor import FUNCTIONS
 from emulator.tcp_ports import HOST, require_free
 from tests.terraform.life import Life
 from tests.terraform.tool import REPOSITORY
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -75,16 +75,15 @@ def _served(python: Path, source: Path, function: str, environment: dict[str, st
 
 
 def _wait(url: str, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < end:
+    def answers() -> bool:
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
         try:
             requests.get(f"{url}/favicon.ico", timeout=5)
         except (requests.ConnectionError, requests.Timeout):
-            time.sleep(0.1)
-        else:
-            return
-    pytest.fail(f"{url} does not answer")
+            return False
+        return True
+
+    until(answers, f"{url} answers", seconds=_READY_SECONDS)
 
 
 def _push(message: dict[str, Any], subscription: str) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def _resource(type_: str, values: dict[str, object]) -> str:
             return f"project, only the database {found[1]}"
         if found := re.fullmatch(r'resource\.name\.startsWith\("projects/_/buckets/(.+)"\)', condition["expression"]):
             return f"project, only the bucket {re.sub('[0-9]{12}', 'NUMBER', found[1])}"
-        pytest.fail(f"a condition that nobody has reviewed: {condition['expression']}")
+        pytest.fail(f"an unreviewed condition: {condition['expression']}")
     return "project"
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from tests.terraform.configurations import EVERYTHING, MINIMAL, PRODUCTION, PROJECT
 from tests.terraform.life import NEWER, OLDER
-from tests.terraform.organization import POLICIES, SWITCHED, SWITCHES, plan_under_policies, refusing, setting, write
+from tests.terraform.organization import POLICIES, SWITCHED, SWITCHES, plan_under_policies, refusing, setting
 from tests.terraform.rotation import keys, read, rotate
 from tests.terraform.services import ADDRESSES
-from tests.terraform.tool import REPOSITORY, ROOT, Terraform, copy_checkout, find_terraform
+from tests.terraform.tool import REPOSITORY, ROOT, Terraform, copy_checkout, find_terraform, succeeded
 
 pytestmark = [pytest.mark.year, pytest.mark.timeout(7200)]
 
@@ -42,7 +42,7 @@ class Installation:
     def run(self, *arguments: str, provider: str = "") -> CompletedProcess[str]:
         """Run a command, which must succeed."""
         done = self.terraform.run(self.folder, *arguments, GOOGLE=provider or self.provider)
-        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+        succeeded(done)
         return done
 
     def apply(self, *more: str) -> None:
@@ -80,7 +80,7 @@ def terraform(tmp_path: Path) -> Iterator[Terraform]:
 
 def _installed(terraform: Terraform, name: str, provider: str) -> Installation:
     folder, variables = CONFIGURATIONS[name]
-    installation = Installation(terraform, folder, write(terraform, variables), provider)
+    installation = Installation(terraform, folder, terraform.given(variables), provider)
     installation.apply()
     return installation
 
@@ -112,7 +112,7 @@ def test_a_newer_provider_changes_nothing(terraform: Terraform, name: str) -> No
 
 def test_services_of_an_earlier_version_are_adopted(terraform: Terraform) -> None:
     """The import block of the page about upgrades adopts the four services, and creates none."""
-    given = write(terraform, {name: SWITCHED[name] for name in ("project_id", "configs", "buildbucket_servers")})
+    given = terraform.given({name: SWITCHED[name] for name in ("project_id", "configs", "buildbucket_servers")})
     installation = Installation(terraform, ROOT, given, NEWER)
     installation.apply()
     installation.run("state", "rm", *sorted(ADDRESSES))
@@ -165,14 +165,14 @@ def test_a_rotation_keeps_what_earlier_revisions_read(terraform: Terraform) -> N
 
 def test_switches_let_an_apply_succeed(terraform: Terraform) -> None:
     """The apply obeys all policies at once."""
-    given = write(terraform, SWITCHED)
+    given = terraform.given(SWITCHED)
     done = terraform.run(ROOT, "apply", "-auto-approve", given, ORG_POLICIES=setting(*POLICIES))
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    succeeded(done)
 
 
 def test_accounts_are_needed(terraform: Terraform) -> None:
     """No switch helps if the organization forbids service accounts, and the refusal says so."""
-    given = write(terraform, SWITCHED)
+    given = terraform.given(SWITCHED)
     done = terraform.run(ROOT, "plan", given, PLAN="refuse", ORG_POLICIES="iam.disableServiceAccountCreation")
     assert done.returncode == 1
     assert "constraints/iam.disableServiceAccountCreation" in done.stdout + done.stderr

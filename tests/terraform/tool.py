@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,13 @@ class Terraform:
     checkout: Path
     stand_in: str
     """Command that runs Terraform with stand-in providers, or empty with the real providers."""
+
+    def given(self, variables: Mapping[str, Any]) -> str:
+        """Write variables to a new file of the checkout, and return the option that names it."""
+        number = len(list(self.checkout.glob("*.tfvars.json")))
+        path = self.checkout / f"{number}.tfvars.json"
+        path.write_text(json.dumps(variables), encoding="utf-8")
+        return f"-var-file={path}"
 
     def run(self, folder: Path, *arguments: str, typed: str = "", **cloud: str) -> subprocess.CompletedProcess[str]:
         """Run one command on a configuration, ``folder`` within the checkout; ``typed`` is its standard input.

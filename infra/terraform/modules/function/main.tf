@@ -119,7 +119,7 @@ resource "google_cloud_run_v2_service_iam_member" "reads_own_invokers" {
   member   = var.account.member
 }
 
-# Earlier versions deployed with the functions service. Terraform forgets that function, and docs/how-to/deploy.md
+# Earlier versions deployed with the functions service. Terraform forgets that function, and docs/how-to/upgrade.md
 # says how its Cloud Run service is kept.
 removed {
   from = google_cloudfunctions2_function.this

@@ -9,6 +9,8 @@ locals {
   registry       = "${var.region}-docker.pkg.dev/${var.project_id}/${local.repository}"
 
   build = var.image.build ? 1 : 0
+  # A given image wins. A rollback must not need the built image, which may be gone.
+  read = var.image.reference == null ? local.build : 0
   # A promoted image may come from this project's own repository.
   keep_repository = var.image.build || startswith(coalesce(var.image.reference, "-"), "${local.registry}/") ? 1 : 0
 }
@@ -204,8 +206,11 @@ resource "google_cloud_run_v2_service_iam_binding" "builder" {
   members  = []
 }
 
+# The output checks what these data sources return. If they had conditions, Terraform would read them only at apply when any
+# ancestor changes, such as the set of APIs. The plan would then show an update of all four functions.
+
 data "google_cloud_run_v2_service" "builder" {
-  count = local.build
+  count = local.read
 
   project  = var.project_id
   location = var.region
@@ -213,32 +218,14 @@ data "google_cloud_run_v2_service" "builder" {
 
   # A new build must be over before the image is read.
   depends_on = [google_cloudfunctions2_function.builder]
-
-  lifecycle {
-    postcondition {
-      condition     = try(self.template[0].containers[0].image, "") != ""
-      error_message = "The Cloud Run service ${self.name} has no image, so the build failed or was removed: run `terraform apply -replace=${local.address}` to build again."
-    }
-  }
 }
 
 # A new build may reuse the tag of an earlier one. Only the digest names one image.
 data "google_artifact_registry_docker_image" "built" {
-  count = local.build
+  count = local.read
 
   project       = var.project_id
   location      = var.region
   repository_id = google_artifact_registry_repository.images[0].repository_id
   image_name    = trimprefix(data.google_cloud_run_v2_service.builder[0].template[0].containers[0].image, "${local.registry}/")
-
-  lifecycle {
-    postcondition {
-      condition     = coalesce(self.self_link, "-") != "-"
-      error_message = "The repository ${local.repository} has no image ${self.image_name}, so it was deleted after its build: run `terraform apply -replace=${local.address}` to build again."
-    }
-  }
-}
-
-locals {
-  address = "module.image.google_cloudfunctions2_function.builder[0]"
 }
