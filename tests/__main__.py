@@ -1,6 +1,7 @@
-"""Runs all tests: ``python -m tests``. Those of Terraform run beside the others, which mostly wait for servers.
+"""Runs all tests in two processes: ``python -m tests``.
 
-The output of the Terraform tests comes after that of the others, and their totals last.
+One runs the folders of `BESIDE`, which keep a processor busy, beside all others, which mostly wait for servers.
+The output of these folders comes after that of the others, and the totals last.
 Options go to both runs of pytest.
 To select tests, run pytest itself: a run without tests counts as a failure.
 """
@@ -17,7 +18,7 @@ from typing import IO
 
 __all__ = ["main", "run", "running"]
 
-BESIDE = "tests/terraform"
+BESIDE = ("tests/terraform", "tests/unit", "tests/vectors")
 _PATIENCE_SECONDS = 20.0
 """How long a part may stop its servers after an interruption."""
 
@@ -25,7 +26,7 @@ _PATIENCE_SECONDS = 20.0
 def main(arguments: Sequence[str]) -> int:
     """Run both parts, with the result of `run`."""
     pytest = [sys.executable, "-m", "pytest"]
-    return run([*pytest, BESIDE, *arguments], [*pytest, f"--ignore={BESIDE}", *arguments])
+    return run([*pytest, *BESIDE, *arguments], [*pytest, *(f"--ignore={name}" for name in BESIDE), *arguments])
 
 
 def run(beside: Sequence[str], others: Sequence[str]) -> int:
@@ -40,7 +41,7 @@ def run(beside: Sequence[str], others: Sequence[str]) -> int:
             own = first.wait()
         log.seek(0)
         sys.stdout.write(log.read().decode(errors="replace"))
-    sys.stdout.write(f"tests/terraform: exit code {own}; all other tests: exit code {code}\n")
+    sys.stdout.write(f"{', '.join(BESIDE)}: exit code {own}; all other tests: exit code {code}\n")
     return code or own
 
 
