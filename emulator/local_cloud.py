@@ -18,6 +18,7 @@ from emulator.clock import Clock
 from emulator.cloud_scheduler import CloudScheduler
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError, one_line
+from emulator.feed import Feed
 from emulator.front_end.front_end import FrontEnd
 from emulator.gitiles.projects import find_repository
 from emulator.gitiles.repository import Repository
@@ -95,6 +96,8 @@ class LocalCloud:
 
     options: Options
     clock: Clock
+    feed: Feed
+    """What happens, line by line."""
     configs: Path
     """The folder with ``<project>/luci-scheduler.cfg``."""
     repositories: Path

@@ -16,6 +16,7 @@ from emulator.clock import Clock, RealClock
 from emulator.cloud_scheduler import CloudScheduler
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError
+from emulator.feed import Feed
 from emulator.front_end.front_end import FrontEnd
 from emulator.gitiles.server import GitilesServer
 from emulator.local_cloud import Function, LocalCloud, PubSub
@@ -71,6 +72,7 @@ class _Base:
 
     options: Options
     clock: Clock
+    feed: Feed
     folders: _Folders
     hosts: Sequence[str]
     """The Gitiles hosts to serve."""
@@ -83,7 +85,7 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
     folders = _make_folders(options, stack)
     hosts = gitiles_hosts(_valid_configs(options, folders.configs), folders.repositories, options.hosts)
     clock = options.clock or RealClock(options.speed)
-    base = _Base(options, clock, folders, hosts, stack, _make_front_end(options, clock))
+    base = _Base(options, clock, Feed(clock.now), folders, hosts, stack, _make_front_end(options, clock))
     # Emulators and functions take seconds to start. They start in parallel, and the wait for them comes last.
     backends = _start_backends(base)
     servers = _start_servers(base, backends.pubsub)
@@ -102,6 +104,7 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
     cloud = LocalCloud(
         options=options,
         clock=base.clock,
+        feed=base.feed,
         configs=folders.configs,
         repositories=folders.repositories,
         firestore_address=backends.firestore_address,
