@@ -33,7 +33,6 @@ from emulator.settings import (
     Addresses,
     accounts_of,
     function_environment,
-    gitiles_hosts,
     queue_path,
 )
 from emulator.supervisor import FUNCTIONS, FunctionProcess
@@ -41,7 +40,7 @@ from emulator.tcp_ports import HOST, require_free
 from emulator.topics import EmulatorPubSub, subscriptions
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.config.folder import read_folder
-from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
+from luci_scheduler.config.reader import ConfigError, read_config
 from luci_scheduler.core.errors import TransientError
 
 __all__ = ["start_local_cloud"]
@@ -74,8 +73,6 @@ class _Base:
     clock: Clock
     feed: Feed
     folders: _Folders
-    hosts: Sequence[str]
-    """The Gitiles hosts to serve."""
     stack: ExitStack
     """Stops the parts."""
     front_end: FrontEnd | None
@@ -83,9 +80,9 @@ class _Base:
 
 def _start(options: Options, stack: ExitStack) -> LocalCloud:
     folders = _make_folders(options, stack)
-    hosts = gitiles_hosts(_valid_configs(options, folders.configs), folders.repositories, options.hosts)
+    _report_problems(options, folders.configs)
     clock = options.clock or RealClock(options.speed)
-    base = _Base(options, clock, Feed(clock.now), folders, hosts, stack, _make_front_end(options, clock))
+    base = _Base(options, clock, Feed(clock.now), folders, stack, _make_front_end(options, clock))
     # Emulators and functions take seconds to start. They start in parallel, and the wait for them comes last.
     backends = _start_backends(base)
     servers = _start_servers(base, backends.pubsub)
@@ -116,7 +113,6 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
         queue=CloudTasksQueue(tasks_client, queue_path(options.project), target, account, audience),
         buildbucket=servers.buildbucket,
         gitiles=servers.gitiles,
-        gitiles_hosts=hosts,
         environment=functions.environment,
         functions=functions.running,
         console_url=functions.handed_out["console"],
@@ -172,17 +168,15 @@ def _make_folders(options: Options, stack: ExitStack) -> _Folders:
     return folders
 
 
-def _valid_configs(options: Options, folder: Path) -> list[ProjectConfig]:
-    """Return the valid configs, and report the first problem of each invalid one."""
-    configs = []
+def _report_problems(options: Options, folder: Path) -> None:
+    """Report the first problem of each invalid config."""
     for file in read_folder(folder):
         try:
-            configs.append(read_config(file.project, file.text, rules=options.config_rules))
+            read_config(file.project, file.text, rules=options.config_rules)
         except ConfigError as error:
             options.on_progress(
                 f"the config of {file.project} is not valid and will not become active: {error.problems[0]}"
             )
-    return configs
 
 
 # Firestore and Pub/Sub ------------------------------------------------------------------------------------------------
@@ -327,7 +321,7 @@ def _environments(base: _Base, backends: _Backends, servers: _Servers, on_task: 
         cloud_tasks=interceptors.grpc("cloud_tasks", servers.cloud_tasks.grpc_address),
         certs=servers.cloud_tasks.certs_url,
         buildbucket=interceptors.http("buildbucket", servers.buildbucket.url),
-        gitiles={host: servers.gitiles.url_of(host) for host in base.hosts},
+        gitiles=servers.gitiles.url,
         on_task=on_task,
     )
     return {

@@ -85,7 +85,6 @@ def _read_options(options: argparse.Namespace, folder: Path | None) -> Options:
             buildbucket=options.buildbucket_port,
             gitiles=options.gitiles_port,
         ),
-        hosts=options.hosts,
         front_end=options.front_end,
         stripping=options.stripping,
         download_url=options.download_url,
