@@ -147,15 +147,6 @@ def _add_contents(parser: argparse.ArgumentParser) -> None:
         help="the cloud project (default: a fresh name that no web page can guess, "
         "because the official emulators answer every page)",
     )
-    parser.add_argument(
-        "--host",
-        type=_host,
-        action="append",
-        default=[],
-        dest="hosts",
-        metavar="HOST",
-        help="another Gitiles host to serve",
-    )
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -212,10 +203,4 @@ def _project(text: str) -> str:
             f"{text!r} is not the name of a cloud project: 6 to 30 lower-case letters, digits and hyphens,"
             " a letter first, no hyphen last"
         )
-    return text
-
-
-def _host(text: str) -> str:
-    if not _HOST.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a host name such as chromium.googlesource.com")
     return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -70,8 +70,6 @@ class Options:
     processes use real time."""
     ports: TcpPorts = TcpPorts()
     """The ports of the servers and functions."""
-    hosts: Sequence[str] = ()
-    """Gitiles hosts to serve, in addition to those in the configs and in ``folder``."""
     host_functions: bool = True
     """If False, the caller runs the functions, with `LocalCloud.environment`."""
     sweep_seconds: float = 60.0

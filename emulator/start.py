@@ -6,7 +6,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import OK
@@ -36,15 +36,12 @@ from emulator.settings import (
     Addresses,
     accounts_of,
     function_environment,
-    gitiles_hosts,
     queue_path,
 )
 from emulator.supervisor import FUNCTIONS, FunctionProcess
 from emulator.tcp_ports import HOST, require_free
 from emulator.topics import EmulatorPubSub, subscriptions
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
-from luci_scheduler.config.folder import read_folder
-from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.core.errors import TransientError
 
 __all__ = ["start_local_cloud"]
@@ -80,8 +77,6 @@ class _Base:
     clock: Clock
     feed: Feed
     folders: _Folders
-    hosts: Sequence[str]
-    """The Gitiles hosts to serve."""
     stack: ExitStack
     """Stops the parts."""
     front_end: FrontEnd | None
@@ -91,9 +86,8 @@ class _Base:
 
 def _start(options: Options, stack: ExitStack) -> LocalCloud:
     folders = _make_folders(options, stack)
-    hosts = gitiles_hosts(_valid_configs(options, folders.configs), folders.repositories, options.hosts)
     clock = options.clock or RealClock(options.speed)
-    base = _Base(options, clock, Feed(clock.now), folders, hosts, stack, _make_front_end(options, clock))
+    base = _Base(options, clock, Feed(clock.now), folders, stack, _make_front_end(options, clock))
     # Emulators and functions take seconds to start. They start in parallel, and the wait for them comes last.
     backends = _start_backends(base)
     servers = _start_servers(base, backends.pubsub)
@@ -124,7 +118,6 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
         queue=CloudTasksQueue(tasks_client, queue_path(options.project), target, account, audience),
         buildbucket=servers.buildbucket,
         gitiles=servers.gitiles,
-        gitiles_hosts=hosts,
         environment=functions.environment,
         functions=functions.running,
         console_url=functions.handed_out["console"],
@@ -179,15 +172,6 @@ def _make_folders(options: Options, stack: ExitStack) -> _Folders:
         if path is not None:
             path.mkdir(parents=True, exist_ok=True)
     return folders
-
-
-def _valid_configs(options: Options, folder: Path) -> list[ProjectConfig]:
-    """Return the valid configs. The functions report the problems of the others."""
-    configs = []
-    for file in read_folder(folder):
-        with suppress(ConfigError):
-            configs.append(read_config(file.project, file.text, rules=options.config_rules))
-    return configs
 
 
 # Firestore and Pub/Sub ------------------------------------------------------------------------------------------------
@@ -365,7 +349,7 @@ def _environments(base: _Base, backends: _Backends, servers: _Servers, on_task: 
         cloud_tasks=interceptors.grpc("cloud_tasks", servers.cloud_tasks.grpc_address),
         certs=servers.cloud_tasks.certs_url,
         buildbucket=interceptors.http("buildbucket", servers.buildbucket.url),
-        gitiles={host: servers.gitiles.url_of(host) for host in base.hosts},
+        gitiles=servers.gitiles.url,
         on_task=on_task,
     )
     return {

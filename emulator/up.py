@@ -135,7 +135,6 @@ def _read_options(options: argparse.Namespace, folder: Path, kept: KeptState | N
         store=store,
         speed=options.speed,
         ports=_ports(options),
-        hosts=options.hosts,
         front_end=options.front_end,
         stripping=options.stripping,
         download_url=options.download_url,
