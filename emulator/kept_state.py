@@ -137,7 +137,9 @@ def kept_state(folder: Path, *, fresh: bool = False) -> Iterator[KeptState]:
             _lock(stack.enter_context((place / _LOCK).open("a+", encoding="utf-8")), folder)
             state = _open(place, fresh=fresh)
         except OSError as error:
-            raise LocalCloudError(f"{error.filename or place} cannot be used: {error.strerror}") from error
+            raise LocalCloudError(
+                f"the folder {folder} cannot be used: {error.strerror}: {error.filename}; name another one"
+            ) from error
         yield state
 
 

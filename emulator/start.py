@@ -22,9 +22,10 @@ from emulator.front_end.front_end import FrontEnd
 from emulator.function_log import FunctionLog
 from emulator.gitiles.server import GitilesServer
 from emulator.kept_state import write_documents
-from emulator.local_cloud import Function, LocalCloud, PubSub
+from emulator.local_cloud import Function, LocalCloud
 from emulator.memory_host import InProcessFunction, MemoryHost
 from emulator.memory_pubsub import MemoryPubSub
+from emulator.message_faults import FaultyPubSub
 from emulator.official import OfficialEmulator, export_documents, start_firestore, start_pubsub
 from emulator.options import Options
 from emulator.settings import (
@@ -179,7 +180,7 @@ def _make_folders(options: Options, stack: ExitStack) -> _Folders:
 
 @dataclass(frozen=True, slots=True)
 class _Backends:
-    pubsub: PubSub
+    pubsub: FaultyPubSub
     firestore_address: str = ""
     pubsub_address: str = ""
     emulators: Sequence[OfficialEmulator] = ()
@@ -192,7 +193,7 @@ def _start_backends(base: _Base) -> _Backends:
         options.on_progress("starting in memory, without official emulators")
         memory = MemoryPubSub(base.clock)
         stack.callback(memory.close)
-        return _Backends(memory)
+        return _Backends(FaultyPubSub(memory))
     options.on_progress(
         "starting the official Firestore and Pub/Sub emulators: Java, and about 900 MB of memory with the functions"
     )
@@ -210,7 +211,7 @@ def _start_backends(base: _Base) -> _Backends:
         pubsub = emulators[-1].address
     client = EmulatorPubSub(pubsub)
     stack.callback(client.close)
-    return _Backends(client, firestore, pubsub, emulators)
+    return _Backends(FaultyPubSub(client), firestore, pubsub, emulators)
 
 
 # Cloud Tasks, Buildbucket and Gitiles ---------------------------------------------------------------------------------
@@ -223,7 +224,7 @@ class _Servers:
     gitiles: GitilesServer
 
 
-def _start_servers(base: _Base, pubsub: PubSub) -> _Servers:
+def _start_servers(base: _Base, pubsub: FaultyPubSub) -> _Servers:
     options, ports = base.options, base.options.ports
     servers = _Servers(
         CloudTasksServer(

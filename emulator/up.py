@@ -182,13 +182,13 @@ def until_stopped(options: Options, form: Form = "text") -> int:
     try:
         with ExitStack() as stack:
             cloud = stack.enter_context(start_local_cloud(options))
+            was_up = True
             page = stack.enter_context(StartPage(cloud))
             apis = stack.enter_context(LocalControlPlane(cloud))
             stack.enter_context(ConfigWatch(cloud.configs, cloud.sync, cloud.feed))
             show = addresses_json if form == "json" else addresses
             print(show(cloud, page.url, apis.url), flush=True)
             stack.enter_context(Terminal(cloud.feed, form))
-            was_up = True
             threading.Event().wait()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -110,10 +110,12 @@ class Plans:
     """Chooses the plan of a build. Thread-safe.
 
     The request's own plan takes precedence, then the first rule whose pattern matches the builder, then the default.
+    While `override` is set, all new builds have that plan.
     """
 
     def __init__(self, default: Plan) -> None:
         self.default = default
+        self.override: Plan | None = None
         self._rules: list[tuple[str, Plan]] = []
         self._lock = threading.Lock()
 
@@ -136,6 +138,8 @@ class Plans:
         An invalid plan in the request fails the build at once. If the default plan is manual, requests cannot choose a
         plan.
         """
+        if self.override is not None:
+            return self.override
         requested = spec.requested_properties.get(PLAN_PROPERTY)
         if requested is not None and not isinstance(self.default, Manual):
             try:

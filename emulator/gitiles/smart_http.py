@@ -17,7 +17,7 @@ from typing import IO
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
 
-from emulator.gitiles.git import GitError, MissingGitError, git_environment
+from emulator.gitiles.git import MissingGitError, git_environment
 
 __all__ = ["Limits", "refused", "run_backend", "service_of", "split_service"]
 
