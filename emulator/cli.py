@@ -16,7 +16,6 @@ from emulator.front_end.modes import MODES, STRIPPINGS
 __all__ = ["main"]
 
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
-_HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 _OPTION = re.compile(r"--[a-z-]+")
 _STATUSES = "exit status: 0 done, 1 failed (one line on standard error gives the reason), 2 wrong usage"
 
