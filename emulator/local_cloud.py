@@ -115,8 +115,6 @@ class LocalCloud:
     """The queue of the functions, reached as they reach it."""
     buildbucket: BuildbucketServer
     gitiles: GitilesServer
-    gitiles_hosts: Sequence[str]
-    """The hosts that `gitiles` serves."""
     environment: Mapping[str, str]
     """The environment of ``on_task``; with a front end, that of the others differs: see `FrontEnd.settings`."""
     functions: Mapping[str, Function]
@@ -139,15 +137,9 @@ class LocalCloud:
         """Return the repository for ``https://<host>/<project>``; a missing one is created, bare and with branch main.
 
         Raises:
-            LocalCloudError: no config named its host when the local cloud started, its folder holds no repository, or
-                its name is not allowed.
+            LocalCloudError: its folder holds no repository, or its name is not allowed.
         """
         url = parse_repo_url(repo)
-        if url.host not in self.gitiles_hosts:
-            raise LocalCloudError(
-                f"the local cloud does not serve {url.host}, which no config named when it started: "
-                f"start it again, or with --host {url.host} (in Python: hosts)"
-            )
         if found := find_repository(self.repositories / url.host, url.project):
             return Repository(found)
         if any(name.startswith(".") for name in url.project.split("/")):
