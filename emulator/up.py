@@ -17,6 +17,7 @@ from emulator.errors import LocalCloudError
 from emulator.local_cloud import LocalCloud
 from emulator.local_control_plane import LocalControlPlane
 from emulator.options import Options, TcpPorts
+from emulator.settings import THIS_MACHINE
 from emulator.start import start_local_cloud
 from emulator.start_page import StartPage, make_sample
 from luci_scheduler.config.folder import FILE
@@ -74,7 +75,7 @@ def _read_options(options: argparse.Namespace, folder: Path | None) -> Options:
         check_interval_seconds=options.check_interval,
         protocol=options.protocol,
         **({"project": options.project} if options.project else {}),
-        settings={"SCHEDULER_LENIENT_TRIGGERS": "true"} if options.lenient_triggers else {},
+        settings=_settings(options),
         store=options.store,
         speed=options.speed,
         ports=TcpPorts(
@@ -90,6 +91,14 @@ def _read_options(options: argparse.Namespace, folder: Path | None) -> Options:
         download_url=options.download_url,
         on_progress=lambda text: print(text, file=sys.stderr, flush=True),
     )
+
+
+def _settings(options: argparse.Namespace) -> dict[str, str]:
+    """Return the functions' settings that differ from those of every local cloud."""
+    settings = {"SCHEDULER_LENIENT_TRIGGERS": "true"} if options.lenient_triggers else {}
+    if options.allow_fetch:
+        settings["SCHEDULER_FETCH_ALLOWED_HOSTS"] = ",".join((*THIS_MACHINE, *options.allow_fetch))
+    return settings
 
 
 def until_stopped(options: Options) -> int:
