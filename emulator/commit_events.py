@@ -25,6 +25,7 @@ Publish = Callable[[str, bytes, Mapping[str, str]], str]
 _SHORT = 12  # digits of a hash that people read
 _LINES = 10  # of one push in the feed
 _SINGLE = 16  # changed refs of one push that are events of their own; more of them share one message
+_NO_COMMIT = "0" * 40
 _SECONDS = 1.0
 
 
@@ -128,16 +129,12 @@ def _is_public(repo: str) -> bool:
 
 def _ref_updates(repo: str, changes: Sequence[RefChange]) -> bytes:
     """Return one message about many refs, in the form of a Gerrit host."""
-    updates = {
-        change.ref: {
-            "refName": change.ref,
-            "updateType": "UPDATE",
-            "oldId": change.old or "0" * 40,
-            "newId": change.new,
-        }
-        for change in changes
-    }
+    updates = {change.ref: _ref_update(change) for change in changes}
     return json.dumps({"url": repo, "refUpdateEvent": {"refUpdates": updates}}).encode()
+
+
+def _ref_update(change: RefChange) -> dict[str, str]:
+    return {"refName": change.ref, "updateType": "UPDATE", "oldId": change.old or _NO_COMMIT, "newId": change.new}
 
 
 def _commit_of(path: Path, value: str) -> tuple[str, str, str]:
