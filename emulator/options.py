@@ -12,9 +12,15 @@ from emulator.buildbucket.plans import Plan
 from emulator.clock import Clock
 from emulator.front_end.modes import Mode, Stripping
 from emulator.interceptors import Interceptors, NoInterceptors
+from emulator.kept_state import KeptState
 from luci_scheduler.config.config_rules import ConfigRules
 
-__all__ = ["Options", "TcpPorts"]
+__all__ = ["Options", "TcpPorts", "fresh_project"]
+
+
+def fresh_project() -> str:
+    """Return a new name of a cloud project, which no web page can guess."""
+    return f"local-{uuid.uuid4().hex[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Options:
     """The default plan of builds; `LocalCloud.buildbucket` accepts others while it runs."""
     clock: Clock | None = None
     """The clock of the servers; a `RealClock` with ``speed`` if None."""
-    project: str = field(default_factory=lambda: f"local-{uuid.uuid4().hex[:8]}")
+    project: str = field(default_factory=fresh_project)
     """The cloud project. The default is a fresh name that no web page can guess."""
     on_progress: Callable[[str], None] = lambda _: None
     """Gets one line of text for each step of the start."""
@@ -57,6 +63,8 @@ class Options:
     time."""
     folder: Path | None = None
     """Where repositories, logs and configs are; a temporary folder, removed at the end, if None."""
+    kept: KeptState | None = None
+    """The state of an earlier run to continue, which this run replaces at its end; None: nothing is kept."""
     speed: float = 1.0
     """Speed as a multiple of real time. Only a local cloud in memory can run faster, because official emulators and
     processes use real time."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -30,9 +30,16 @@ class Output:
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
         self._file = file
         self._lock = threading.Lock()
+        self._listener: Callable[[str], None] | None = None
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Pass each further line to ``listener``, in the thread that writes it."""
+        self._listener = listener
 
     def write(self, line: str) -> None:
         """Append a line."""
+        if self._listener is not None:
+            self._listener(line)
         with self._lock:
             self._lines.append(line)
             if self._file is not None:
