@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulator.gitiles.git import GitError, git
+from emulator.gitiles.git import git
 
 __all__ = ["Push", "RefChange", "git_folder", "read_refs", "ref_changes", "refs_stamp"]
 
