@@ -16,6 +16,7 @@ from emulator.front_end.modes import MODES, STRIPPINGS
 __all__ = ["main"]
 
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 _OPTION = re.compile(r"--[a-z-]+")
 _STATUSES = "exit status: 0 done, 1 failed (one line on standard error gives the reason), 2 wrong usage"
 
@@ -163,6 +164,14 @@ def _add_behavior(parser: argparse.ArgumentParser) -> None:
         help="warn of unknown jobs in 'triggers' and leave them out, as SCHEDULER_LENIENT_TRIGGERS does",
     )
     parser.add_argument(
+        "--allow-fetch",
+        type=_host,
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a host outside this machine that url_fetch jobs may call; may be repeated (default: none)",
+    )
+    parser.add_argument(
         "--protocol", choices=["v1", "v2"], default="v2", help="the Buildbucket API (default: %(default)s)"
     )
     parser.add_argument(
@@ -202,4 +211,10 @@ def _project(text: str) -> str:
             f"{text!r} is not the name of a cloud project: 6 to 30 lower-case letters, digits and hyphens,"
             " a letter first, no hyphen last"
         )
+    return text
+
+
+def _host(text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a host name such as status.example.com")
     return text

@@ -23,6 +23,7 @@ __all__ = [
     "QUEUE",
     "QUEUE_RATES",
     "QUEUE_RETRIES",
+    "THIS_MACHINE",
     "Addresses",
     "accounts_of",
     "function_environment",
@@ -46,6 +47,8 @@ GUEST = "guest@localhost"
 """May pass the front end, but has no rights in any project."""
 OUTSIDER = "outsider@localhost"
 """May not pass the front end."""
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+"""The hosts that ``url_fetch`` jobs may call."""
 _THREADS = 16
 
 
@@ -116,7 +119,7 @@ def function_environment(
         "SCHEDULER_GITILES_URLS": json.dumps({"*": f"{at.gitiles}/h"}),
         "SCHEDULER_LINKS": json.dumps(_links(at)),
         "SCHEDULER_CONFIG_FOLDER": str(config_folder.resolve()),
-        "SCHEDULER_FETCH_ALLOWED_HOSTS": "127.0.0.1,localhost,::1",
+        "SCHEDULER_FETCH_ALLOWED_HOSTS": ",".join(THIS_MACHINE),
         "SCHEDULER_LOCAL": "true",
         "SCHEDULER_LOCAL_USER": DEVELOPER,
         "SCHEDULER_ACCESS": json.dumps({"version": 1, "admins": [f"user:{DEVELOPER}"]}),

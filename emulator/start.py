@@ -16,6 +16,7 @@ from emulator.buildbucket.server import BuildbucketServer
 from emulator.clock import AdjustableClock, Clock, RealClock
 from emulator.cloud_scheduler import CloudScheduler
 from emulator.cloud_tasks.server import CloudTasksServer
+from emulator.commit_events import CommitEvents, MissingRepositories
 from emulator.errors import LocalCloudError
 from emulator.feed import Feed
 from emulator.front_end.front_end import FrontEnd
@@ -23,6 +24,7 @@ from emulator.function_log import FunctionLog
 from emulator.gitiles.server import GitilesServer
 from emulator.kept_state import write_documents
 from emulator.local_cloud import Function, LocalCloud
+from emulator.local_configs import is_watched
 from emulator.memory_host import InProcessFunction, MemoryHost
 from emulator.memory_pubsub import MemoryPubSub
 from emulator.message_faults import FaultyPubSub
@@ -91,8 +93,10 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
     base = _Base(options, clock, Feed(clock.now), folders, stack, _make_front_end(options, clock))
     # Emulators and functions take seconds to start. They start in parallel, and the wait for them comes last.
     backends = _start_backends(base)
-    servers = _start_servers(base, backends.pubsub)
+    events = CommitEvents(backends.pubsub.publish, options.project, base.feed)
+    servers = _start_servers(base, backends.pubsub, events)
     functions = _start_functions(base, backends, servers)
+    events.console_url = servers.gitiles.around.console_url = functions.handed_out["console"]
     for emulator in backends.emulators:
         emulator.wait_until_ready()
     rows = subscriptions(options.project, [PUBLISHER])
@@ -113,6 +117,7 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
         firestore_address=backends.firestore_address,
         pubsub_address=backends.pubsub_address,
         pubsub=backends.pubsub,
+        commit_events=events,
         subscriptions=rows,
         cloud_tasks=servers.cloud_tasks,
         tasks_client=tasks_client,
@@ -224,7 +229,7 @@ class _Servers:
     gitiles: GitilesServer
 
 
-def _start_servers(base: _Base, pubsub: FaultyPubSub) -> _Servers:
+def _start_servers(base: _Base, pubsub: FaultyPubSub, events: CommitEvents) -> _Servers:
     options, ports = base.options, base.options.ports
     servers = _Servers(
         CloudTasksServer(
@@ -243,6 +248,10 @@ def _start_servers(base: _Base, pubsub: FaultyPubSub) -> _Servers:
         ),
         GitilesServer(base.folders.repositories, port=require_free(ports.gitiles, "Gitiles")),
     )
+    watched = partial(is_watched, base.folders.configs, options.config_rules)
+    around = servers.gitiles.around
+    around.pushed, around.is_watched = events.pushed, watched
+    around.missing = MissingRepositories(base.feed, watched)
     base.stack.enter_context(servers.cloud_tasks)
     for server in (servers.buildbucket, servers.gitiles):
         server.start()

@@ -28,16 +28,19 @@ from emulator.clock import AdjustableClock
 from emulator.errors import LocalCloudError
 from emulator.feed import PROBLEMS, Entry
 from emulator.gitiles.git import GitError, git
+from emulator.gitiles.refs import Push, RefChange
 from emulator.gitiles.repository import Repository
 from emulator.local_cloud import LocalCloud
+from emulator.local_configs import project_files
 from emulator.serving.local_server import LocalServer
 from emulator.switches import SWITCHES, Switches
 from emulator.tcp_ports import HOST
 from emulator.terminal import WORDS, clock_time
-from emulator.watched import project_files, push_command, watched
+from emulator.watched import push_command, watched
 from luci_scheduler.config.folder import FILE
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
+from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.web.addresses import address
 from luci_scheduler.web.static_files import static_address, static_file
 
@@ -146,12 +149,12 @@ class StartPage:
         _refuse_checked_out(repository, ref)
         self._commits += 1
         files = {_file_name(form): f"change {self._commits} of this run at {time.time_ns()}\n"}
-        subject = f"Change {self._commits}"
-        revision = repository.commit(subject, files, ref, at=time.time_ns())
+        before = repository.resolve(ref)
+        revision = repository.commit(f"Change {self._commits}", files, ref, at=time.time_ns())
+        url = parse_repo_url(repo)
+        change = RefChange(ref, before, revision)
+        self._cloud.commit_events.committed(Push(url.host, url.project, repository.path, (change,)))
         link = f"{self._cloud.console_url}{address('commits', repo=repo, revision=revision, ref=ref)}"
-        text = f"{revision[:12]} on {ref.removeprefix(HEADS)} of {repo}: {subject}"
-        self._cloud.feed.post("commit", text, link, repo=repo, ref=ref, revision=revision)
-        self._cloud.publish_commit(repo, ref, revision)
         return _Done(f"Committed {revision} to {ref} of {repo}.", link)
 
     def _read_configs(self, _: Mapping[str, str]) -> _Done:
@@ -209,7 +212,7 @@ class StartPage:
             console=cloud.console_url,
             entries=_rows(entries),
             last=entries[-1].number if entries else 0,
-            projects=project_files(cloud.configs, cloud.options.config_rules),
+            projects=list(project_files(cloud.configs, cloud.options.config_rules)),
             configs=str(cloud.configs.resolve()),
             project_address=lambda project: cloud.console_url + address("jobs", project),
             branches=[f"{item.repo}@{ref}" for item in repos for ref in item.branches],

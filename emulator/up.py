@@ -22,6 +22,7 @@ from emulator.local_control_plane import LocalControlPlane
 from emulator.official import why_not_at_hand
 from emulator.options import Options, TcpPorts, fresh_project
 from emulator.sample import make_sample
+from emulator.settings import THIS_MACHINE
 from emulator.start import start_local_cloud
 from emulator.start_page import StartPage
 from emulator.terminal import Form, Terminal
@@ -131,7 +132,7 @@ def _read_options(options: argparse.Namespace, folder: Path, kept: KeptState | N
         check_interval_seconds=options.check_interval,
         protocol=options.protocol,
         project=_project(options.project, kept) or fresh_project(),
-        settings={"SCHEDULER_LENIENT_TRIGGERS": "true"} if options.lenient_triggers else {},
+        settings=_settings(options),
         store=store,
         speed=options.speed,
         ports=_ports(options),
@@ -140,6 +141,14 @@ def _read_options(options: argparse.Namespace, folder: Path, kept: KeptState | N
         download_url=options.download_url,
         on_progress=_say if form == "text" else lambda _: None,
     )
+
+
+def _settings(options: argparse.Namespace) -> dict[str, str]:
+    """Return the functions' settings that differ from those of every local cloud."""
+    settings = {"SCHEDULER_LENIENT_TRIGGERS": "true"} if options.lenient_triggers else {}
+    if options.allow_fetch:
+        settings["SCHEDULER_FETCH_ALLOWED_HOSTS"] = ",".join((*THIS_MACHINE, *options.allow_fetch))
+    return settings
 
 
 def _start_time(kept: KeptState | None) -> int:

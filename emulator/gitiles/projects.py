@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["find_repository", "is_read_only", "projects", "read_only_sentence", "repository_path"]
+__all__ = ["find_repository", "is_read_only", "projects", "read_only_sentence", "repositories", "repository_path"]
 
 _MAX_DEPTH = 5
 _NO_DESCRIPTION = "Unnamed repository"
@@ -41,12 +41,17 @@ def read_only_sentence(repository: Path) -> str:
 def projects(root: Path, base: str) -> dict[str, dict[str, Any]]:
     """Return the project list: names, clone URLs below ``base``, and descriptions if they exist."""
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(_repositories(root, 0)):
+    for path in sorted(repositories(root)):
         name = path.relative_to(root).as_posix().removesuffix(".git")
         found[name] = {"name": name, "clone_url": f"{base}{name}"}
         if description := _description(path):
             found[name]["description"] = description
     return found
+
+
+def repositories(root: Path) -> list[Path]:
+    """Return the folders of all repositories below a folder."""
+    return _repositories(root, 0)
 
 
 def _repositories(folder: Path, depth: int) -> list[Path]:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
@@ -84,7 +84,7 @@ def _body(request: Request, limits: Limits) -> IO[bytes]:
     if connection is not None:
         connection.settimeout(_READ_SECONDS)
     request.max_content_length = limits.body
-    file = tempfile.TemporaryFile()
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
         while piece := request.stream.read(_PIECE):
             file.write(piece)
@@ -119,7 +119,7 @@ class _Backend:
     """The running CGI program, which is killed with all its forks at the end of the time limit."""
 
     def __init__(self, environment: Mapping[str, str], body: IO[bytes], seconds: float) -> None:
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - `_end` closes it
         self._process = subprocess.Popen(
             ["git", "http-backend"],
             stdin=body,
@@ -128,14 +128,10 @@ class _Backend:
             env=dict(environment),
             start_new_session=True,
         )
+        self._output = cast("IO[bytes]", self._process.stdout)
         self._timer = threading.Timer(seconds, self._kill)
         self._timer.daemon = True
         self._timer.start()
-
-    @property
-    def _output(self) -> IO[bytes]:
-        assert self._process.stdout is not None
-        return self._process.stdout
 
     def response(self, *, is_whole: bool) -> Response:
         """Return the program's answer: streamed, or read to its end."""

@@ -183,7 +183,7 @@ def _config_source(
             return FolderSource(Path(source.path))
         case "gitiles":
             repo = parse_repo_url(source.repo)
-            url = host_urls(settings.gitiles_urls or {})(repo.host)
+            url = host_urls(settings.gitiles_urls or {})(repo.host) or f"https://{repo.host}"
             base_url = url if settings.local else f"{url}/a"  # authenticated requests have their own quota
             return GitilesSource(source.project, repo, source.ref, source.path, base_url, gitiles)
         case _:  # the settings accept no kind other than "bucket"

@@ -191,7 +191,7 @@ def invocation_json(invocation: Invocation, log: str) -> dict[str, Any]:
         "view_url": displayed(invocation.view_url) or None,
         "revision": invocation.revision,
         "task": {invocation.task.kind: dict(invocation.task.fields)},
-        "incoming_triggers": [trigger.public() for trigger in invocation.incoming_triggers],
+        "incoming_triggers": [_trigger_json(trigger) for trigger in invocation.incoming_triggers],
         "properties": invocation.properties,
         "tags": list(invocation.tags),
         "attempts": invocation.attempts,
@@ -203,6 +203,11 @@ def invocation_json(invocation: Invocation, log: str) -> dict[str, Any]:
         "mutations": invocation.mutations,
         "debug_log": log,
     }
+
+
+def _trigger_json(trigger: Trigger) -> dict[str, Any]:
+    document = trigger.public()
+    return {**document, **({"url": displayed(trigger.url)} if trigger.url else {})}
 
 
 def job_json(job: Job, invocations: Sequence[Invocation]) -> dict[str, Any]:

@@ -59,6 +59,9 @@ def test_the_commands_are_named_in_help(capsys: pytest.CaptureFixture[str]) -> N
         ("--speed", "inf", "a number above 0"),
         ("--project", "Bad Name", "lower-case letters"),
         ("--project", "short", "6 to 30"),
+        ("--allow-fetch", "not a host", "such as status.example.com"),
+        ("--allow-fetch", "https://status.example.com", "such as status.example.com"),
+        ("--allow-fetch", "status", "such as status.example.com"),
     ],
 )
 def test_bad_values(
@@ -83,12 +86,14 @@ def test_bad_numbers_for_a_storm(option: str, value: str, capsys: pytest.Capture
     assert f"argument {option}: {value!r} must be a whole number, at least " in capsys.readouterr().err
 
 
-def test_a_good_name_of_a_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The shortest one is accepted."""
+def test_good_names_of_projects_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The shortest project, and hosts outside this machine."""
     clouds: list[Options] = []
     monkeypatch.setattr("emulator.up.until_stopped", lambda options, _form: clouds.append(options) or 0)
-    assert main(["up", "--store", "memory", "--folder", str(tmp_path), "--project", "abc-12"]) == 0
-    assert clouds[0].project == "abc-12"
+    hosts = ["--allow-fetch", "status.example.com", "--allow-fetch", "a-b.c"]
+    assert main(["up", "--store", "memory", "--folder", str(tmp_path), "--project", "abc-12", *hosts]) == 0
+    allowed = {"SCHEDULER_FETCH_ALLOWED_HOSTS": "127.0.0.1,localhost,::1,status.example.com,a-b.c"}
+    assert (clouds[0].project, clouds[0].settings) == ("abc-12", allowed)
 
 
 @pytest.mark.parametrize(
