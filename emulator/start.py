@@ -130,6 +130,7 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
         memory=functions.memory,
         front_end=base.front_end,
     )
+    _restore_builds(base, servers)
     if options.host_functions:
         options.on_progress("reading the configs")
         cloud.sync()
@@ -285,7 +286,7 @@ def _start_functions(base: _Base, backends: _Backends, servers: _Servers) -> _Fu
     log = FunctionLog(base.feed, handed_out["console"], partial(_speed, base.clock))
     memory = MemoryHost(base.clock, base.folders.log("functions")) if options.store == "memory" else None
     if options.kept:
-        base.stack.callback(_save, base, backends, memory)  # after the functions have stopped
+        base.stack.callback(_save, base, backends, servers, memory)  # after the functions have stopped
     if memory is not None:
         _start_memory(base, environments, log, memory)
     running: dict[str, Function] = {}
@@ -333,7 +334,7 @@ def _start_memory(
     base.stack.callback(memory.stop)
 
 
-def _save(base: _Base, backends: _Backends, memory: MemoryHost | None) -> None:
+def _save(base: _Base, backends: _Backends, servers: _Servers, memory: MemoryHost | None) -> None:
     """Save the state, if all parts had started. The builds come last: a status check finds what they have become."""
     options = base.options
     if options.kept is None or not base.was_up.is_set():
@@ -345,7 +346,24 @@ def _save(base: _Base, backends: _Backends, memory: MemoryHost | None) -> None:
         else:
             export_documents(backends.firestore_address, options.project, folder / "firestore")
 
-    options.kept.save(options.store, options.project, base.clock.now(), documents=documents, builds=None)
+    builds = servers.buildbucket.export_state
+    options.kept.save(options.store, options.project, base.clock.now(), documents=documents, builds=builds)
+
+
+def _restore_builds(base: _Base, servers: _Servers) -> None:
+    """Continue with the builds of the run before. Those that ran when it ended have failed, and announce it.
+
+    Raises:
+        LocalCloudError: the state is damaged.
+    """
+    kept = base.options.kept
+    builds = kept.builds if kept else None
+    if kept is None or builds is None:
+        return
+    try:
+        servers.buildbucket.import_state(builds)
+    except ValueError as error:
+        raise LocalCloudError(f"{kept.folder}: {error}; --fresh forgets the state") from error
 
 
 def _environments(base: _Base, backends: _Backends, servers: _Servers, on_task: str) -> Mapping[str, Mapping[str, str]]:
