@@ -9,7 +9,7 @@ from pathlib import Path
 
 from emulator.errors import LocalCloudError
 
-__all__ = ["GitError", "MissingGitError", "git", "git_environment", "require_git"]
+__all__ = ["GitError", "MissingGitError", "explained", "git", "git_environment", "require_git"]
 
 _MISSING = (
     "git is not installed: install it so that `git` is on the PATH (`apt-get install git`, `dnf install git`, "
@@ -80,8 +80,16 @@ def git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise GitError(f"git {arguments[0]} did not run on {repository}: {error}") from error
     if result.returncode != 0:
-        raise GitError(result.stderr.decode(errors="replace").strip())
+        raise GitError(explained(result.stderr.decode(errors="replace").strip()))
     return result.stdout
+
+
+def explained(message: str) -> str:
+    """Return git's message, with advice that holds here if git distrusts the owner of a repository."""
+    if "dubious ownership" not in message:
+        return message
+    place = message.partition("'")[2].partition("'")[0]
+    return f"{place} belongs to another user, and git does not trust it: clone it, and use the clone"
 
 
 def require_git() -> None:
