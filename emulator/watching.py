@@ -13,7 +13,7 @@ from pathlib import Path
 
 from emulator.errors import LocalCloudError
 from emulator.gitiles.git import GitError, MissingGitError, git
-from emulator.local_configs import is_watched
+from emulator.local_configs import watched_repositories
 from emulator.settings import BUILDBUCKET_HOST
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FILE
@@ -139,7 +139,7 @@ def watch(found: UserRepository, repositories: Path, configs: Path, *, rules: Co
     """
     try:
         _link(found, repositories)
-        is_named = is_watched(configs, rules, found.repo)
+        is_named = found.repo in watched_repositories(configs, rules)
         if not is_named and is_ours:
             _add_config(found, configs)
     except OSError as error:

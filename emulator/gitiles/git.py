@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, cast
 
 from emulator.errors import LocalCloudError
 
-__all__ = ["GitError", "MissingGitError", "explained", "git", "git_environment", "require_git"]
+__all__ = ["GitError", "MissingGitError", "explained", "git", "git_beginning", "git_environment", "require_git"]
 
 _MISSING = (
     "git is not installed: install it so that `git` is on the PATH (`apt-get install git`, `dnf install git`, "
@@ -82,6 +84,31 @@ def git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     if result.returncode != 0:
         raise GitError(explained(result.stderr.decode(errors="replace").strip()))
     return result.stdout
+
+
+def git_beginning(repository: Path, limit: int, *arguments: str) -> bytes:
+    """Run git as `git` does, and return at most ``limit`` bytes of its output; the rest is never made.
+
+    Raises:
+        GitError: git is not installed.
+    """
+    try:
+        with subprocess.Popen(
+            ["git", "-C", str(repository), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=git_environment(),
+        ) as process:
+            timer = threading.Timer(_TIMEOUT_SECONDS, process.kill)
+            timer.start()
+            try:
+                return cast("IO[bytes]", process.stdout).read(limit)
+            finally:
+                process.kill()
+                timer.cancel()
+    except FileNotFoundError as error:
+        raise MissingGitError from error
 
 
 def explained(message: str) -> str:
