@@ -6,7 +6,7 @@ import os
 import sys
 
 if sys.version_info < (3, 11):  # noqa: UP036 - a later import would fail with a traceback
-    sys.exit(f"the local cloud needs Python 3.12 or 3.11, and this is Python {sys.version.split()[0]}")
+    sys.exit(f"the local cloud needs Python 3.12 or 3.11, not {sys.version.split()[0]}: run it with python3.12")
 
 # gRPC reports every connection that a server closes on standard error. It reads this variable when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

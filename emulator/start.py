@@ -21,6 +21,7 @@ from emulator.errors import LocalCloudError
 from emulator.feed import Feed
 from emulator.front_end.front_end import FrontEnd
 from emulator.function_log import FunctionLog
+from emulator.gitiles.git import require_git
 from emulator.gitiles.server import GitilesServer
 from emulator.kept_state import write_documents
 from emulator.local_cloud import Function, LocalCloud
@@ -64,6 +65,7 @@ def start_local_cloud(options: Options) -> Iterator[LocalCloud]:
     """
     if options.speed != 1.0 and options.store != "memory":
         raise LocalCloudError("only a local cloud in memory runs faster than real time: use --store memory, or speed 1")
+    require_git()
     with ExitStack() as stack:
         try:
             cloud = _start(options, stack)
