@@ -157,6 +157,23 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_builds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--build",
+        type=_command,
+        default="",
+        metavar="COMMAND",
+        help="run this in the shell for each build, on a checkout of its commit, such as 'sh build.sh' "
+        "(default: builds do nothing and succeed)",
+    )
+    parser.add_argument(
+        "--builders",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file that maps builders to commands (default: builders.toml in --folder, if it exists)",
+    )
+
+
 def _add_behavior(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lenient-triggers",
@@ -217,4 +234,10 @@ def _project(text: str) -> str:
 def _host(text: str) -> str:
     if not _HOST.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a host name such as status.example.com")
+    return text
+
+
+def _command(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the command is empty; give one such as 'sh build.sh'")
     return text
