@@ -32,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     _add_up(
         commands.add_parser(
             "up",
+            allow_abbrev=False,
             help="start everything and keep it running until Ctrl-C",
             description="Start everything, print the addresses, and keep it running until Ctrl-C.",
             epilog=_STATUSES,
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     _add_demo(
         commands.add_parser(
             "demo",
+            allow_abbrev=False,
             help="show live how a commit becomes a build",
             description="Show live how a commit becomes a build, which is checked twice and ends.",
             epilog=_STATUSES,
@@ -124,6 +126,7 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     _add_contents(parser)
     _add_output(parser)
+    _add_builds(parser)
     _add_behavior(parser)
     _add_front_end(parser)
     for name in ("firestore", "pubsub", "cloud-tasks", "buildbucket", "gitiles"):
@@ -162,6 +165,23 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--quiet", action="store_true", help="print only the addresses and problems")
     output.add_argument(
         "--json", action="store_true", help="print JSON lines: the addresses, then a line for each commit, build..."
+    )
+
+
+def _add_builds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--build",
+        type=_command,
+        default="",
+        metavar="COMMAND",
+        help="run this in the shell for each build, on a checkout of its commit, such as 'sh build.sh' "
+        "(default: builds do nothing and succeed)",
+    )
+    parser.add_argument(
+        "--builders",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file that maps builders to commands (default: builders.toml in --folder, if it exists)",
     )
 
 
@@ -225,4 +245,10 @@ def _project(text: str) -> str:
 def _host(text: str) -> str:
     if not _HOST.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a host name such as status.example.com")
+    return text
+
+
+def _command(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the command is empty; give one such as 'sh build.sh'")
     return text

@@ -24,6 +24,7 @@ from emulator.function_log import FunctionLog
 from emulator.gitiles.git import require_git
 from emulator.gitiles.server import GitilesServer
 from emulator.kept_state import write_documents
+from emulator.local_builds import BuildFeed, LocalBuilds
 from emulator.local_cloud import Function, LocalCloud
 from emulator.local_configs import watched_repositories
 from emulator.memory_host import InProcessFunction, MemoryHost
@@ -234,6 +235,8 @@ class _Servers:
 
 def _start_servers(base: _Base, pubsub: FaultyPubSub, events: CommitEvents) -> _Servers:
     options, ports = base.options, base.options.ports
+    gitiles = GitilesServer(base.folders.repositories, port=require_free(ports.gitiles, "Gitiles"))
+    builds = LocalBuilds(options, base.folders.configs, base.folders.repositories, gitiles, base.feed)
     servers = _Servers(
         CloudTasksServer(
             clock=base.clock,
@@ -248,8 +251,10 @@ def _start_servers(base: _Base, pubsub: FaultyPubSub, events: CommitEvents) -> _
             service_account=PUBLISHER,
             hostname=BUILDBUCKET_HOST,
             default_plan=options.plan,
+            plan_source=builds.plan,
+            parallel=builds.parallel,
         ),
-        GitilesServer(base.folders.repositories, port=require_free(ports.gitiles, "Gitiles")),
+        gitiles,
     )
     watched = partial(watched_repositories, base.folders.configs, options.config_rules)
     around = servers.gitiles.around
@@ -259,6 +264,7 @@ def _start_servers(base: _Base, pubsub: FaultyPubSub, events: CommitEvents) -> _
     for server in (servers.buildbucket, servers.gitiles):
         server.start()
         base.stack.callback(server.stop)
+    servers.buildbucket.on_change(BuildFeed(base.feed, servers.buildbucket.url).changed)
     servers.cloud_tasks.create_queue(queue_path(options.project), QUEUE_RATES, QUEUE_RETRIES)
     return servers
 

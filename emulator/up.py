@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from emulator.banner import addresses, addresses_json
+from emulator.builds.builders_file import FILE as BUILDERS_FILE
 from emulator.clock import AdjustableClock
 from emulator.commit_events import RefWatcher
 from emulator.config_watch import ConfigWatch
@@ -33,8 +34,8 @@ from luci_scheduler.config.folder import FILE
 __all__ = ["until_stopped", "up"]
 
 _INTERRUPTED = 130
-_PARTS = ("configs", "repositories", "logs", "state")
-"""The folders in the folder of a local cloud."""
+_PARTS = ("configs", "repositories", "logs", "state", BUILDERS_FILE)
+"""The content of the folder of a local cloud."""
 
 
 def up(options: argparse.Namespace) -> int:
@@ -127,6 +128,8 @@ def _read_options(options: argparse.Namespace, folder: Path, kept: KeptState | N
         folder=folder,
         kept=kept,
         check_interval_seconds=options.check_interval,
+        build=options.build,
+        builders=options.builders,
         protocol=options.protocol,
         project=_project(options.project, kept) or fresh_project(),
         settings=_settings(options),
