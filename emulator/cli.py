@@ -137,6 +137,14 @@ def _add_contents(parser: argparse.ArgumentParser) -> None:
         help="holds configs/<project>/luci-scheduler.cfg, repositories/<host>/<project>, logs/ and the state, which "
         "the next run continues; a new folder gets a sample project (default: a temporary folder)",
     )
+    parser.add_argument(
+        "--watch",
+        type=Path,
+        metavar="PATH",
+        help="start a build for each commit in the git repository of PATH, which is served in place, unchanged "
+        "(default: asks if the current folder is in one)",
+    )
+    parser.add_argument("--no-watch", action="store_false", dest="watch", help="watch no repository, and do not ask")
     parser.add_argument("--fresh", action="store_true", help="forget the state of earlier runs in --folder")
     parser.add_argument(
         "--configs", type=Path, metavar="FOLDER", help="where <project>/luci-scheduler.cfg are, if not in --folder"

@@ -25,7 +25,7 @@ from emulator.gitiles.server import GitilesServer
 from emulator.kept_state import write_documents
 from emulator.local_builds import BuildFeed, LocalBuilds
 from emulator.local_cloud import Function, LocalCloud, PubSub
-from emulator.local_configs import is_watched
+from emulator.local_configs import watched_repositories
 from emulator.memory_host import InProcessFunction, MemoryHost
 from emulator.memory_pubsub import MemoryPubSub
 from emulator.official import OfficialEmulator, export_documents, start_firestore, start_pubsub
@@ -252,9 +252,9 @@ def _start_servers(base: _Base, pubsub: PubSub, events: CommitEvents) -> _Server
         ),
         gitiles,
     )
-    watched = partial(is_watched, base.folders.configs, options.config_rules)
+    watched = partial(watched_repositories, base.folders.configs, options.config_rules)
     around = servers.gitiles.around
-    around.pushed, around.is_watched = events.pushed, watched
+    around.pushed, around.watched = events.pushed, watched
     around.missing = MissingRepositories(base.feed, watched)
     base.stack.enter_context(servers.cloud_tasks)
     for server in (servers.buildbucket, servers.gitiles):

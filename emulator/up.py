@@ -16,6 +16,7 @@ from typing import Literal, NoReturn
 from emulator.banner import addresses, addresses_json
 from emulator.builds.builders_file import FILE as BUILDERS_FILE
 from emulator.clock import AdjustableClock
+from emulator.commit_events import RefWatcher
 from emulator.config_watch import ConfigWatch
 from emulator.errors import LocalCloudError
 from emulator.kept_state import KeptState, kept_state
@@ -27,6 +28,7 @@ from emulator.settings import THIS_MACHINE
 from emulator.start import start_local_cloud
 from emulator.start_page import StartPage
 from emulator.terminal import Form, Terminal
+from emulator.watching import choose_repository, watch
 from luci_scheduler.config.folder import FILE
 
 __all__ = ["choose_store", "until_stopped", "up"]
@@ -54,7 +56,8 @@ def up(options: argparse.Namespace) -> int:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-cloud-")))
         form: Form = "json" if options.json else "quiet" if options.quiet else "text"
         local = _read_options(options, folder, kept, form)
-        if is_empty and options.configs is None:
+        is_watching = _watch(options, folder, local, form)
+        if is_empty and options.configs is None and not is_watching:
             _add_sample(folder, local)
         return until_stopped(local, form)
 
@@ -85,6 +88,25 @@ def _check_content(folder: Path) -> None:
         raise LocalCloudError(
             f"{folder} holds other files and no local cloud: name a new or an empty folder, or make {folder}/configs"
         )
+
+
+def _watch(options: argparse.Namespace, folder: Path, local: Options, form: Form) -> bool:
+    """Watch the repository that the user names, or the one around the current folder if the user wants that."""
+    if options.watch is False:
+        return False
+    ask = _ask if form == "text" and sys.stdin.isatty() and sys.stderr.isatty() else None
+    found = choose_repository(options.watch, Path.cwd(), ask, local.on_progress)
+    if found is None:
+        return False
+    configs, is_ours = options.configs or folder / "configs", options.configs is None
+    said = watch(found, folder / "repositories", configs, rules=local.config_rules, is_ours=is_ours)
+    local.on_progress(said)
+    return True
+
+
+def _ask(question: str) -> bool:
+    print(f"{question} [y/n] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _add_sample(folder: Path, options: Options) -> None:
@@ -196,6 +218,7 @@ def until_stopped(options: Options, form: Form = "text") -> int:
             cloud = stack.enter_context(start_local_cloud(options))
             page = stack.enter_context(StartPage(cloud))
             apis = stack.enter_context(LocalControlPlane(cloud))
+            stack.enter_context(RefWatcher(cloud.repositories, cloud.commit_events, cloud.feed))
             stack.enter_context(ConfigWatch(cloud.configs, cloud.sync, cloud.feed))
             show = addresses_json if form == "json" else addresses
             print(show(cloud, page.url, apis.url), flush=True)
