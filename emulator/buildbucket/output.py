@@ -134,6 +134,7 @@ class Outputs:
     def __init__(self, limit: int = _ALL) -> None:
         self._limit = limit
         self._outputs: OrderedDict[int, BuildOutput] = OrderedDict()
+        self._removed: set[int] = set()
         self._lock = threading.Lock()
 
     def add(self, build_id: int) -> BuildOutput:
@@ -142,7 +143,7 @@ class Outputs:
         with self._lock:
             self._outputs[build_id] = output
             while len(self._outputs) > 1 and sum(item.kept for item in self._outputs.values()) > self._limit:
-                self._outputs.popitem(last=False)
+                self._removed.add(self._outputs.popitem(last=False)[0])
         return output
 
     def restore(self, build_id: int, text: str) -> None:
@@ -153,3 +154,8 @@ class Outputs:
         """Return a build's output; None if its program never started, or its output was removed."""
         with self._lock:
             return self._outputs.get(build_id)
+
+    def was_removed(self, build_id: int) -> bool:
+        """Return whether a build had an output that newer ones have replaced."""
+        with self._lock:
+            return build_id in self._removed
