@@ -111,9 +111,14 @@ class BuildOutput:
             note = f"\n[... {gap:,} characters are left out here ...]\n" if gap > 0 else ""
             return Excerpt(head + note + tail, self._total)
 
-    def last_lines(self, lines: int, characters: int) -> str:
+    @property
+    def end(self) -> int:
+        """The position after the output so far."""
+        return self._total
+
+    def last_lines(self, since: int, lines: int, characters: int) -> str:
         """Return the last lines that are not blank, at most so many, and at most so many characters."""
-        text = self.read(most=4 * characters).text
+        text = self.read(since, most=4 * characters).text
         chosen = [line for line in text.splitlines() if line.strip()][-lines:]
         return "\n".join(chosen)[-characters:].lstrip("\n")
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from emulator.buildbucket.builds import Build
+from emulator.buildbucket.identifiers import ANONYMOUS
 from emulator.buildbucket.state import CommitKey, Surroundings
 from emulator.buildbucket.v2_build import summary_markdown
 from emulator.buildbucket.wire_time import format_timestamp
@@ -106,6 +107,8 @@ class BuildView:
     facts: Sequence[tuple[str, str]]
     started: Moment | None
     ended: Moment | None
+    is_canceling: bool
+    """Whether its cancellation was requested and it has not ended."""
     invocation: str
     """The text of the link to the console's invocation; empty if the scheduler did not make the build."""
     invocation_url: str
@@ -168,7 +171,7 @@ def build_view(build: Build, now: int, around: Surroundings, subjects: Mapping[C
     job, invocation = tags.get("scheduler_job_id", ""), tags.get("scheduler_invocation_id", "")
     has_invocation = bool(around.console_url and job.count("/") == 1 and _ID.fullmatch(invocation))
     facts = {
-        "Created by": spec.created_by,
+        "Created by": "" if spec.created_by == ANONYMOUS else spec.created_by,
         "Number": "" if build.number is None else str(build.number),
         "Canceled by": build.canceled_by,
         "Experiments": ", ".join(spec.experiments),
@@ -180,6 +183,7 @@ def build_view(build: Build, now: int, around: Surroundings, subjects: Mapping[C
         facts=[(name, value) for name, value in facts.items() if value],
         started=None if build.start_time is None else _moment(build.start_time, now),
         ended=None if build.end_time is None else _moment(build.end_time, now),
+        is_canceling=build.cancel_time is not None and not build.ended,
         invocation=f"{job} {invocation}" if has_invocation else "",
         invocation_url=f"{around.console_url}{address('jobs', *job.split('/'), invocation)}" if has_invocation else "",
         properties=json.dumps(dict(spec.properties), indent=2, sort_keys=True, ensure_ascii=False),
