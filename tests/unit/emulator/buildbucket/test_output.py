@@ -42,7 +42,7 @@ def test_text_is_safe_to_show_however_it_is_cut(data: bytes, text: str) -> None:
 
 def test_random_bytes_leave_no_control_character() -> None:
     """The pieces end at random places."""
-    entropy = random.Random(5)
+    entropy = random.Random(5)  # noqa: S311 - nothing secret
     pieces = [entropy.randbytes(entropy.randrange(1, 40)) + b"\x1b[" for _ in range(500)]
     text = written(*pieces)
     assert all(mark.isprintable() or mark in "\n\t" or mark == "\xad" or ord(mark) > 0x9F for mark in text)
