@@ -13,6 +13,7 @@ from http.client import OK
 from pathlib import Path
 
 from emulator.buildbucket.server import BuildbucketServer
+from emulator.builds.subjects import Subjects
 from emulator.clock import AdjustableClock, Clock, RealClock
 from emulator.cloud_scheduler import CloudScheduler
 from emulator.cloud_tasks.server import CloudTasksServer
@@ -99,7 +100,9 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
     events = CommitEvents(backends.pubsub.publish, options.project, base.feed)
     servers = _start_servers(base, backends.pubsub, events)
     functions = _start_functions(base, backends, servers)
-    events.console_url = servers.gitiles.around.console_url = functions.handed_out["console"]
+    events.console_url = servers.gitiles.around.console_url = servers.buildbucket.around.console_url = (
+        functions.handed_out["console"]
+    )
     for emulator in backends.emulators:
         emulator.wait_until_ready()
     rows = subscriptions(options.project, [PUBLISHER])
@@ -264,6 +267,8 @@ def _start_servers(base: _Base, pubsub: FaultyPubSub, events: CommitEvents) -> _
     for server in (servers.buildbucket, servers.gitiles):
         server.start()
         base.stack.callback(server.stop)
+    servers.buildbucket.around.gitiles_url = servers.gitiles.url
+    servers.buildbucket.around.subjects = Subjects(base.folders.repositories)
     servers.buildbucket.on_change(BuildFeed(base.feed, servers.buildbucket.url).changed)
     servers.cloud_tasks.create_queue(queue_path(options.project), QUEUE_RATES, QUEUE_RETRIES)
     return servers
