@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TypeVar
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context, request_key
 from luci_scheduler.api.errors import ApiError, Code, failed_precondition, invalid
 from luci_scheduler.api.revisions import check_expression, resolve_revision
-from luci_scheduler.api.triggering import require_active, send
+from luci_scheduler.api.triggering import is_repeated, require_active, send
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit, gitiles_trigger, is_deletion
 from luci_scheduler.core.commit_filters import CommitFilters
 from luci_scheduler.core.errors import MalformedError, TransientError
@@ -62,6 +63,10 @@ class BackfillPlan:
     to_revision: str
     """The hash of the range's end."""
     emitted: bool = False
+    trigger_ids: Mapping[JobId, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """The emitted triggers of each job, in the order of the commits."""
+    repeated: bool = False
+    """Whether the same request had emitted them before."""
 
 
 def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, request_id: str = "") -> BackfillPlan:
@@ -69,7 +74,8 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
 
     The triggers have new IDs, so commits that have run before run again; path filters do not apply. The same
     ``request_id`` has no second effect, if both ends of the range still name the same commits: a full hash always does.
-    Costs one read for each job, one for the watchers, two calls to Gitiles, and one for each end that is not a hash.
+    Costs one read for each job, one for the watchers and two more, two calls to Gitiles, and one more call for each end
+    that is not a hash.
 
     Raises:
         ApiError: INVALID_ARGUMENT; NOT_FOUND: the range; PERMISSION_DENIED; FAILED_PRECONDITION: a job is paused or
@@ -98,8 +104,11 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
         ]
         for job_id in jobs
     }
+    first = min(triggers)
+    repeated = is_repeated(context, first, triggers[first][0].id, f"api-{key}")
     send(context, triggers, f"api-{key}", "backfill", from_revision=start, to_revision=end.revision)
-    return replace(plan, emitted=True)
+    ids = {job_id: tuple(item.id for item in items) for job_id, items in triggers.items()}
+    return replace(plan, emitted=True, trigger_ids=ids, repeated=repeated)
 
 
 def _checked(wanted: Backfill) -> RepoUrl:

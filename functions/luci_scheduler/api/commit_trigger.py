@@ -9,7 +9,7 @@ from luci_scheduler.api.backfill import require_landed, watchers_of_ref
 from luci_scheduler.api.context import Context, request_key
 from luci_scheduler.api.errors import invalid
 from luci_scheduler.api.revisions import check_expression, resolve_revision
-from luci_scheduler.api.triggering import require_active, send
+from luci_scheduler.api.triggering import Emitted, is_repeated, require_active, send
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit, gitiles_trigger, is_deletion
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.identifiers import JobId
@@ -32,12 +32,12 @@ class WantedCommit:
     """As `api.revisions` reads it."""
 
 
-def trigger_at_commit(context: Context, job_id: JobId, wanted: WantedCommit, request_id: str) -> str:
-    """Trigger a job for one commit; return the trigger's ID.
+def trigger_at_commit(context: Context, job_id: JobId, wanted: WantedCommit, request_id: str) -> Emitted:
+    """Trigger a job for one commit.
 
     A commit that has run before runs again, and path filters do not apply. The same ``request_id`` has no second
-    effect, if the revision still names the same commit: a full hash always does. Costs one read for the job, one for
-    each project that watches the repository, one call to Gitiles, and one more if the revision is not a hash.
+    effect, if the revision still names the same commit: a full hash always does. Costs three reads, one for each
+    project that watches the repository, one call to Gitiles, and one more if the revision is not a hash.
 
     Raises:
         ApiError: INVALID_ARGUMENT; NOT_FOUND: the revision; PERMISSION_DENIED; FAILED_PRECONDITION: the job is paused
@@ -54,8 +54,9 @@ def trigger_at_commit(context: Context, job_id: JobId, wanted: WantedCommit, req
     require_landed(context, event, "revision")
     trigger = gitiles_trigger(watcher.repo, event.ref, event.revision, context.runtime.clock.now())
     trigger = replace(trigger, id=f"{trigger.id}#trigger:{key}", emitted_by_user=context.caller)
+    repeated = is_repeated(context, job_id, trigger.id, f"api-{key}")
     send(context, {job_id: [trigger]}, f"api-{key}", "trigger", revision=event.revision)
-    return trigger.id
+    return Emitted((trigger.id,), repeated)
 
 
 def _event(wanted: WantedCommit, revision: str) -> CommitEvent:
