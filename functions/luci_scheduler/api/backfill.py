@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context, request_key
@@ -97,18 +97,25 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
     plan = BackfillPlan(commits, notes, start, end.revision)
     if preview or not commits:
         return plan
+    return replace(plan, **_emit(context, wanted, plan, watchers, key))
+
+
+def _emit(
+    context: Context, wanted: Backfill, plan: BackfillPlan, watchers: Mapping[JobId, Watcher], key: str
+) -> Mapping[str, Any]:
+    """Emit the triggers of a plan, and return the members of the plan that change."""
     triggers = {
         job_id: [
-            _trigger(context, watchers[job_id].repo, wanted.ref, item, number, key)
-            for number, item in enumerate(commits)
+            _trigger(context, watcher.repo, wanted.ref, item, number, key) for number, item in enumerate(plan.commits)
         ]
-        for job_id in jobs
+        for job_id, watcher in watchers.items()
     }
     first = min(triggers)
     repeated = is_repeated(context, first, triggers[first][0].id, f"api-{key}")
-    send(context, triggers, f"api-{key}", "backfill", from_revision=start, to_revision=end.revision)
+    start, end = plan.from_revision, plan.to_revision
+    send(context, triggers, f"api-{key}", "backfill", from_revision=start, to_revision=end)
     ids = {job_id: tuple(item.id for item in items) for job_id, items in triggers.items()}
-    return replace(plan, emitted=True, trigger_ids=ids, repeated=repeated)
+    return {"emitted": True, "trigger_ids": ids, "repeated": repeated}
 
 
 def _checked(wanted: Backfill) -> RepoUrl:

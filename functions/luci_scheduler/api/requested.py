@@ -85,12 +85,14 @@ def get_names(context: Context, project: str = "") -> tuple[list[str], bool]:
         names = [record.id for record in store.projects() if record.job_ids and context.sees_some(record.id)]
         return names[:MAX_NAMES], len(names) > MAX_NAMES
     found = store.project(project) if PROJECT_NAME.fullmatch(project) else None
-    job_ids = list(found.value.job_ids) if found else []
-    most = MAX_NAMES
-    if not context.sees_all(project):
-        most = _MAX_READ
-        visible = [job for job in store.jobs(job_ids[:most]) if job.enabled and context.may(Permission.GET, job)]
-        shown = sorted(job.id for job in visible)
-    else:
-        shown = job_ids[:most]
+    return _job_names(context, project, found.value.job_ids) if found else ([], False)
+
+
+def _job_names(context: Context, project: str, job_ids: Sequence[JobId]) -> tuple[list[str], bool]:
+    sees_all = context.sees_all(project)
+    most = MAX_NAMES if sees_all else _MAX_READ
+    shown = sorted(job_ids)[:most]
+    if not sees_all:
+        jobs = context.runtime.store.jobs(shown) if shown else []
+        shown = sorted(job.id for job in jobs if job.enabled and context.may(Permission.GET, job))
     return [split_job_id(job_id)[1] for job_id in shown], len(job_ids) > most

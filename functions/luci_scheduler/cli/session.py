@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
     from luci_scheduler.cli.credentials import Saved
 
-__all__ = ["Answer", "CommandError", "Exit", "Session", "invocation_ref", "job_ref", "plain", "show_table"]
+__all__ = [
+    "Answer",
+    "CommandError",
+    "Exit",
+    "Session",
+    "invocation_ref",
+    "job_ref",
+    "name_parts",
+    "plain",
+    "show_table",
+]
 
 _GUARD = ")]}'"
 _TIMEOUT = 60.0  # seconds: the console's own limit
@@ -122,7 +132,9 @@ class Session:
         self._usable_until = 0.0
         self.has_answered = False
         """Whether the console has answered a call of this session."""
-        self.pause = pause
+        self._pause = pause
+        self._paused = 0.0
+        self._begun = time.monotonic()
         self._out = out or sys.stdout
 
     def call(
@@ -149,6 +161,15 @@ class Session:
         reply = _reply(answer, method)
         self.has_answered = True
         return reply
+
+    def pause(self, seconds: float) -> None:
+        """Wait for some seconds."""
+        self._paused += seconds
+        self._pause(seconds)
+
+    def elapsed(self) -> float:
+        """Return the seconds since the session began."""
+        return max(self._paused, time.monotonic() - self._begun)
 
     @property
     def is_local(self) -> bool:
@@ -238,14 +259,16 @@ class Session:
 
     def _no_answer(self, error: Exception, is_here: bool) -> CommandError:
         """Return the error for a call without an answer; the library's text may hold the URL but never the headers."""
-        from urllib3.exceptions import MaxRetryError, NewConnectionError  # noqa: PLC0415 - as above
+        from urllib3.exceptions import MaxRetryError, NameResolutionError, NewConnectionError  # noqa: PLC0415 - as above
 
         held = error.args[0] if error.args else None
         reason = held.reason if isinstance(held, MaxRetryError) else None
         if not isinstance(reason, NewConnectionError):
             return CommandError(f"no answer from {self.url}: {type(error).__name__}", Exit.UNAVAILABLE)
         advice = "start one with `luci-scheduler local up`, or pass its --url" if is_here else "check --url"
-        text = f"no console can be reached at {self.url} ({type(reason).__name__}): {advice}"
+        is_unknown = isinstance(reason, NameResolutionError)
+        fault = "the host's name is unknown" if is_unknown else "there is no connection"
+        text = f"no console can be reached at {self.url}, because {fault}: {advice}"
         return CommandError(text, Exit.UNAVAILABLE, is_sent=False)
 
     def _authorization(self, is_here: bool) -> dict[str, str]:
@@ -274,6 +297,16 @@ class Session:
     def show(self, document: Any, text: str) -> None:
         """Write a result: with ``--json`` the document, otherwise the text."""
         self.write(f"{_json(document)}\n" if self._as_json else f"{text}\n")
+
+    def show_document(self, document: Any) -> None:
+        """Write a document, only with ``--json``."""
+        if self._as_json:
+            self.write(f"{_json(document)}\n")
+
+    def say(self, text: str, end: str = "\n") -> None:
+        """Write text that is not empty, except with ``--json``."""
+        if text and not self._as_json:
+            self.write(f"{text}{end}")
 
     def progress(self, text: str) -> None:
         """Write a progress message to standard error, except with ``--json``."""
@@ -334,7 +367,7 @@ def job_ref(text: str, console: str) -> dict[str, str]:
     Raises:
         CommandError: the text is neither, or names a page of another console.
     """
-    parts = _parts(text, console)
+    parts = name_parts(text, console)
     if len(parts) != 2:  # noqa: PLR2004 - project and job
         raise CommandError(f"a job is PROJECT/JOB, not {text!r}", Exit.WRONG_USAGE)
     return {"project": parts[0], "job": parts[1]}
@@ -346,13 +379,18 @@ def invocation_ref(text: str, console: str) -> dict[str, Any]:
     Raises:
         CommandError: the text is neither, or names a page of another console.
     """
-    parts = _parts(text, console)
+    parts = name_parts(text, console)
     if len(parts) != 3 or not (parts[2].isascii() and parts[2].isdigit()):  # noqa: PLR2004 - project, job, number
         raise CommandError(f"an invocation is PROJECT/JOB/NUMBER, not {text!r}", Exit.WRONG_USAGE)
     return {"jobRef": {"project": parts[0], "job": parts[1]}, "invocationId": parts[2]}
 
 
-def _parts(text: str, console: str) -> list[str]:
+def name_parts(text: str, console: str) -> list[str]:
+    """Return the parts of a name such as ``PROJECT/JOB``, or of the address of its page; none if a part is empty.
+
+    Raises:
+        CommandError: the text names a page of another console.
+    """
     if "://" in text:
         if _origin(text) != _origin(console):
             raise CommandError(f"{text!r} is not a page of the console {console!r}", Exit.WRONG_USAGE)

@@ -170,13 +170,13 @@ def test_a_paused_job_is_previewed_and_refused() -> None:
 
 
 def test_the_cost_of_a_backfill() -> None:
-    """One read for each job and one for the watchers; two calls to Gitiles; one deferred task for each job."""
+    """One read for each job, one for the watchers, two for the key; two calls to Gitiles; a task for each job."""
     world, gitiles, hashes = _world()
     gitiles.calls.clear()
     world.store.counts.clear()
     Client(world).call(
         "BackfillCommits", _request(hashes, jobs=[REF, {"project": "proj", "job": "b"}]), OWNER, OPERATOR
     )
-    assert world.counted() == "3R/2W/2c"
+    assert world.counted() == "5R/2W/2c"
     assert gitiles.calls == [f"log {MAIN}..{hashes[-1]} n=1", f"log {hashes[0]}..{hashes[-1]} n=101"]
     assert len(world.queue.tasks) == 2
