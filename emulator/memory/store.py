@@ -27,6 +27,7 @@ from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
     DeleteDeferred,
+    JobList,
     PutPaused,
     PutWatchers,
     UpdateInvocation,
@@ -208,6 +209,42 @@ class MemoryStore:
         with self._lock:
             due = [path for path in self._due if _is_job(path) and self._is_due(path, before)]
             return self._readable(self._by_due(due, after)[:limit], self._job_at)
+
+    def listed_jobs(self, wanted: JobList, limit: int, after: str = "") -> Sequence[Job]:
+        """Return the jobs of a list by their place."""
+        with self._lock:
+            return self._readable(self._listed(wanted, after), self._job_at)[:limit]
+
+    def count_jobs(self, wanted: JobList, limit: int) -> int:
+        """Count the jobs of a list."""
+        with self._lock:
+            return min(limit, len(self._listed(wanted)))
+
+    def count_job_commits(self, project: str, realms: tuple[str, ...] | None = None) -> int:
+        """Sum up the commits of jobs."""
+        with self._lock:
+            return sum(document["commits"] for _, document in self._jobs_in(project, realms))
+
+    def _listed(self, wanted: JobList, after: str = "") -> list[Path]:
+        """Return the documents of a list's jobs, sorted by place."""
+        first, end = wanted.places(after)
+        found = [
+            (document["place"], path)
+            for path, document in self._jobs_in(wanted.project, wanted.realms)
+            if wanted.state in (None, document["state"])
+            and first < (document["place"] or "")
+            and (not end or document["place"] < end)
+        ]
+        return [path for _, path in sorted(found)]
+
+    def _jobs_in(self, project: str, realms: tuple[str, ...] | None) -> list[tuple[Path, Mapping[str, Any]]]:
+        """Return the jobs of a project and of these realms; None: of any realm."""
+        jobs = [(path, self._documents[path].document) for path in self._under("jobs")]
+        return [
+            (path, document)
+            for path, document in jobs
+            if document.get("project") == project and (realms is None or document["realm"] in realms)
+        ]
 
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""

@@ -41,6 +41,7 @@ from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
     DeleteDeferred,
+    JobList,
     PutPaused,
     PutWatchers,
     UpdateInvocation,
@@ -59,6 +60,7 @@ _PAUSES = (0.1, 0.4)  # seconds before a read is retried: a short failure must n
 _ONCE = Retry(predicate=lambda _: False)
 """Replaces the library's own policy, which retries reads for five minutes and ignores the timeout of a call."""
 _JOB_FIELDS = ("schema", "record", "enabled", "next_due")  # without the triage log, which only pages read
+_MAX_IN = 30  # values of an "in" condition
 _INVOCATION_FIELDS = ("schema", "definition", "state", "next_due", "expire_at")
 
 P = ParamSpec("P")
@@ -309,6 +311,52 @@ class FirestoreStore:
         return _readable(self._results(query), _job_of)
 
     @_translated
+    def listed_jobs(self, wanted: JobList, limit: int, after: str = "") -> Sequence[Job]:
+        """Return the jobs of a list by their place."""
+        found = [job for query in self._lists(wanted, after) for job in self._first_jobs(query, limit)]
+        return sorted(found, key=lambda job: job.place)[:limit]
+
+    def _first_jobs(self, query: Any, limit: int) -> list[Job]:
+        """Return the first jobs of a query. An unreadable job leaves a gap, so read on until the list is full."""
+        query, found = query.select(_JOB_FIELDS).order_by("place"), list[Job]()
+        while (wanted := limit - len(found)) > 0:
+            snapshots = self._results(query.limit(wanted))
+            found += _readable(snapshots, _job_of)
+            if len(snapshots) < wanted:
+                break
+            query = query.start_after(snapshots[-1])
+        return found
+
+    @_translated
+    def count_jobs(self, wanted: JobList, limit: int) -> int:
+        """Count the jobs of a list."""
+        # The order is that of the list, so that both queries use one index.
+        queries = [query.order_by("place").limit(limit) for query in self._lists(wanted)]
+        return min(limit, sum(self._number(query.count, ()) for query in queries))
+
+    @_translated
+    def count_job_commits(self, project: str, realms: tuple[str, ...] | None = None) -> int:
+        """Sum up the commits of jobs."""
+        query = self._client.collection("jobs").where(filter=FieldFilter("project", "==", project))
+        return sum(self._number(part.sum, ("commits",)) for part in _in_realms(query, realms))
+
+    def _number(self, aggregate: Callable[..., Any], arguments: tuple[str, ...]) -> int:
+        """Return the result of an aggregation, which the database computes."""
+        ((result,),) = self._read(lambda **limits: aggregate(*arguments).get(**limits))
+        return int(result.value)
+
+    def _lists(self, wanted: JobList, after: str = "") -> list[Any]:
+        """Return the queries that find the jobs of a list together."""
+        first, end = wanted.places(after)
+        query = self._client.collection("jobs").where(filter=FieldFilter("project", "==", wanted.project))
+        if wanted.state is not None:
+            query = query.where(filter=FieldFilter("state", "==", str(wanted.state)))
+        query = query.where(filter=FieldFilter("place", ">", first))
+        if end:
+            query = query.where(filter=FieldFilter("place", "<", end))
+        return _in_realms(query, wanted.realms)
+
+    @_translated
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""
         snapshot = self._get(self._deferred_ref(deferred_id))
@@ -397,6 +445,14 @@ class FirestoreStore:
 
     def _unchanged(self, update_time: Any) -> Any:
         return self._client.write_option(last_update_time=update_time)
+
+
+def _in_realms(query: Any, realms: tuple[str, ...] | None) -> list[Any]:
+    """Return the queries that find the jobs of a query that are in these realms; None: in any realm."""
+    if realms is None:
+        return [query]
+    parts = [realms[start : start + _MAX_IN] for start in range(0, len(realms), _MAX_IN)]
+    return [query.where(filter=FieldFilter("realm", "in", list(part))) for part in parts]
 
 
 def _by_due(query: Any) -> Any:
