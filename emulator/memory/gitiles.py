@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
@@ -69,10 +69,13 @@ class MemoryGitiles:
         parents: Sequence[str] | None = None,
         diff: Sequence[tuple[str, str]] = (("file", "file"),),
         at: int | None = None,
+        author: str = "Ada Author",
+        subject: str = "",
     ) -> list[str]:
         """Add commits to a ref, a second apart unless ``at`` is given; return their hashes, oldest first.
 
-        ``parents`` are the parents of the first commit; the ref's head if None.
+        ``parents`` are the parents of the first commit; the ref's head if None. Without a ``subject``, a commit's
+        subject is ``Change <number>``.
         """
         with self._lock:
             hashes = []
@@ -82,7 +85,8 @@ class MemoryGitiles:
                 identifier = hashlib.sha1(f"commit {number}".encode(), usedforsecurity=False).hexdigest()
                 committed = Instant(_FIRST + number * SECOND if at is None else at)
                 above = tuple(tip if parents is None else parents)
-                self._nodes[identifier] = _Node(GitCommit(identifier, committed, tuple(diff)), above, number)
+                texts = {"author": author, "subject": subject or f"Change {number}"}
+                self._nodes[identifier] = _Node(GitCommit(identifier, committed, tuple(diff), **texts), above, number)
                 self.heads[ref] = identifier
                 parents = None
                 hashes.append(identifier)
@@ -124,7 +128,7 @@ class MemoryGitiles:
         with self._lock:
             nodes = self._history(revision, exclude)
             place = next((i for i, node in enumerate(nodes) if node.commit.id == start), len(nodes)) if start else 0
-            page = [node.commit if diffs else GitCommit(node.commit.id, node.commit.committed) for node in nodes]
+            page = [node.commit if diffs else replace(node.commit, diff=()) for node in nodes]
             following = page[place + limit].id if place + limit < len(page) else ""
             return LogPage(tuple(page[place : place + limit]), following)
 

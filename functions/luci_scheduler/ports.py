@@ -479,6 +479,10 @@ class GitCommit:
     diff: tuple[tuple[str, str], ...] = ()
     """The old and the new path of each change, empty where the file is new or deleted; only if requested. A merge has
     none."""
+    author: str = ""
+    """The author's name: one line without control characters, at most 100 characters; empty if it is unreadable."""
+    subject: str = ""
+    """The first line of the message: one line without control characters, at most 200 characters."""
 
 
 @dataclass(frozen=True, slots=True)

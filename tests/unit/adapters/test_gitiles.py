@@ -408,3 +408,22 @@ def test_refs_that_git_does_not_know_are_left_out(recorded: Recorded) -> None:
     refs = {"main": {"value": NEW}, "a\nb": {"value": NEW}, "c": {"value": "x\x1b"}, "d": 7, "\u200fe": {"value": OLD}}
     recorded.body = b")]}'\n" + json.dumps(refs).encode()
     assert client(recorded.url).refs(TINT, "refs/heads") == {"refs/heads/main": NEW, "refs/heads/\u200fe": OLD}
+
+
+def test_authors_and_subjects(recorded: Recorded) -> None:
+    """They are foreign text: one line, without control characters and secrets, and cut."""
+    recorded.answer("gitiles-log-range-tree-diff.body.txt")
+    newest = client(recorded.url).log(TINT, NEW, limit=2).commits[0]
+    assert (newest.author, newest.subject) == ("Ben Example", "Fold constants in MSL writer")
+    texts: dict[str, Any] = {
+        "log": [{"commit": NEW, "author": {"name": "A\u202eda\n"}, "message": "\n Bearer abcdefghijk\x1b[1m\nB"}]
+    }
+    recorded.body = b")]}'\n" + json.dumps(texts).encode()
+    (hostile,) = client(recorded.url).log(TINT, NEW, limit=1).commits
+    assert (hostile.author, hostile.subject) == ("A\\u202eda", "Bearer [redacted]\\x1b[1m")
+    long, odd = "x" * 5000, {"commit": NEW, "author": "Ada", "message": 7}
+    texts = {"log": [{"commit": NEW, "author": {"name": long}, "message": long}, odd, {"commit": NEW}]}
+    recorded.body = b")]}'\n" + json.dumps(texts).encode()
+    cut, *others = client(recorded.url).log(TINT, NEW, limit=3).commits
+    assert (cut.author, cut.subject) == ("x" * 99 + "…", "x" * 199 + "…")
+    assert [(item.author, item.subject) for item in others] == [("", ""), ("", "")]
