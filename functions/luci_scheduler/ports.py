@@ -15,7 +15,7 @@ from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import FAILING_PLACES, Job, JobState
 from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.probe import Probe
@@ -264,10 +264,20 @@ class Store(Pollers, Protocol):
     ) -> tuple[Versioned[Invocation], str] | None:
         """Read an invocation with its debug log, for people; the log is trimmed as LUCI trims it."""
 
-    def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
+    def invocations(
+        self, job_id: JobId, limit: int, after: InvocationId | None = None, status: Status | None = None
+    ) -> Sequence[Invocation]:
         """List a job's invocations without their logs, newest first, starting after ``after``.
 
+        ``status`` selects invocations with this status. It does not find those that ended under functions that did not
+        store the status for queries.
         Skipped documents do not count: a result of fewer than ``limit`` invocations is the end of the list.
+        """
+
+    def count_invocations(self, job_id: JobId, status: Status, limit: int) -> int:
+        """Return how many of a job's invocations have a status, as `invocations` finds them; at most ``limit``.
+
+        Costs one read for each 1,000 counted invocations, and at least one.
         """
 
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
@@ -303,11 +313,15 @@ class Store(Pollers, Protocol):
         Costs one read for each 1,000 counted jobs, and at least one.
         """
 
-    def count_job_commits(self, project: str, realms: tuple[str, ...] | None = None) -> int:
-        """Return the number of all commits to the jobs of a project, or to those in these realms.
+    def count_job_commits(self, wanted: JobList, after: str = "", last: str = "") -> int:
+        """Return the sum of `Job.commits` over the jobs of a list from the place after ``after`` to ``last``.
 
-        The number grows with each change of a job. Costs one read for each 1,000 jobs, and at least one.
+        An empty ``last`` is the end of the list. Each change of one of these jobs raises the sum. Costs one read for
+        each 1,000 jobs, and at least one.
         """
+
+    def jobs_that_trigger(self, job_id: JobId, limit: int) -> Sequence[Job]:
+        """Return the jobs that trigger a job, sorted by ID, at most ``limit``. Some may be disabled."""
 
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""

@@ -29,7 +29,7 @@ from luci_scheduler.core.errors import PermanentError, SchedulerError, StoreConf
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.probe import Probe
@@ -224,10 +224,11 @@ class FirestoreStore:
         return _versioned(invocation, snapshot), _joined(document.get("log", ()))
 
     @_translated
-    def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
+    def invocations(
+        self, job_id: JobId, limit: int, after: InvocationId | None = None, status: Status | None = None
+    ) -> Sequence[Invocation]:
         """List a job's invocations, newest first."""
-        ordered = self._job_ref(job_id).collection("invocations").select(_INVOCATION_FIELDS)
-        ordered = ordered.order_by(FieldPath.document_id())
+        ordered = self._history(job_id, status).select(_INVOCATION_FIELDS).order_by(FieldPath.document_id())
         found: list[Invocation] = []
         while (wanted := limit - len(found)) > 0:
             query = ordered.limit(wanted)
@@ -240,6 +241,16 @@ class FirestoreStore:
                 break
             after = InvocationId(int(snapshots[-1].id))
         return found
+
+    @_translated
+    def count_invocations(self, job_id: JobId, status: Status, limit: int) -> int:
+        """Count a job's invocations with a status."""
+        return self._count(self._history(job_id, status).limit(limit))
+
+    def _history(self, job_id: JobId, status: Status | None) -> Any:
+        """Return the query that finds a job's invocations."""
+        found = self._job_ref(job_id).collection("invocations")
+        return found if status is None else found.where(filter=FieldFilter("status", "==", str(status)))
 
     @_translated
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
@@ -318,7 +329,8 @@ class FirestoreStore:
 
     def _first_jobs(self, query: Any, limit: int) -> list[Job]:
         """Return the first jobs of a query. An unreadable job leaves a gap, so read on until the list is full."""
-        query, found = query.select(_JOB_FIELDS).order_by("place"), list[Job]()
+        query = query.select((*_JOB_FIELDS, "place", "commits"))
+        found: list[Job] = []
         while (wanted := limit - len(found)) > 0:
             snapshots = self._results(query.limit(wanted))
             found += _readable(snapshots, _job_of)
@@ -330,23 +342,35 @@ class FirestoreStore:
     @_translated
     def count_jobs(self, wanted: JobList, limit: int) -> int:
         """Count the jobs of a list."""
-        # The order is that of the list, so that both queries use one index.
-        queries = [query.order_by("place").limit(limit) for query in self._lists(wanted)]
-        return min(limit, sum(self._number(query.count, ()) for query in queries))
+        return min(limit, sum(self._count(query.limit(limit)) for query in self._lists(wanted)))
 
     @_translated
-    def count_job_commits(self, project: str, realms: tuple[str, ...] | None = None) -> int:
-        """Sum up the commits of jobs."""
-        query = self._client.collection("jobs").where(filter=FieldFilter("project", "==", project))
-        return sum(self._number(part.sum, ("commits",)) for part in _in_realms(query, realms))
+    def count_job_commits(self, wanted: JobList, after: str = "", last: str = "") -> int:
+        """Sum up the commits of the jobs in a part of a list."""
+        queries = self._lists(wanted, after)
+        if last:
+            queries = [query.where(filter=FieldFilter("place", "<=", last)) for query in queries]
+        return sum(self._sum_of_commits(query) for query in queries)
 
-    def _number(self, aggregate: Callable[..., Any], arguments: tuple[str, ...]) -> int:
-        """Return the result of an aggregation, which the database computes."""
-        ((result,),) = self._read(lambda **limits: aggregate(*arguments).get(**limits))
+    @_translated
+    def jobs_that_trigger(self, job_id: JobId, limit: int) -> Sequence[Job]:
+        """Return the jobs that trigger a job."""
+        query = self._client.collection("jobs").where(filter=FieldFilter("triggers", "array_contains", job_id))
+        return sorted(_readable(self._results(query.select(_JOB_FIELDS).limit(limit)), _job_of), key=lambda job: job.id)
+
+    def _count(self, query: Any) -> int:
+        ((result,),) = self._read(lambda **limits: query.count().get(**limits))
+        return int(result.value)
+
+    def _sum_of_commits(self, query: Any) -> int:
+        ((result,),) = self._read(lambda **limits: query.sum("commits").get(**limits))
         return int(result.value)
 
     def _lists(self, wanted: JobList, after: str = "") -> list[Any]:
-        """Return the queries that find the jobs of a list together."""
+        """Return the queries that find the jobs of a list together, each sorted by place.
+
+        Places are unique in a project. The second sort key makes counts and sums use the index of the list.
+        """
         first, end = wanted.places(after)
         query = self._client.collection("jobs").where(filter=FieldFilter("project", "==", wanted.project))
         if wanted.state is not None:
@@ -354,7 +378,7 @@ class FirestoreStore:
         query = query.where(filter=FieldFilter("place", ">", first))
         if end:
             query = query.where(filter=FieldFilter("place", "<", end))
-        return _in_realms(query, wanted.realms)
+        return _in_realms(query.order_by("place").order_by("commits"), wanted.realms)
 
     @_translated
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
