@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -13,13 +13,52 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import DAY, Instant
 from luci_scheduler.core.schedule import DISTANT_FUTURE
 
-__all__ = ["MAX_PENDING", "Flavor", "Job", "JobDefinition", "TaskDefinition", "TriggeringPolicy"]
-
+__all__ = [
+    "FAILING_PLACES",
+    "MAX_PENDING",
+    "MAX_RECENT",
+    "MAX_RESULT_REVISIONS",
+    "Flavor",
+    "Job",
+    "JobDefinition",
+    "JobState",
+    "Result",
+    "Status",
+    "TaskDefinition",
+    "TriggeringPolicy",
+    "public_state",
+]
 
 FAILING_PLACES = ("0", "1")
 """Failing jobs have a `Job.place` between these two."""
 MAX_PENDING = 1000
 """The maximum number of pending triggers of a job (the original's limit). Above it, the oldest are discarded."""
+MAX_RECENT = 10
+"""The number of results that a job's document keeps: enough for a list of jobs, and to tell a first failure."""
+MAX_RESULT_REVISIONS = 10
+"""The number of commits that a result names. A batch may have a thousand; the invocation has them all."""
+
+
+class Status(StrEnum):
+    """States of an invocation, as LUCI spells them."""
+
+    STARTING = "STARTING"
+    RETRYING = "RETRYING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    OVERRUN = "OVERRUN"  # unused for years, but legal and colored; old records may have it
+    ABORTED = "ABORTED"
+
+    @property
+    def is_initial(self) -> bool:
+        """Whether no launch has succeeded yet."""
+        return self in (Status.STARTING, Status.RETRYING)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the invocation has ended; its status never changes again."""
+        return self in (Status.SUCCEEDED, Status.FAILED, Status.OVERRUN, Status.ABORTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +143,28 @@ class JobDefinition:
 
 
 @dataclass(frozen=True, slots=True)
+class Result:
+    """The end of an invocation, as its job's document keeps it: lists show it without a read of the invocation."""
+
+    invocation_id: InvocationId
+    status: Status
+    started: Instant
+    finished: Instant
+    triggered_by: str = ""
+    """The identity that triggered it; empty for the engine."""
+    revisions: tuple[str, ...] = ()
+    """The commits of its triggers, newest first, at most `MAX_RESULT_REVISIONS`."""
+    repo: str = ""
+    """The repository of the newest commit, as its trigger spells it; empty without a commit."""
+    ref: str = ""
+    """The ref of the newest commit."""
+    view_url: str = ""
+    """The page of its build; empty without a build."""
+    summary: str = ""
+    """The reason of a failure in one short line; empty if it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job's record. Pending triggers are separate documents; ``triggers_wait`` says only that some may exist."""
 
@@ -133,6 +194,11 @@ class Job:
     Invocations do not show this number: they expire, and a successful poll that finds nothing new leaves none."""
     active_invocations: tuple[InvocationId, ...] = ()
     """Invocations without a final status, in the order of their creation."""
+    recent: tuple[Result, ...] = ()
+    """The latest results, at most `MAX_RECENT`; the invocation that ended last comes first.
+
+    The commit that ends an invocation adds its result. A poll that finds nothing new leaves no invocation, so it leaves
+    no result either. Functions before this member leave none."""
     triggers_wait: bool = False
     """Whether pending triggers may exist; cleared only after a query finds none (see `core.triage`)."""
     commits: int = 0
@@ -176,3 +242,19 @@ class Job:
             return ""
         group = 0 if self.is_failing else 2 if self.definition.flavor is Flavor.TRIGGER else 1
         return f"{group}{self.id.partition('/')[2]}"
+
+    @property
+    def result(self) -> Status | None:
+        """The status of the invocation that ended last; None before the first end.
+
+        A later poll that found nothing new has succeeded, although it leaves no result.
+        """
+        if not self.recent:
+            return None
+        latest = self.recent[0]
+        is_quiet = self.last_poll is not None and self.last_poll > latest.finished
+        return Status.SUCCEEDED if is_quiet else latest.status
+
+    def with_result(self, result: Result) -> Job:
+        """Return the job with one more result; the oldest one beyond `MAX_RECENT` is dropped."""
+        return replace(self, recent=(result, *self.recent)[:MAX_RECENT])
