@@ -520,6 +520,19 @@ class Gitiles(Protocol):
             GitilesError: the server did not answer, or answered with an error.
         """
 
+    def resolve(self, repo: RepoUrl, expression: str) -> str:
+        """Return the hash of the commit that an expression names: 40 lower-case hexadecimal digits.
+
+        Args:
+            repo: the repository.
+            expression: a hash or the beginning of one, a branch, a tag, a full ref or ``HEAD``, perhaps followed by
+                ``~N`` or ``^N``, as git reads them. The caller has checked its syntax (see `api.revisions`).
+
+        Raises:
+            GitilesError: the server did not answer, or answered with an error: NOT_FOUND if the repository has no such
+                commit, INVALID_ARGUMENT if several objects have a hash that begins so.
+        """
+
     def log(
         self, repo: RepoUrl, revision: str, *, limit: int, exclude: str = "", start: str = "", diffs: bool = False
     ) -> LogPage:

@@ -101,6 +101,20 @@ class GitilesClient:
                 found[name if name.startswith(prefix) else f"{prefix}/{name}"] = value
         return found
 
+    def resolve(self, repo: RepoUrl, expression: str) -> str:
+        """Return the hash of the commit that an expression names.
+
+        The host shows a commit only if the whole expression names one. Its log would also take ``main/docs`` for the
+        history of a folder.
+
+        Raises:
+            GitilesError: no answer, or an error.
+        """
+        identifier = self._get(repo, f"+/{quote(expression, safe='')}", []).get("commit")
+        if not isinstance(identifier, str) or not _HASH.fullmatch(identifier):
+            raise GitilesError("NOT_FOUND", "the host shows no commit under this name", transient=False)
+        return identifier
+
     def log(
         self, repo: RepoUrl, revision: str, *, limit: int, exclude: str = "", start: str = "", diffs: bool = False
     ) -> LogPage:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from luci_scheduler.api import backfill, debug, explain, export, inspection, service, triggering
+from luci_scheduler.api.commit_trigger import WantedCommit, trigger_at_commit
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.messages import (
     empty,
@@ -117,7 +118,12 @@ def _abort_invocation_for(context: Context, request: Any) -> Any:
 
 
 def _trigger_job(context: Context, request: Any) -> Any:
-    trigger_id = triggering.trigger_job(context, job_id_of(request.job_ref), request.request_id)
+    job_id, key = job_id_of(request.job_ref), request.request_id
+    if request.revision or request.ref or request.repo:
+        wanted = WantedCommit(request.repo, request.ref, request.revision)
+        trigger_id = trigger_at_commit(context, job_id, wanted, key)
+    else:
+        trigger_id = triggering.trigger_job(context, job_id, key)
     return message_class("TriggerIds")(trigger_ids=[trigger_id])
 
 
@@ -144,6 +150,8 @@ def _backfill_commits(context: Context, request: Any) -> Any:
         commits=[{"revision": item.id, "committed_ts": microseconds(item.committed)} for item in plan.commits],
         jobs=[{"job_ref": job_ref(job_id), "note": note} for job_id, note in plan.notes.items()],
         emitted=plan.emitted,
+        from_revision=plan.from_revision,
+        to_revision=plan.to_revision,
     )
 
 

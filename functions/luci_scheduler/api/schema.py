@@ -100,7 +100,8 @@ METHODS: tuple[Method, ...] = (
     Method(OPERATOR, "AbortInvocation", "InvocationAction", "Empty", "abort",
            "Aborts an invocation and keeps the reason."),
     Method(OPERATOR, "TriggerJob", "TriggerJobRequest", "TriggerIds", "trigger",
-           "Triggers a job; the same request_id has no second effect. Refused while the job is paused."),
+           "Triggers a job, with a revision for that commit; the same request_id has no second effect. "
+           "Refused while the job is paused."),
     Method(OPERATOR, "RerunInvocation", "RerunInvocationRequest", "TriggerIds", "trigger",
            "Emits the triggers of an invocation again; the same request_id has no second effect. "
            "Refused while the job is paused."),
@@ -180,12 +181,13 @@ MESSAGES: Mapping[str, str] = {
     "JobAction": "1 job_ref JobRef, 2 reason string",
     "JobActionReply": "1 changed bool",
     "InvocationAction": "1 invocation_ref InvocationRef, 2 reason string",
-    "TriggerJobRequest": "1 job_ref JobRef, 2 request_id string",
+    "TriggerJobRequest": "1 job_ref JobRef, 2 request_id string, 3 repo string, 4 ref string, 5 revision string",
     "RerunInvocationRequest": "1 invocation_ref InvocationRef, 2 request_id string",
     "TriggerIds": "1 trigger_ids string*",
     "BackfillCommitsRequest": "1 jobs JobRef*, 2 repo string, 3 ref string, 4 from_revision string, "
     "5 to_revision string, 6 preview bool, 7 request_id string",
-    "BackfillCommitsReply": "1 commits BackfillCommit*, 2 jobs BackfillJob*, 3 emitted bool",
+    "BackfillCommitsReply": "1 commits BackfillCommit*, 2 jobs BackfillJob*, 3 emitted bool, 4 from_revision string, "
+    "5 to_revision string",
     "BackfillCommit": "1 revision string, 2 committed_ts int64",
     "BackfillJob": "1 job_ref JobRef, 2 note string",
     "ExplainCommitRequest": "1 repo string, 2 revision string, 3 ref string",

@@ -86,8 +86,9 @@ def _run(world: World) -> None:
     [
         ({"jobs": []}, 400, "jobs must name 1 to 10 jobs"),
         ({"jobs": [{"project": "proj", "job": f"j{n}"} for n in range(11)]}, 400, "jobs must name 1 to 10 jobs"),
-        ({"fromRevision": "main"}, 400, "from_revision must be 40"),
-        ({"toRevision": "\u0660" * 40}, 400, "to_revision must be 40"),
+        ({"fromRevision": "main..x"}, 400, "from_revision must be a hash, a branch"),
+        ({"toRevision": "0" * 40}, 400, "to_revision is the hash of a deleted ref"),
+        ({"toRevision": "nowhere"}, 404, f"{REPO} has no commit with this name: to_revision 'nowhere'"),
         ({"ref": "main"}, 400, "ref must be a full ref name"),
         ({"repo": "https://169.254.169.254/x"}, 400, "repo: only .googlesource.com repos are supported"),
         (
