@@ -19,6 +19,7 @@ from luci_scheduler.core.trigger import Trigger, sort_key
 __all__ = ["Invocation", "Status", "Timer", "commit_known", "result_of"]
 
 _NEVER = Instant(0)
+_MAX_LINE = 200  # characters of a summary in a result
 _MAX_TEXT = 500  # characters of a text in a result: a job's document holds ten results, and the API takes any trigger
 
 
@@ -132,7 +133,13 @@ def result_of(invocation: Invocation) -> Result:
         _short(newest.get("repo")),
         _short(newest.get("ref")),
         _short(invocation.view_url),
+        _first_line(invocation.summary),
     )
+
+
+def _first_line(text: str) -> str:
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line if len(line) <= _MAX_LINE else f"{line[: _MAX_LINE - 1]}…"
 
 
 def _short(text: Any) -> str:
