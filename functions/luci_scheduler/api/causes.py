@@ -88,5 +88,3 @@ def result_cause(job: Job, result: Result) -> Cause:
     if result.revisions:
         return Cause(CauseKind.COMMIT)
     return Cause(CauseKind.JOB if job.definition.flavor is Flavor.TRIGGERED else CauseKind.SCHEDULE)
-
-

@@ -136,9 +136,7 @@ def _keys(wanted: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], _Key]:
     return keys
 
 
-def _askable(
-    context: Context, memory: _Memory, missing: Sequence[_Key], watched: Collection[str]
-) -> list[_Key]:
+def _askable(context: Context, memory: _Memory, missing: Sequence[_Key], watched: Collection[str]) -> list[_Key]:
     """Return the commits that may be asked for now."""
     now, shown = context.runtime.clock.now(), dict.fromkeys(repo for repo, _ in missing)
     allowed = {

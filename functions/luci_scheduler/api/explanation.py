@@ -78,6 +78,11 @@ class Explanation:
     """The invocation that took the trigger; 0 if there is none."""
     status: str = ""
     """The status of that invocation; empty if it is no longer stored."""
+    summary: str = ""
+    """Why that invocation failed, or the words of its build, in one line; empty if there are none."""
+    started: Instant | None = None
+    finished: Instant | None = None
+    """When that invocation ended; None while it is active."""
     since: Instant | None = None
     """When a pending trigger arrived, or when a discarded trigger was discarded."""
     waiting_for: tuple[InvocationId, ...] = ()

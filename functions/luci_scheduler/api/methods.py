@@ -176,6 +176,9 @@ def _explain_commit(context: Context, request: Any) -> Any:
             poll_job=job_ref(item.poll_job) if item.poll_job else None,
             poll_invocation_id=item.poll_invocation,
             next_poll_ts=microseconds(item.next_poll),
+            summary=item.summary,
+            started_ts=microseconds(item.started),
+            finished_ts=microseconds(item.finished),
         )
     return reply
 

@@ -284,9 +284,7 @@ def _at_once(context: Context, reads: Sequence[Callable[[], T]]) -> list[T]:
         return [future.result() for future in futures]
 
 
-def get_job_overview(
-    context: Context, job_id: JobId, cursor: str = "", status: Status | None = None
-) -> JobOverview:
+def get_job_overview(context: Context, job_id: JobId, cursor: str = "", status: Status | None = None) -> JobOverview:
     """Return a job and one page of its history. The history of a job that no config defines any more stays readable.
 
     Costs one read for the job, up to 51 for invocations, and one count. The first page without a ``status`` also costs

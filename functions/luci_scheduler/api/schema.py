@@ -196,7 +196,8 @@ MESSAGES: Mapping[str, str] = {
     "6 more_files int32, 7 problem string",
     "Explanation": "1 job_ref JobRef, 2 reason string, 3 sentence string, 4 ref string, 5 trigger_id string, "
     "6 invocation_id int64, 7 status string, 8 since_ts int64, 9 waiting_for int64*, 10 origin string, "
-    "11 asked_by string, 12 poll_job JobRef, 13 poll_invocation_id int64, 14 next_poll_ts int64",
+    "11 asked_by string, 12 poll_job JobRef, 13 poll_invocation_id int64, 14 next_poll_ts int64, "
+    "15 summary string, 16 started_ts int64, 17 finished_ts int64",
     "DefinitionsRequest": "1 project string",
     "Definitions": "1 revision string, 2 definitions Definition*",
     "Definition": "1 job_ref JobRef, 2 definition Struct",

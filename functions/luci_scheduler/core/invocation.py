@@ -16,7 +16,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import MAX_RESULT_REVISIONS, Result, Status, TaskDefinition
 from luci_scheduler.core.trigger import Trigger, sort_key
 
-__all__ = ["Invocation", "Status", "Timer", "commit_known", "result_of"]
+__all__ = ["Invocation", "Status", "Timer", "commit_known", "first_line", "result_of"]
 
 _NEVER = Instant(0)
 _MAX_LINE = 200  # characters of a summary in a result
@@ -133,11 +133,12 @@ def result_of(invocation: Invocation) -> Result:
         _short(newest.get("repo")),
         _short(newest.get("ref")),
         _short(invocation.view_url),
-        _first_line(invocation.summary),
+        first_line(invocation.summary),
     )
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
+    """Return the first line of a summary that is not blank, with at most 200 characters."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return line if len(line) <= _MAX_LINE else f"{line[: _MAX_LINE - 1]}…"
 

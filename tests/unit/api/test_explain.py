@@ -535,7 +535,7 @@ def test_it_was_not_polled_yet(ref: str) -> None:
     world.tick(600)
     for _ in range(3):
         world.tick(1)
-    _expect(_of(world, revision, ref), Reason.INVOCATION)
+    _expect(_of(world, revision, ref), Reason.WAITING_FOR_INVOCATION)
 
 
 def test_the_last_poll_failed() -> None:

@@ -186,7 +186,9 @@ def _latest_ref(invocations: Sequence[Invocation]) -> dict[str, str]:
 
 def _polled_ref(details: JobDetails | None) -> dict[str, str]:
     """Return the repository, and the ref unless it is a pattern, that a triggering job polls."""
-    polled = [kind_of(item.definition.task).polled_repo(item.definition.task) for item in details.sources] if details else []
+    polled = (
+        [kind_of(item.definition.task).polled_repo(item.definition.task) for item in details.sources] if details else []
+    )
     for repo in polled:
         if repo is not None:
             literal = [ref for ref in repo.refs if not ref.startswith("regexp:")]
