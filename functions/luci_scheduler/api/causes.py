@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Flavor, Job, Result
-from luci_scheduler.core.trigger import PayloadKind, Trigger
+from luci_scheduler.core.trigger import PayloadKind, Trigger, sort_key
 
 __all__ = ["Cause", "CauseKind", "CommitRef", "cause_of", "commit_of", "result_cause", "result_commit"]
 
@@ -48,7 +48,8 @@ def commit_of(invocation: Invocation) -> CommitRef | None:
     commits = [trigger for trigger in invocation.incoming_triggers if trigger.is_commit]
     if not commits:
         return None
-    repo, ref, revision = (str(commits[-1].payload.get(name) or "") for name in ("repo", "ref", "revision"))
+    newest = max(commits, key=sort_key)
+    repo, ref, revision = (str(newest.payload.get(name) or "") for name in ("repo", "ref", "revision"))
     return CommitRef(repo, ref, revision, len(commits) - 1)
 
 
@@ -64,7 +65,7 @@ def cause_of(invocation: Invocation) -> Cause:
     if invocation.triggered_by:
         return Cause(CauseKind.PERSON, invocation.triggered_by.removeprefix("user:"))
     triggers = invocation.incoming_triggers
-    newest = next((one for one in reversed(triggers) if one.is_commit), triggers[-1] if triggers else None)
+    newest = max(triggers, key=lambda one: (one.is_commit, *sort_key(one)), default=None)
     return _cause_of_trigger(newest) if newest else Cause(CauseKind.UNKNOWN)
 
 

@@ -19,7 +19,7 @@ from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 from luci_scheduler.ports import GitCommit, Gitiles, GitilesError
 
-__all__ = ["MAX_CALLS", "commit_titles", "remember_titles"]
+__all__ = ["MAX_CALLS", "Titles", "commit_titles", "remember_titles"]
 
 MAX_CALLS = 8
 """The largest number of calls to repository hosts for one page."""
@@ -30,6 +30,9 @@ _CACHED = 5000  # commits of one process, with less than a kilobyte each
 _REPOS = 500  # repositories whose watching projects a process remembers
 _PATIENCE = 30 * SECOND  # until a failed question is asked again
 _REVISION = re.compile(r"[0-9a-f]{40}")
+
+Titles = Mapping[tuple[str, str], GitCommit]
+"""Repository as a list spells it, and hash → the commit. Commits that are not known are missing."""
 
 _Key = tuple[str, str]  # repository (normalized URL) and hash
 
@@ -85,9 +88,7 @@ _memories: WeakKeyDictionary[Gitiles, _Memory] = WeakKeyDictionary()
 _memories_lock = Lock()
 
 
-def commit_titles(
-    context: Context, wanted: Sequence[tuple[str, str]], watched: Collection[str] = ()
-) -> Mapping[tuple[str, str], GitCommit]:
+def commit_titles(context: Context, wanted: Sequence[tuple[str, str]], watched: Collection[str] = ()) -> Titles:
     """Return the commits of a list that are known, or that the repositories' hosts return quickly.
 
     A commit never changes, so a process asks for it once. One call also covers its ancestors. All calls of a page

@@ -64,16 +64,6 @@ class Context:
         if job_ids and not any(self.sees_some(project) for project in _projects(job_ids)):
             raise no_such_job(", ".join(sorted(set(job_ids))))
 
-    def require_visible(self, jobs: Iterable[Job]) -> None:
-        """Refuse a caller who may not see every one of these jobs; costs no reads.
-
-        Raises:
-            NoSuchJobError: the caller may not see one of them.
-        """
-        for job in jobs:
-            if not self._sees(job):
-                raise no_such_job()
-
     def visible_job(self, job_id: JobId) -> Job:
         """Return an enabled job that the caller may see.
 

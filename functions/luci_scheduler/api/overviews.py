@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -181,7 +182,7 @@ def get_project_summaries(context: Context) -> list[ProjectSummary]:
     if not context.sees_some():
         return []
     records = [record for record in context.runtime.store.projects() if context.sees_some(record.id)]
-    found = _at_once(context, [lambda record=record: _summary(context, record) for record in records])
+    found = _at_once(context, [partial(_summary, context, record) for record in records])
     return [summary for summary in found if _is_shown(summary)]
 
 
@@ -242,7 +243,7 @@ def get_project_overview(context: Context, project: str, wanted: str = "", curso
 
 def _jobs_page(context: Context, record: ProjectRecord, wanted: JobFilter, cursor: str) -> JobsPage:
     listed = wanted.list_of(record.id, context.realms(record.id))
-    found = [job for job in context.runtime.store.listed_jobs(listed, MAX_PAGE + 1, cursor)]
+    found = list(context.runtime.store.listed_jobs(listed, MAX_PAGE + 1, cursor))
     jobs = [job for job in found[:MAX_PAGE] if job.enabled and context.may(Permission.GET, job)]
     following = found[MAX_PAGE - 1].place if len(found) > MAX_PAGE else ""
     now = context.runtime.clock.now()

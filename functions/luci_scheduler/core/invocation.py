@@ -16,11 +16,11 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import MAX_RESULT_REVISIONS, Result, Status, TaskDefinition
 from luci_scheduler.core.trigger import Trigger, sort_key
 
-__all__ = ["Invocation", "Status", "Timer", "commit_known", "first_line", "result_of"]
+__all__ = ["Invocation", "Status", "Timer", "commit_known", "result_of", "summary_line"]
 
 _NEVER = Instant(0)
-_MAX_LINE = 200  # characters of a summary in a result
 _MAX_TEXT = 500  # characters of a text in a result: a job's document holds ten results, and the API takes any trigger
+_MAX_SUMMARY = 160  # characters of the summary in a result
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +133,15 @@ def result_of(invocation: Invocation) -> Result:
         _short(newest.get("repo")),
         _short(newest.get("ref")),
         _short(invocation.view_url),
-        first_line(invocation.summary),
+        summary_line(invocation),
     )
 
 
-def first_line(text: str) -> str:
-    """Return the first line of a summary that is not blank, with at most 200 characters."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return line if len(line) <= _MAX_LINE else f"{line[: _MAX_LINE - 1]}…"
+def summary_line(invocation: Invocation) -> str:
+    """Return the first line of the reason why an invocation did not succeed, cut for a list."""
+    lines = () if invocation.status is Status.SUCCEEDED else invocation.summary.strip().splitlines()
+    line = lines[0] if lines else ""
+    return line if len(line) <= _MAX_SUMMARY else f"{line[: _MAX_SUMMARY - 1]}…"
 
 
 def _short(text: Any) -> str:

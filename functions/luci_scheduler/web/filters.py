@@ -22,4 +22,4 @@ def known_cursor(text: str) -> str:
 
 def project_address(name: str, wanted: str, after: str, **more: str) -> str:
     """Return the address of a part of a project's page, which starts after a cursor; an unknown filter is omitted."""
-    return address("jobs", name, **{"filter": known_filter(wanted), "after": known_cursor(after)}, **more)
+    return address("jobs", name, filter=known_filter(wanted), after=known_cursor(after), **more)

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.causes import cause_of, commit_of
+from luci_scheduler.api.commit_titles import Titles
 from luci_scheduler.api.context import Context
 from luci_scheduler.core.humanized import exact_duration
 from luci_scheduler.core.identifiers import split_job_id
@@ -21,7 +22,7 @@ from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.web.addresses import address, invocation_address, job_address
 from luci_scheduler.web.presentation import ago, safe_url, shown
-from luci_scheduler.web.result_views import Titles, cause_json, commit_json, result_json
+from luci_scheduler.web.result_views import cause_json, commit_json, result_json
 
 __all__ = [
     "JobView",

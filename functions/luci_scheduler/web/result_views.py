@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.api.causes import Cause, CauseKind, CommitRef, cause_of, commit_of, result_cause, result_commit
-from luci_scheduler.api.commit_titles import commit_titles
+from luci_scheduler.api.commit_titles import Titles, commit_titles
 from luci_scheduler.api.context import Context
 from luci_scheduler.core.humanized import exact_duration
 from luci_scheduler.core.instants import Instant, format_rfc3339
-from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.core.invocation import Invocation, result_of
 from luci_scheduler.core.job import Job, Result
-from luci_scheduler.managers.registry import kind_of
-from luci_scheduler.ports import GitCommit
 from luci_scheduler.web.addresses import address, invocation_address, job_address
 from luci_scheduler.web.presentation import ago, label_of, safe_url, status_of
 
@@ -22,7 +20,6 @@ __all__ = [
     "CauseView",
     "CommitView",
     "ResultView",
-    "Titles",
     "cause_json",
     "cause_view",
     "commit_json",
@@ -34,9 +31,6 @@ __all__ = [
 ]
 
 _SHORT = 8  # digits of a hash in a list
-
-Titles = Mapping[tuple[str, str], GitCommit]
-"""Repository and hash → the commit. Commits that are not known are missing."""
 
 _WORDS = {
     CauseKind.COMMIT: "commit",
@@ -154,14 +148,10 @@ def invocation_result(invocation: Invocation, titles: Titles, now: Instant) -> R
         at=format_rfc3339(invocation.started),
         duration=exact_duration((invocation.finished or now) - invocation.started),
         view_url=safe_url(invocation.view_url),
-        summary=_summary(invocation),
+        summary=result_of(invocation).summary if status.is_final else invocation.summary,
         commit=commit_view(commit_of(invocation), titles),
         cause=cause_view(cause_of(invocation)),
     )
-
-
-def _summary(invocation: Invocation) -> str:
-    return kind_of(invocation.task).noun if invocation.status is Status.FAILED else ""
 
 
 def commit_json(commit: CommitRef | None, titles: Titles) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luci_scheduler.api.causes import commit_of
+from luci_scheduler.api.commit_titles import Titles
 from luci_scheduler.api.errors import InvalidCursorError, NoSuchJobError
 from luci_scheduler.api.overviews import JobDetails, JobOverview, get_job_overview, is_job_unchanged
 from luci_scheduler.core.identifiers import JobId, split_job_id
@@ -30,7 +31,7 @@ from luci_scheduler.web.pages.projects import number_text
 from luci_scheduler.web.presentation import definition_text, safe_url, trigger_view
 from luci_scheduler.web.rendering import render
 from luci_scheduler.web.response import PageError, PageResponse, unchanged
-from luci_scheduler.web.result_views import Titles, invocation_result, titles_of
+from luci_scheduler.web.result_views import invocation_result, titles_of
 
 __all__ = ["job"]
 
@@ -186,10 +187,8 @@ def _latest_ref(invocations: Sequence[Invocation]) -> dict[str, str]:
 
 def _polled_ref(details: JobDetails | None) -> dict[str, str]:
     """Return the repository, and the ref unless it is a pattern, that a triggering job polls."""
-    polled = (
-        [kind_of(item.definition.task).polled_repo(item.definition.task) for item in details.sources] if details else []
-    )
-    for repo in polled:
+    tasks = [item.definition.task for item in details.sources] if details else []
+    for repo in (kind_of(task).polled_repo(task) for task in tasks):
         if repo is not None:
             literal = [ref for ref in repo.refs if not ref.startswith("regexp:")]
             return {"repo": repo.url, "ref": literal[0] if literal else ""}
