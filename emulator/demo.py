@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 import threading
@@ -18,7 +19,6 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from emulator.buildbucket.plans import Command
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options, TcpPorts
 from emulator.settings import BUILDBUCKET_HOST
@@ -43,8 +43,9 @@ job {{
   buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Linux Tests" }}
 }}
 """
+_FILE = "tests.py"
 # Long enough for two status checks, two seconds apart.
-_SCRIPT = """
+_SCRIPT = """\
 import os, time
 print("testing revision", os.environ["REVISION"], flush=True)
 for suite, seconds in {"unit": 2, "integration": 2, "end to end": 1.5}.items():
@@ -151,7 +152,7 @@ def main(
             options = Options(
                 folder=folder,
                 check_interval_seconds=_CHECK_SECONDS,
-                plan=Command((sys.executable, "-c", _SCRIPT)),
+                build=shlex.join((sys.executable, _FILE)),
                 ports=TcpPorts(console=console_port),
                 store=store,
                 download_url=download_url,
@@ -172,7 +173,7 @@ def main(
 
 def _commit(cloud: LocalCloud, view: _View) -> float:
     """Commit, publish the commit, and return the time of the publication."""
-    files = {"engine.txt": "fast\n", "README": "An engine.\n"}
+    files = {"engine.txt": "fast\n", "README": "An engine.\n", _FILE: _SCRIPT}
     revision = cloud.repository(_REPO).commit("Make the engine faster", files, at=time.time_ns())
     cloud.publish_commit(_REPO, _REF, revision)
     view.stage("Commit", f"{revision[:12]} on {_REF} of {_REPO}, published to the topic gitiles-commit")

@@ -29,7 +29,6 @@ from emulator.gitiles.projects import find_repository
 from emulator.gitiles.repository import Repository
 from emulator.local_cloud import LocalCloud
 from emulator.serving.local_server import LocalServer
-from emulator.settings import BUILDBUCKET_HOST
 from emulator.tcp_ports import HOST
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FILE, read_folder
@@ -38,7 +37,7 @@ from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.repo_url import parse_repo_url
 
-__all__ = ["SWITCHES", "StartPage", "make_sample"]
+__all__ = ["SWITCHES", "StartPage"]
 
 SWITCHES: Mapping[str, str] = {
     "lose": "notifications of builds are lost",
@@ -52,27 +51,6 @@ _MINUTE = 60  # seconds, as in _STEPS: how often Cloud Scheduler starts sweep an
 _MAX_FORM = 10_000
 _CONFIGS_KEPT = 64
 _FILE = "change.txt"
-_SAMPLE = f"""# A job that runs for each commit on the main branch; change it, it is read again within a minute.
-trigger {{
-  id: "main-poller"
-  schedule: "triggered"
-  gitiles {{ repo: "https://sample.googlesource.com/engine" refs: "refs/heads/main" }}
-  triggers: "linux-tests"
-}}
-job {{
-  id: "linux-tests"
-  buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Linux Tests" }}
-}}
-"""
-
-
-def make_sample(configs: Path) -> None:
-    """Add a sample project to a folder of configs that is empty or missing."""
-    if configs.is_dir() and any(configs.iterdir()):
-        return
-    file = configs / "sample" / FILE
-    file.parent.mkdir(parents=True)
-    file.write_text(_SAMPLE, encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from luci_scheduler.api.schema import message_class
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.job import Job, Result
 from luci_scheduler.core.trigger import Trigger, sort_key
+from luci_scheduler.display import displayed
 from luci_scheduler.ports import GitCommit
 
 __all__ = ["invocation_details", "listed_job", "trigger_details"]
@@ -24,7 +25,7 @@ def trigger_details(trigger: Trigger) -> Any:
     return message_class("TriggerDetails")(
         id=trigger.id,
         title=trigger.title,
-        url=trigger.url,
+        url=displayed(trigger.url),
         kind=str(trigger.kind),
         created_ts=microseconds(trigger.created),
         cause=_cause(trigger_cause(trigger)),
@@ -74,7 +75,7 @@ def _result(job: Job, result: Result) -> Any:
             "triggered_by": result.triggered_by,
             "status": str(result.status),
             "final": True,
-            "view_url": result.view_url,
+            "view_url": displayed(result.view_url),
         },
         summary=result.summary,
     )

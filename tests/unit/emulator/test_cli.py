@@ -59,9 +59,9 @@ def test_the_commands_are_named_in_help(capsys: pytest.CaptureFixture[str]) -> N
         ("--speed", "inf", "a number above 0"),
         ("--project", "Bad Name", "lower-case letters"),
         ("--project", "short", "6 to 30"),
-        ("--host", "not a host", "such as chromium.googlesource.com"),
-        ("--host", "https://chromium.googlesource.com", "such as chromium.googlesource.com"),
-        ("--host", "chromium", "such as chromium.googlesource.com"),
+        ("--allow-fetch", "not a host", "such as status.example.com"),
+        ("--allow-fetch", "https://status.example.com", "such as status.example.com"),
+        ("--allow-fetch", "status", "such as status.example.com"),
     ],
 )
 def test_bad_values(
@@ -87,12 +87,13 @@ def test_bad_numbers_for_a_storm(option: str, value: str, capsys: pytest.Capture
 
 
 def test_good_names_of_projects_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The shortest project, and hosts of Gitiles and of this machine."""
+    """The shortest project, and hosts outside this machine."""
     clouds: list[Options] = []
     monkeypatch.setattr("emulator.up.until_stopped", lambda options: clouds.append(options) or 0)
-    hosts = ["--host", "chromium.googlesource.com", "--host", "a-b.c"]
+    hosts = ["--allow-fetch", "status.example.com", "--allow-fetch", "a-b.c"]
     assert main(["up", "--store", "memory", "--folder", str(tmp_path), "--project", "abc-12", *hosts]) == 0
-    assert (clouds[0].project, list(clouds[0].hosts)) == ("abc-12", ["chromium.googlesource.com", "a-b.c"])
+    allowed = {"SCHEDULER_FETCH_ALLOWED_HOSTS": "127.0.0.1,localhost,::1,status.example.com,a-b.c"}
+    assert (clouds[0].project, clouds[0].settings) == ("abc-12", allowed)
 
 
 @pytest.mark.parametrize(
