@@ -134,6 +134,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 def _add_up(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     _add_contents(parser)
+    _add_builds(parser)
     _add_output(parser)
     _add_behavior(parser)
     _add_front_end(parser)

@@ -101,10 +101,9 @@ def test_two_commits_in_flight_each_run_their_own_files(cloud: LocalCloud, folde
     (folder / "go").touch()
     failed: Any = until(lambda: build_of(cloud, broken, "FAILURE"))
     passed: Any = until(lambda: build_of(cloud, repaired, "SUCCESS"))
-    assert re.fullmatch(
-        r"The command ended with status 1 after .* s\.\n\n    .* in broken\n    test_add: 1 \+ 1 is 3\n    1 test failed",
-        failed.outcome.summary,
-    )
+    how = r"The command ended with status 1 after .* s\."
+    lines = r"    .* in broken\n    test_add: 1 \+ 1 is 3\n    1 test failed"
+    assert re.fullmatch(f"{how}\n\n{lines}", failed.outcome.summary)
     until(lambda: {"SUCCEEDED", "FAILED"} == {item["status"] for item in cloud.invocations("dawn/linux")})
     page = requests.get(f"{cloud.buildbucket.url}/build/{failed.id}", timeout=20).text
     (invocation,) = (item for item in cloud.invocations("dawn/linux") if item["status"] == "FAILED")
