@@ -147,4 +147,8 @@ def fact_lines(facts: Mapping[str, str]) -> list[str]:
     """Return aligned lines of names and values; empty values are left out, and further lines are indented."""
     width = max(map(len, facts)) + 2
     shown = {name: [plain(line) for line in value.split("\n")] for name, value in facts.items() if value}
-    return [f"{name:<{width}}" + f"\n{'':<{width}}".join(lines) for name, lines in shown.items()]
+    return ["\n".join(_fact(name, lines, width)) for name, lines in shown.items()]
+
+
+def _fact(name: str, lines: Sequence[str], width: int) -> list[str]:
+    return [f"{name if place == 0 else '':<{width}}{line}".rstrip() for place, line in enumerate(lines)]

@@ -194,12 +194,22 @@ def follow_log(session: Session, options: argparse.Namespace, ref: Mapping[str, 
             written = log
             if reply["invocation"].get("final"):
                 status = str(reply["invocation"].get("status", ""))
-                session.progress(f"{name}: {status}")
-                return _RESULTS.get(status, Exit.FAILED)
+                code = _RESULTS.get(status, Exit.FAILED)
+                session.progress(f"{name}: {status}{_why(session, ref) if code else ''}")
+                return code
             session.pause(_PAUSE)
     except KeyboardInterrupt as interrupt:
         text = f"stopped following, and {name} goes on: luci-scheduler logs --follow {name}"
         raise CommandError(text, Exit.INTERRUPTED) from interrupt
+
+
+def _why(session: Session, ref: Mapping[str, Any]) -> str:
+    """Return the first line about why an invocation has failed; empty if it is not known."""
+    try:
+        lines = str(session.call("DescribeInvocation", ref).get("summary", "")).strip().splitlines()
+    except CommandError:
+        return ""
+    return f": {lines[0]}" if lines else ""
 
 
 def _patiently(session: Session, options: argparse.Namespace, call: Callable[[], T]) -> T:

@@ -8,7 +8,6 @@ from typing import Any
 
 from luci_scheduler.cli.documents import (
     cause_text,
-    commit_text,
     document,
     fact_lines,
     history_table,
@@ -101,7 +100,6 @@ def _invocation_show(options: argparse.Namespace) -> int:
         "attempts": str(found.get("attempts", "")),
         "cause": cause_text(found.get("cause", {})),
         "commit": _commit(found),
-        "started by": item.get("triggeredBy", ""),
         "config": item.get("configRevision", ""),
         "build": item.get("viewUrl", "") or "-",
         "page": page_of(session.url, name),
@@ -133,9 +131,11 @@ def _commit(found: Mapping[str, Any]) -> str:
     commit = found.get("commit")
     if not commit:
         return ""
-    _, subject, author = commit_text(found)
     place = f"{commit.get('revision', '')} on {commit.get('ref', '')} of {commit.get('repo', '')}"
-    return place if subject == "-" else f"{place}\n{subject} ({author})"
+    subject, others = commit.get("subject", ""), int(commit.get("otherCommits", 0))
+    lines = [place, f"{subject} ({commit.get('author', '')})" if subject else ""]
+    lines.append(f"with {others} older commit{'' if others == 1 else 's'}" if others else "")
+    return "\n".join(filter(None, lines))
 
 
 def _trigger_table(triggers: list[dict[str, Any]]) -> str:

@@ -62,8 +62,12 @@ def _add_job(nouns: Any) -> None:
     add_reason(add_verb(verbs, "abort", abort, argument, _job_abort), "invocations")
     verb = add_verb(verbs, "trigger", "trigger a job now, perhaps for a commit", argument, _job_trigger)
     verb.add_argument("--revision", default="", help="a commit: a hash or its first digits, a branch, a tag, HEAD~2")
-    verb.add_argument("--repo", default="", metavar="URL", help="with --revision: the repository, as configs name it")
-    verb.add_argument("--ref", default="", help="with --revision: the ref, such as main or refs/heads/main")
+    verb.add_argument(
+        "--repo", default="", metavar="URL", help="with --revision: the repository (default: that of the job's config)"
+    )
+    verb.add_argument(
+        "--ref", default="", help="with --revision: the ref, such as main (default: that of the job's config)"
+    )
     add_request_id(verb)
     add_follow(verb, "write the log of the invocation until its end; the exit code is that of its result")
 
@@ -271,8 +275,8 @@ def _job_trigger(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
     ref = job_ref(options.job, session.url)
     wanted = {"repo": options.repo, "ref": full_ref(options.ref), "revision": options.revision}
-    if any(wanted.values()) and not all(wanted.values()):
-        raise CommandError("--revision, --repo and --ref belong together: pass all three", Exit.WRONG_USAGE)
+    if (options.repo or options.ref) and not options.revision:
+        raise CommandError("--repo and --ref belong to --revision: pass it also", Exit.WRONG_USAGE)
     reply = session.act("TriggerJob", {"jobRef": ref, "requestId": options.request_id or fresh_key(), **wanted})
     request = Request([(ref, name) for name in reply.get("triggerIds", [])])
     return report(session, options, request, reply)

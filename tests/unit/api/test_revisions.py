@@ -175,12 +175,31 @@ def test_a_job_is_triggered_for_a_commit() -> None:
     assert trigger.emitted_by_user == f"user:{OWNER}"
 
 
+def test_the_config_names_the_repository_and_the_ref() -> None:
+    """Both may be left out if the jobs that trigger the job watch one repository and one ref by its name."""
+    world, _, hashes = _world()
+    request = {"jobRef": REF, "requestId": "k", "revision": "HEAD"}
+    assert (
+        Client(world)
+        .call("TriggerJob", request, OWNER, OPERATOR)["triggerIds"][0]
+        .startswith(f"{REPO}/+/{MAIN}@{hashes[3]}#trigger:")
+    )
+    more = config().replace('"refs/heads/main"', '"refs/heads/main" refs: "regexp:refs/heads/x.*"')
+    world = world_for(more, MemoryGitiles())
+    answer = Client(world).post("TriggerJob", request, OWNER, OPERATOR)
+    assert (answer.status_code, "ref must be given: the job watches several" in answer.get_data(as_text=True)) == (
+        400,
+        True,
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
         ({"revision": ""}, 400, "revision must be a hash"),
         ({"revision": "0" * 40}, 400, "revision is the hash of a deleted ref"),
-        ({"repo": ""}, 400, "repo: "),
+        ({"repo": "x"}, 400, "repo: "),
+        ({"repo": "https://o.googlesource.com/x", "ref": ""}, 400, "ref must be given: the job watches none"),
         ({"ref": "main"}, 400, "ref must be a full ref name"),
         ({"ref": "refs/heads/other"}, 400, "job proj/job does not watch refs/heads/other"),
         ({"revision": "wip/c"}, 400, "is not on refs/heads/main"),
