@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,7 @@ from luci_scheduler.managers.registry import kind_of
 __all__ = ["WantedCommit", "trigger_at_commit"]
 
 _ANY_HASH = "1" * 40  # checks the other members of a commit event
+_HEX = re.compile("[0-9a-fA-F]{4,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class WantedCommit:
     """The repository in any spelling; the trigger uses the spelling of the job's config. Empty: the only one that the
     job watches."""
     ref: str
-    """The full name of a ref that the job watches. Empty: the only one that it watches by its name."""
+    """The full name of a ref that the job watches. Empty: the only one that it watches. If it watches several refs, or a
+    pattern: the branch that the revision names, and main for HEAD."""
     revision: str
     """As `api.revisions` reads it."""
 
@@ -80,8 +83,17 @@ def _completed(context: Context, job: Job, wanted: WantedCommit) -> WantedCommit
     polled = [found for found in (kind_of(task).polled_repo(task) for task in tasks) if found]
     repo = wanted.repo or _only("repo", [item.url for item in polled])
     refs = [ref for item in polled if _normal(item.url) == _normal(repo) for ref in item.refs]
-    ref = wanted.ref or _only("ref", ["" if item.startswith(REGEXP) else item for item in refs])
+    named = [_branch_of(wanted.revision)] if any(item.startswith(REGEXP) for item in refs) or len(refs) > 1 else refs
+    ref = wanted.ref or _only("ref", named)
     return replace(wanted, repo=repo, ref=ref)
+
+
+def _branch_of(expression: str) -> str:
+    """Return the ref of the branch that an expression begins with, main for HEAD; empty for a hash."""
+    name = re.split("[~^]", expression)[0]
+    if _HEX.fullmatch(name):
+        return ""
+    return name if name.startswith("refs/") else f"refs/heads/{'main' if name == 'HEAD' else name}"
 
 
 def _normal(url: str) -> str:
