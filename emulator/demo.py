@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -24,6 +24,7 @@ from emulator.options import Options, TcpPorts
 from emulator.settings import BUILDBUCKET_HOST
 from emulator.start import start_local_cloud
 from emulator.start_page import StartPage
+from emulator.stores import Store, choose_store
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.web.presentation import definition_text
 
@@ -122,7 +123,7 @@ def _view() -> Iterator[_View]:
 
 
 def main(
-    store: Literal["emulators", "memory"] = "emulators",
+    store: Store | None = None,
     *,
     console_port: int = 0,
     download_url: str = "",
@@ -131,7 +132,7 @@ def main(
     """Run the demo.
 
     Args:
-        store: see `Options.store`.
+        store: see `Options.store`; None: the emulators if they are at hand, else memory.
         console_port: the port of the pages; 0 picks a free port.
         download_url: see `Options.download_url`.
         keep: keep the local cloud running until Ctrl-C.
@@ -143,6 +144,9 @@ def main(
         LocalCloudError: the local cloud cannot start.
     """
     began = time.monotonic()
+    store, reason = choose_store(store, download_url=download_url)
+    if reason:
+        print(f"{reason}, so the demo runs in memory; --store emulators downloads the official emulators", flush=True)
     with tempfile.TemporaryDirectory(prefix="demo-") as name, ExitStack() as running:
         folder = Path(name)
         config = folder / "configs" / "sample" / "luci-scheduler.cfg"

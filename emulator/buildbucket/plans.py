@@ -144,10 +144,12 @@ class Plans:
 
     The request's own plan takes precedence, then the first rule whose pattern matches the builder, then the source,
     then the default.
+    While `override` is set, all new builds have that plan.
     """
 
     def __init__(self, default: Plan, source: PlanSource = lambda _: None) -> None:
         self.default = default
+        self.override: Plan | None = None
         self._source = source
         self._rules: list[tuple[str, Plan]] = []
         self._lock = threading.Lock()
@@ -171,6 +173,8 @@ class Plans:
         An invalid plan in the request fails the build at once. If the default plan is manual, requests cannot choose a
         plan.
         """
+        if self.override is not None:
+            return self.override
         requested = spec.requested_properties.get(PLAN_PROPERTY)
         if requested is not None and not isinstance(self.default, Manual):
             try:
