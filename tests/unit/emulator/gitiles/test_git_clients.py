@@ -19,7 +19,7 @@ from tests.unit.emulator.gitiles.git_client import GitClient
 
 HOST = "sample.googlesource.com"
 REPO = f"https://{HOST}/engine"
-LS_REFS = b"0014command=ls-refs\n0001000cpeel\n0000"
+LS_REFS = b"0014command=ls-refs\n00010009peel\n0000"
 
 
 @pytest.fixture(name="client")
