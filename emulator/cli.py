@@ -123,6 +123,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 def _add_up(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     _add_contents(parser)
+    _add_builds(parser)
     _add_output(parser)
     _add_behavior(parser)
     _add_front_end(parser)
@@ -162,6 +163,23 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--quiet", action="store_true", help="print only the addresses and problems")
     output.add_argument(
         "--json", action="store_true", help="print JSON lines: the addresses, then a line for each commit, build..."
+    )
+
+
+def _add_builds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--build",
+        type=_command,
+        default="",
+        metavar="COMMAND",
+        help="run this in the shell for each build, on a checkout of its commit, such as 'sh build.sh' "
+        "(default: builds do nothing and succeed)",
+    )
+    parser.add_argument(
+        "--builders",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file that maps builders to commands (default: builders.toml in --folder, if it exists)",
     )
 
 
@@ -225,4 +243,10 @@ def _project(text: str) -> str:
 def _host(text: str) -> str:
     if not _HOST.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a host name such as status.example.com")
+    return text
+
+
+def _command(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the command is empty; give one such as 'sh build.sh'")
     return text

@@ -58,7 +58,11 @@ class CommitEvents:
         names = ", ".join(_short_ref(change.ref) for change in push.changes[:_LINES])
         more = f" and {len(push.changes) - _LINES} more refs" if len(push.changes) > _LINES else ""
         self._feed.post("push", f"git push of {names}{more} to {repo}", repo=repo)
-        self._announce(repo, push.path, self._not_known(push))
+        self.committed(push)
+
+    def committed(self, push: Push) -> None:
+        """Publish the events of changes that the local cloud itself has made, like those of a push."""
+        self._announce(f"https://{push.host}/{push.name}", push.path, self._not_known(push))
 
     def _not_known(self, push: Push) -> list[RefChange]:
         """Return the changes that have no event yet; from now on all of them are known."""

@@ -51,7 +51,8 @@ class Entry:
     def as_json(self) -> dict[str, object]:
         """Return the entry as a JSON object: ``number``, ``time`` (RFC 3339), ``kind``, ``text``, ``link``, fields."""
         own = {"number": self.number, "time": format_rfc3339(self.at), "kind": self.kind, "text": self.text}
-        return {**self.fields, **own, **({"link": self.link} if self.link else {})}
+        others = {name: value for name, value in self.fields.items() if name not in own}
+        return {**own, "link": self.link, **others}
 
 
 class Feed:

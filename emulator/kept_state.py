@@ -87,7 +87,7 @@ class KeptState:
         return _read_json(path) if self.header and path.exists() else None
 
     def save(
-        self, store: str, project: str, now: int, *, documents: Callable[[Path], None], builds: object | None
+        self, store: str, project: str, now: int, *, documents: Callable[[Path], None], builds: Callable[[], object]
     ) -> None:
         """Replace the state by that of this run.
 
@@ -96,7 +96,7 @@ class KeptState:
             project: the cloud project.
             now: the local cloud's time.
             documents: writes the documents into a new folder.
-            builds: the state of the Buildbucket server, as JSON takes it.
+            builds: returns the state of the Buildbucket server, as JSON takes it. It is called after ``documents``.
 
         Raises:
             LocalCloudError: the disk is full, or something else failed. The state before stays.
@@ -106,8 +106,7 @@ class KeptState:
         try:
             folder.mkdir()
             documents(folder)
-            if builds is not None:
-                (folder / _BUILDS).write_text(json.dumps(builds), encoding="utf-8")
+            (folder / _BUILDS).write_text(json.dumps(builds()), encoding="utf-8")
             _flush(folder)
             _replace(self.folder / _CURRENT, json.dumps(asdict(header)))
         except OSError as error:
@@ -137,7 +136,9 @@ def kept_state(folder: Path, *, fresh: bool = False) -> Iterator[KeptState]:
             _lock(stack.enter_context((place / _LOCK).open("a+", encoding="utf-8")), folder)
             state = _open(place, fresh=fresh)
         except OSError as error:
-            raise LocalCloudError(f"{error.filename or place} cannot be used: {error.strerror}") from error
+            raise LocalCloudError(
+                f"the folder {folder} cannot be used: {error.strerror}: {error.filename}; name another one"
+            ) from error
         yield state
 
 

@@ -24,6 +24,7 @@ from emulator.gitiles.projects import find_repository, repository_path
 from emulator.gitiles.repository import Repository
 from emulator.gitiles.server import GitilesServer
 from emulator.memory_host import MemoryHost
+from emulator.message_faults import FaultyPubSub
 from emulator.official import clear_documents
 from emulator.options import Options
 from emulator.processes import Output
@@ -34,31 +35,9 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.ports import Queue, QueueTask
 
-__all__ = ["Function", "LocalCloud", "PubSub"]
+__all__ = ["Function", "LocalCloud"]
 
 _SYNC_SECONDS = 30.0
-
-
-class PubSub(Protocol):
-    """Pub/Sub: the official emulator, or topics in memory."""
-
-    def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
-        """Publish to a topic (full name) and return the message's ID."""
-
-    def topic_exists(self, topic: str) -> bool:
-        """Return whether a topic (full name) exists."""
-
-    def create_topics(self, wanted: Sequence[PushSubscription], urls: Mapping[str, str]) -> None:
-        """Create topics and push subscriptions to the functions' base ``urls``; existing ones are left alone."""
-
-    def has_dead_letter(self, item: PushSubscription) -> bool:
-        """Return whether a topic's dead-letter subscription holds a message; the message stays."""
-
-    def drop_backlog(self, wanted: Sequence[PushSubscription], until: int) -> None:
-        """Forget the unacknowledged messages published until an instant, and the dead letters."""
-
-    def close(self) -> None:
-        """Close the connection or stop delivering."""
 
 
 class Function(Protocol):
@@ -106,7 +85,8 @@ class LocalCloud:
     """``host:port`` of the Firestore emulator; empty in memory."""
     pubsub_address: str
     """``host:port`` of the Pub/Sub emulator; empty in memory."""
-    pubsub: PubSub
+    pubsub: FaultyPubSub
+    """Pub/Sub: the official emulator, or topics in memory."""
     commit_events: CommitEvents
     """Publishes commits of the local repositories."""
     subscriptions: Sequence[PushSubscription]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,16 +11,31 @@ from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import read_folder
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 
-__all__ = ["valid_configs", "watched_repositories"]
+__all__ = ["ProjectFile", "project_files", "valid_configs", "watched_repositories"]
 
 _KEPT = 64
 
 
-def valid_configs(folder: Path, rules: ConfigRules) -> Iterator[ProjectConfig]:
-    """Yield the valid configs of a folder with ``<project>/luci-scheduler.cfg``; an unchanged file is parsed once."""
+@dataclass(frozen=True, slots=True)
+class ProjectFile:
+    """A project and its config file."""
+
+    project: str
+    config: ProjectConfig | None
+    """None if the file is not valid."""
+    problem: str = ""
+    """The first problem; empty if there is none."""
+
+
+def project_files(folder: Path, rules: ConfigRules) -> Iterator[ProjectFile]:
+    """Yield the projects of a folder with ``<project>/luci-scheduler.cfg``; an unchanged file is parsed once."""
     for file in read_folder(folder):
-        if config := _config(file.project, file.text, rules):
-            yield config
+        yield ProjectFile(file.project, None, file.error) if file.error else _read(file.project, file.text, rules)
+
+
+def valid_configs(folder: Path, rules: ConfigRules) -> Iterator[ProjectConfig]:
+    """Yield the valid configs of a folder."""
+    return (file.config for file in project_files(folder, rules) if file.config is not None)
 
 
 def watched_repositories(folder: Path, rules: ConfigRules) -> set[str]:
@@ -28,9 +44,9 @@ def watched_repositories(folder: Path, rules: ConfigRules) -> set[str]:
 
 
 @lru_cache(_KEPT)
-def _config(project: str, text: str | bytes, rules: ConfigRules) -> ProjectConfig | None:
-    """Return a project's config; None if it is not valid. Reading a large config takes a second."""
+def _read(project: str, text: str | bytes, rules: ConfigRules) -> ProjectFile:
+    """Return a project's file. Reading a large config takes a second."""
     try:
-        return read_config(project, text, rules=rules)
-    except ConfigError:
-        return None
+        return ProjectFile(project, read_config(project, text, rules=rules))
+    except ConfigError as error:
+        return ProjectFile(project, None, str(error.problems[0]))

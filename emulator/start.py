@@ -13,6 +13,7 @@ from http.client import OK
 from pathlib import Path
 
 from emulator.buildbucket.server import BuildbucketServer
+from emulator.builds.subjects import Subjects
 from emulator.clock import AdjustableClock, Clock, RealClock
 from emulator.cloud_scheduler import CloudScheduler
 from emulator.cloud_tasks.server import CloudTasksServer
@@ -21,12 +22,15 @@ from emulator.errors import LocalCloudError
 from emulator.feed import Feed
 from emulator.front_end.front_end import FrontEnd
 from emulator.function_log import FunctionLog
+from emulator.gitiles.git import require_git
 from emulator.gitiles.server import GitilesServer
 from emulator.kept_state import write_documents
-from emulator.local_cloud import Function, LocalCloud, PubSub
+from emulator.local_builds import BuildFeed, LocalBuilds
+from emulator.local_cloud import Function, LocalCloud
 from emulator.local_configs import watched_repositories
 from emulator.memory_host import InProcessFunction, MemoryHost
 from emulator.memory_pubsub import MemoryPubSub
+from emulator.message_faults import FaultyPubSub
 from emulator.official import OfficialEmulator, export_documents, start_firestore, start_pubsub
 from emulator.options import Options
 from emulator.settings import (
@@ -63,6 +67,7 @@ def start_local_cloud(options: Options) -> Iterator[LocalCloud]:
     """
     if options.speed != 1.0 and options.store != "memory":
         raise LocalCloudError("only a local cloud in memory runs faster than real time: use --store memory, or speed 1")
+    require_git()
     with ExitStack() as stack:
         try:
             cloud = _start(options, stack)
@@ -95,7 +100,9 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
     events = CommitEvents(backends.pubsub.publish, options.project, base.feed)
     servers = _start_servers(base, backends.pubsub, events)
     functions = _start_functions(base, backends, servers)
-    events.console_url = servers.gitiles.around.console_url = functions.handed_out["console"]
+    events.console_url = servers.gitiles.around.console_url = servers.buildbucket.around.console_url = (
+        functions.handed_out["console"]
+    )
     for emulator in backends.emulators:
         emulator.wait_until_ready()
     rows = subscriptions(options.project, [PUBLISHER])
@@ -129,6 +136,7 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
         memory=functions.memory,
         front_end=base.front_end,
     )
+    _restore_builds(base, servers)
     if options.host_functions:
         options.on_progress("reading the configs")
         cloud.sync()
@@ -184,7 +192,7 @@ def _make_folders(options: Options, stack: ExitStack) -> _Folders:
 
 @dataclass(frozen=True, slots=True)
 class _Backends:
-    pubsub: PubSub
+    pubsub: FaultyPubSub
     firestore_address: str = ""
     pubsub_address: str = ""
     emulators: Sequence[OfficialEmulator] = ()
@@ -197,7 +205,7 @@ def _start_backends(base: _Base) -> _Backends:
         options.on_progress("starting in memory, without official emulators")
         memory = MemoryPubSub(base.clock)
         stack.callback(memory.close)
-        return _Backends(memory)
+        return _Backends(FaultyPubSub(memory))
     options.on_progress(
         "starting the official Firestore and Pub/Sub emulators: Java, and about 900 MB of memory with the functions"
     )
@@ -215,7 +223,7 @@ def _start_backends(base: _Base) -> _Backends:
         pubsub = emulators[-1].address
     client = EmulatorPubSub(pubsub)
     stack.callback(client.close)
-    return _Backends(client, firestore, pubsub, emulators)
+    return _Backends(FaultyPubSub(client), firestore, pubsub, emulators)
 
 
 # Cloud Tasks, Buildbucket and Gitiles ---------------------------------------------------------------------------------
@@ -228,8 +236,10 @@ class _Servers:
     gitiles: GitilesServer
 
 
-def _start_servers(base: _Base, pubsub: PubSub, events: CommitEvents) -> _Servers:
+def _start_servers(base: _Base, pubsub: FaultyPubSub, events: CommitEvents) -> _Servers:
     options, ports = base.options, base.options.ports
+    gitiles = GitilesServer(base.folders.repositories, port=require_free(ports.gitiles, "Gitiles"))
+    builds = LocalBuilds(options, base.folders.configs, base.folders.repositories, gitiles, base.feed)
     servers = _Servers(
         CloudTasksServer(
             clock=base.clock,
@@ -244,8 +254,10 @@ def _start_servers(base: _Base, pubsub: PubSub, events: CommitEvents) -> _Server
             service_account=PUBLISHER,
             hostname=BUILDBUCKET_HOST,
             default_plan=options.plan,
+            plan_source=builds.plan,
+            parallel=builds.parallel,
         ),
-        GitilesServer(base.folders.repositories, port=require_free(ports.gitiles, "Gitiles")),
+        gitiles,
     )
     watched = partial(watched_repositories, base.folders.configs, options.config_rules)
     around = servers.gitiles.around
@@ -255,6 +267,9 @@ def _start_servers(base: _Base, pubsub: PubSub, events: CommitEvents) -> _Server
     for server in (servers.buildbucket, servers.gitiles):
         server.start()
         base.stack.callback(server.stop)
+    servers.buildbucket.around.gitiles_url = servers.gitiles.url
+    servers.buildbucket.around.subjects = Subjects(base.folders.repositories)
+    servers.buildbucket.on_change(BuildFeed(base.feed, servers.buildbucket.url).changed)
     servers.cloud_tasks.create_queue(queue_path(options.project), QUEUE_RATES, QUEUE_RETRIES)
     return servers
 
@@ -284,7 +299,7 @@ def _start_functions(base: _Base, backends: _Backends, servers: _Servers) -> _Fu
     log = FunctionLog(base.feed, handed_out["console"], partial(_speed, base.clock))
     memory = MemoryHost(base.clock, base.folders.log("functions")) if options.store == "memory" else None
     if options.kept:
-        base.stack.callback(_save, base, backends, memory)  # after the functions have stopped
+        base.stack.callback(_save, base, backends, servers, memory)  # after the functions have stopped
     if memory is not None:
         _start_memory(base, environments, log, memory)
     running: dict[str, Function] = {}
@@ -332,7 +347,7 @@ def _start_memory(
     base.stack.callback(memory.stop)
 
 
-def _save(base: _Base, backends: _Backends, memory: MemoryHost | None) -> None:
+def _save(base: _Base, backends: _Backends, servers: _Servers, memory: MemoryHost | None) -> None:
     """Save the state, if all parts had started. The builds come last: a status check finds what they have become."""
     options = base.options
     if options.kept is None or not base.was_up.is_set():
@@ -344,7 +359,24 @@ def _save(base: _Base, backends: _Backends, memory: MemoryHost | None) -> None:
         else:
             export_documents(backends.firestore_address, options.project, folder / "firestore")
 
-    options.kept.save(options.store, options.project, base.clock.now(), documents=documents, builds=None)
+    builds = servers.buildbucket.export_state
+    options.kept.save(options.store, options.project, base.clock.now(), documents=documents, builds=builds)
+
+
+def _restore_builds(base: _Base, servers: _Servers) -> None:
+    """Continue with the builds of the run before. Those that ran when it ended have failed, and announce it.
+
+    Raises:
+        LocalCloudError: the state is damaged.
+    """
+    kept = base.options.kept
+    builds = kept.builds if kept else None
+    if kept is None or builds is None:
+        return
+    try:
+        servers.buildbucket.import_state(builds)
+    except ValueError as error:
+        raise LocalCloudError(f"{kept.folder}: {error}; --fresh forgets the state") from error
 
 
 def _environments(base: _Base, backends: _Backends, servers: _Servers, on_task: str) -> Mapping[str, Mapping[str, str]]:

@@ -14,23 +14,24 @@ from typing import Literal, Self, TextIO
 from emulator.feed import PROBLEMS, Entry, Feed, Kind
 from luci_scheduler.core.instants import SECOND
 
-__all__ = ["Form", "Terminal", "entry_line", "has_color"]
+__all__ = ["WORDS", "Form", "Terminal", "clock_time", "entry_line", "has_color"]
 
 Form = Literal["text", "quiet", "json"]
 
 _WAIT_SECONDS = 0.5
-_WORDS: Mapping[Kind, str] = {
+WORDS: Mapping[Kind, str] = {
     "commit": "commit",
     "push": "push",
     "build_started": "build",
     "build_ended": "build",
-    "failure": "FAILED",
+    "failure": "FAILURE",
     "config": "config",
     "config_problem": "CONFIG",
     "problem": "PROBLEM",
     "note": "note",
 }
-_WIDTH = max(map(len, _WORDS.values()))
+"""Kind → the word that stands for it."""
+_WIDTH = max(map(len, WORDS.values()))
 _COLORS: Mapping[Kind, int] = {"build_ended": 32, "config": 36, "commit": 34, "push": 34, "note": 2}
 _PROBLEM_COLOR = 31
 
@@ -40,13 +41,17 @@ def has_color(file: TextIO, environment: Mapping[str, str] = os.environ) -> bool
     return file.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
 
 
+def clock_time(at: int) -> str:
+    """Return an instant as hours, minutes and seconds, in the machine's time zone."""
+    return datetime.fromtimestamp(at // SECOND, UTC).astimezone().strftime("%H:%M:%S")
+
+
 def entry_line(entry: Entry, *, color: bool) -> str:
     """Return an entry as one line: local time, kind, text, link."""
-    at = datetime.fromtimestamp(entry.at // SECOND, UTC).astimezone().strftime("%H:%M:%S")
-    word = f"{_WORDS[entry.kind]:<{_WIDTH}}"
+    word = f"{WORDS[entry.kind]:<{_WIDTH}}"
     if color:
         word = f"\x1b[{_PROBLEM_COLOR if entry.kind in PROBLEMS else _COLORS.get(entry.kind, 0)}m{word}\x1b[0m"
-    return f"{at}  {word}  {entry.text}{f'  {entry.link}' if entry.link else ''}"
+    return f"{clock_time(entry.at)}  {word}  {entry.text}{f'  {entry.link}' if entry.link else ''}"
 
 
 class Terminal:

@@ -11,32 +11,31 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 from emulator.banner import addresses, addresses_json
+from emulator.builds.builders_file import FILE as BUILDERS_FILE
 from emulator.clock import AdjustableClock
 from emulator.commit_events import RefWatcher
 from emulator.config_watch import ConfigWatch
 from emulator.errors import LocalCloudError
 from emulator.kept_state import KeptState, kept_state
 from emulator.local_control_plane import LocalControlPlane
-from emulator.official import why_not_at_hand
 from emulator.options import Options, TcpPorts, fresh_project
 from emulator.sample import make_sample
 from emulator.settings import THIS_MACHINE
 from emulator.start import start_local_cloud
 from emulator.start_page import StartPage
+from emulator.stores import choose_store
 from emulator.terminal import Form, Terminal
 from emulator.watching import choose_repository, watch
 from luci_scheduler.config.folder import FILE
 
-__all__ = ["choose_store", "until_stopped", "up"]
+__all__ = ["until_stopped", "up"]
 
 _INTERRUPTED = 130
-_PARTS = ("configs", "repositories", "logs", "state")
-"""The folders in the folder of a local cloud."""
-
-Store = Literal["emulators", "memory"]
+_PARTS = ("configs", "repositories", "logs", "state", BUILDERS_FILE)
+"""The content of the folder of a local cloud."""
 
 
 def up(options: argparse.Namespace) -> int:
@@ -118,29 +117,6 @@ def _add_sample(folder: Path, options: Options) -> None:
     options.on_progress(f"made a sample project for the new folder: {file.resolve()}")
 
 
-def choose_store(wanted: Store | None, kept: KeptState | None = None, *, download_url: str = "") -> tuple[Store, str]:
-    """Return the store of a local cloud, and why it is in memory if the caller did not choose that.
-
-    Args:
-        wanted: the caller's choice; None takes that of the run before, else the emulators if they are at hand.
-        kept: the state of the run before.
-        download_url: where the caller wants to download the emulators from; empty: no choice.
-
-    Raises:
-        LocalCloudError: the run before used another store than the caller wants.
-    """
-    header = kept.header if kept else None
-    before: Store | None = None if header is None else "memory" if header.store == "memory" else "emulators"
-    if kept and wanted and before and wanted != before:
-        raise LocalCloudError(
-            f"the state in {kept.folder} is of --store {before}: use that store, or --fresh, which forgets the state"
-        )
-    if chosen := wanted or before:
-        return chosen, ""
-    reason = "" if download_url else why_not_at_hand()
-    return ("memory" if reason else "emulators"), reason
-
-
 def _read_options(options: argparse.Namespace, folder: Path, kept: KeptState | None, form: Form) -> Options:
     store, reason = choose_store(options.store, kept, download_url=options.download_url)
     if form == "text" and reason:
@@ -152,6 +128,8 @@ def _read_options(options: argparse.Namespace, folder: Path, kept: KeptState | N
         folder=folder,
         kept=kept,
         check_interval_seconds=options.check_interval,
+        build=options.build,
+        builders=options.builders,
         protocol=options.protocol,
         project=_project(options.project, kept) or fresh_project(),
         settings=_settings(options),
@@ -213,6 +191,7 @@ def until_stopped(options: Options, form: Form = "text") -> int:
     try:
         with ExitStack() as stack:
             cloud = stack.enter_context(start_local_cloud(options))
+            was_up = True
             page = stack.enter_context(StartPage(cloud))
             apis = stack.enter_context(LocalControlPlane(cloud))
             stack.enter_context(RefWatcher(cloud.repositories, cloud.commit_events, cloud.feed))
@@ -220,7 +199,6 @@ def until_stopped(options: Options, form: Form = "text") -> int:
             show = addresses_json if form == "json" else addresses
             print(show(cloud, page.url, apis.url), flush=True)
             stack.enter_context(Terminal(cloud.feed, form))
-            was_up = True
             threading.Event().wait()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -35,7 +35,8 @@ class BuildbucketServer:
     """How to reach one Buildbucket host (``SCHEDULER_BUILDBUCKET_SERVERS``, a JSON list of such objects)."""
 
     host: str
-    """The name in the ``server`` fields of configs, e.g. ``cr-buildbucket.appspot.com``."""
+    """The name in the ``server`` fields of configs, e.g. ``cr-buildbucket.appspot.com``; ``*``, which only the local
+    cloud may have, for all hosts that no other server has."""
     publisher: str
     """E-mail of the account that publishes its notifications; names the topic."""
     protocol: Era = Era.V2
@@ -112,7 +113,7 @@ class Settings:
     """Where the keys that sign OIDC tokens are published."""
     buildbucket_servers: tuple[BuildbucketServer, ...] = ()
     """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url", "topic", "notifications"}``: the servers
-    that jobs may name."""
+    that jobs may name. The host ``*``, which only a local cloud may have, stands for all others."""
     gitiles_urls: Mapping[str, str] | None = None
     """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are called only below
     ``googlesource.com``. The host ``*``, which only a local cloud may have, stands for all of those: their base URL is
@@ -229,10 +230,6 @@ class Settings:
         """The host in the requests for builds."""
         return self.hostname or f"{self.app_id}.appspot.com"
 
-    def buildbucket(self, host: str) -> BuildbucketServer | None:
-        """Return the server at ``host``, or None if it is not configured."""
-        return next((server for server in self.buildbucket_servers if server.host == host), None)
-
 
 def variable_of(setting: Field[Any]) -> str:
     """Return the environment variable of a field of `Settings`."""
@@ -288,6 +285,8 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
     ]
     if _EVERY_HOST in (values.get("gitiles_urls") or {}) and not values.get("local"):
         faults.append(f'{PREFIX}GITILES_URLS: the host "*" is for the local cloud only: name each host')
+    if any(server.host == _EVERY_HOST for server in values.get("buildbucket_servers", ())) and not values.get("local"):
+        faults.append(f'{PREFIX}BUILDBUCKET_SERVERS: the host "*" is for the local cloud only: name each host')
     if environment.get("K_SERVICE"):
         given = [name for name in ("local", "local_user", "local_service") if values.get(name)]
         faults += [

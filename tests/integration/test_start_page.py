@@ -74,12 +74,11 @@ def _browser(cloud: LocalCloud) -> Iterator[_Browser]:
 
 
 def test_the_page_shows_all_addresses(cloud: LocalCloud, browser: _Browser) -> None:
-    """The page shows every address, has no script, and has a strict content policy."""
+    """The page links every address, and has a strict content policy."""
     answer = browser.get()
     assert answer.status_code == 200
     for place in (cloud.console_url, cloud.buildbucket.url, cloud.gitiles.url, cloud.cloud_tasks.grpc_address):
         assert place in answer.text
-    assert "<script" not in answer.text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
