@@ -283,10 +283,8 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
         for name in ("local_user", "local_service")
         if name in values and not values.get("local")
     ]
-    if _EVERY_HOST in (values.get("gitiles_urls") or {}) and not values.get("local"):
-        faults.append(f'{PREFIX}GITILES_URLS: the host "*" is for the local cloud only: name each host')
-    if any(server.host == _EVERY_HOST for server in values.get("buildbucket_servers", ())) and not values.get("local"):
-        faults.append(f'{PREFIX}BUILDBUCKET_SERVERS: the host "*" is for the local cloud only: name each host')
+    if not values.get("local"):
+        faults += _every_host_faults(values)
     if environment.get("K_SERVICE"):
         given = [name for name in ("local", "local_user", "local_service") if values.get(name)]
         faults += [
@@ -295,6 +293,18 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
             for name in given
         ]
     return faults
+
+
+def _every_host_faults(values: Mapping[str, Any]) -> list[str]:
+    hosts = {
+        "GITILES_URLS": list(values.get("gitiles_urls", ())),
+        "BUILDBUCKET_SERVERS": [server.host for server in values.get("buildbucket_servers", ())],
+    }
+    return [
+        f'{PREFIX}{name}: the host "*" is for the local cloud only: name each host'
+        for name, named in hosts.items()
+        if _EVERY_HOST in named
+    ]
 
 
 def _secrets(text: str) -> tuple[str, ...]:
