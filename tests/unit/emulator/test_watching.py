@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from emulator import watching
+from emulator.cli import main
 from emulator.errors import LocalCloudError
 from emulator.gitiles import git as git_module
 from emulator.gitiles.git import GitError
@@ -171,3 +174,53 @@ def test_another_repository_with_the_same_address_is_named(work: GitClient, tmp_
 
 def _never(_: str) -> bool:
     raise AssertionError("neither asked nor said")
+
+
+class _Terminal(io.StringIO):
+    """Standard input of a user at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(name="up")
+def _up(monkeypatch: pytest.MonkeyPatch, work: GitClient, tmp_path: Path) -> Callable[..., list[str]]:
+    """Return the command ``up`` in the repository; it returns the folder's configs, and starts nothing."""
+    monkeypatch.setattr("emulator.up.until_stopped", lambda *_: 0)
+    monkeypatch.chdir(work.folder)
+
+    def run(*arguments: str, typed: io.StringIO | None = None) -> list[str]:
+        monkeypatch.setattr("sys.stdin", typed or io.StringIO())
+        if typed:
+            monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        folder = tmp_path / "cloud"
+        assert main(["up", "--store", "memory", "--folder", str(folder), *arguments]) == 0
+        return sorted(path.name for path in (folder / "configs").iterdir())
+
+    return run
+
+
+def test_up_watches_the_named_repository(up: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    """Its config takes the place of the sample."""
+    assert up("--watch", ".") == ["my-app"]
+    assert "each commit on a branch starts my-app/build" in capsys.readouterr().err
+
+
+def test_up_watches_nothing_if_it_must_not(up: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    """And says nothing about it."""
+    assert up("--no-watch") == ["sample"]
+    assert "git repository" not in capsys.readouterr().err
+
+
+def test_up_names_the_option_without_a_terminal(
+    up: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a script, for example."""
+    assert up() == ["sample"]
+    assert "is a git repository: with --watch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("typed", "configs"), [("y\n", ["my-app"]), ("n\n", ["sample"]), ("", ["sample"])])
+def test_up_asks_at_a_terminal(up: Callable[..., list[str]], typed: str, configs: list[str]) -> None:
+    """No answer means no."""
+    assert up(typed=_Terminal(typed)) == configs
