@@ -157,6 +157,12 @@ def _links_are_local(cloud: LocalCloud, done: Any, revision: str) -> None:
     assert requests.get(entry.link, timeout=20).status_code == 200
 
 
+def test_a_foreign_token_is_not_looked_up(cloud: LocalCloud) -> None:
+    """At a deployment, Google tells whose token it is."""
+    answer = requests.get(cloud.console_url, headers={"Authorization": "Bearer ya29.unknown"}, timeout=20)
+    assert answer.status_code == 200
+
+
 def test_a_commit_in_a_watched_work_tree_runs_its_job(cloud: LocalCloud, tmp_path: Path) -> None:
     """Without a push, and without a poll."""
     work = GitClient(tmp_path / "own")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.api_core.exceptions import NotFound
 
 from emulator.commit_events import CommitEvents, MissingRepositories, RefWatcher
 from emulator.feed import Feed
@@ -179,6 +180,29 @@ def test_the_watcher_looks_by_itself(parts: _Parts, work: GitClient) -> None:
         revision = work.commit()
         until(lambda: parts.messages)
     assert parts.published() == [(REPO, "refs/heads/main", revision)]
+
+
+@pytest.mark.parametrize("error", [NotFound("no topic"), LookupError("no topic")])
+def test_events_that_nothing_takes_are_a_problem(
+    parts: _Parts, work: GitClient, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The push itself has succeeded, and later commits are announced again."""
+    parts.watcher.look()
+
+    def fail(*_: object) -> str:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts.events, "_publish", fail)
+        work.commit()
+        parts.watcher.look()
+        _push(parts, work.folder, ("refs/heads/other", "", work.run("rev-parse", "HEAD")))
+    texts = [text for kind, text in parts.lines() if kind == "problem"]
+    assert len(texts) == 2
+    assert all(f"the commits of {REPO} were not announced, so its jobs wait" in text for text in texts)
+    work.commit()
+    parts.watcher.look()
+    assert len(parts.published()) == 1
 
 
 def test_a_repository_that_git_refuses_is_a_problem(parts: _Parts, work: GitClient) -> None:
