@@ -138,7 +138,6 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     _add_contents(parser)
     _add_builds(parser)
     _add_output(parser)
-    _add_builds(parser)
     _add_behavior(parser)
     _add_front_end(parser)
     for name in ("firestore", "pubsub", "cloud-tasks", "buildbucket", "gitiles"):

@@ -229,6 +229,14 @@ def test_forbidden_hosts() -> None:
     assert (error.code, error.transient) == ("INVALID_ARGUMENT", False)
 
 
+def test_one_address_for_every_host() -> None:
+    """A local cloud serves each Gitiles host itself, unless a setting names it; other hosts stay forbidden."""
+    url = host_urls({"*": "http://127.0.0.1:1/h/", "own.googlesource.com": "http://127.0.0.1:2/"})
+    assert url("dawn.googlesource.com") == "http://127.0.0.1:1/h/dawn.googlesource.com"
+    assert url("own.googlesource.com") == "http://127.0.0.1:2"
+    assert [url(host) for host in ("example.com", "u@a.googlesource.com", "a.googlesource.com/../x")] == [None] * 3
+
+
 def test_no_server_listens() -> None:
     """Without an HTTP answer, the code is UNKNOWN."""
     error = refusal(lambda: client("http://127.0.0.1:1").refs(TINT, "refs/heads"))
