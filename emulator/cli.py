@@ -181,7 +181,7 @@ def _add_builds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--build",
         type=_command,
-        default="",
+        default=None,
         metavar="COMMAND",
         help="run this in the shell for each build, on a checkout of its commit, such as 'sh build.sh' "
         "(default: builds do nothing and succeed)",

@@ -128,7 +128,7 @@ def _read_options(options: argparse.Namespace, folder: Path, kept: KeptState | N
         folder=folder,
         kept=kept,
         check_interval_seconds=options.check_interval,
-        build=options.build,
+        build=options.build or "",
         builders=options.builders,
         protocol=options.protocol,
         project=_project(options.project, kept) or fresh_project(),

@@ -184,13 +184,19 @@ def test_the_config_names_the_repository_and_the_ref() -> None:
         .call("TriggerJob", request, OWNER, OPERATOR)["triggerIds"][0]
         .startswith(f"{REPO}/+/{MAIN}@{hashes[3]}#trigger:")
     )
-    more = config().replace('"refs/heads/main"', '"refs/heads/main" refs: "regexp:refs/heads/x.*"')
-    world = world_for(more, MemoryGitiles())
-    answer = Client(world).post("TriggerJob", request, OWNER, OPERATOR)
-    assert (answer.status_code, "ref must be given: the job watches several" in answer.get_data(as_text=True)) == (
-        400,
-        True,
-    )
+
+
+def test_the_revision_names_the_branch_if_the_job_watches_a_pattern() -> None:
+    """A hash has no branch, so the ref must be given with it."""
+    gitiles = MemoryGitiles()
+    (main,), (other,) = gitiles.push(MAIN), gitiles.push("refs/heads/x/y")
+    world = world_for(config().replace('"refs/heads/main"', '"regexp:refs/heads/.*"'), gitiles)
+    for revision, ref, found in (("HEAD", MAIN, main), ("x/y", "refs/heads/x/y", other)):
+        request = {"jobRef": REF, "requestId": revision, "revision": revision}
+        (name,) = Client(world).call("TriggerJob", request, OWNER, OPERATOR)["triggerIds"]
+        assert name.startswith(f"{REPO}/+/{ref}@{found}#trigger:")
+    answer = Client(world).post("TriggerJob", {**request, "revision": main[:8]}, OWNER, OPERATOR)
+    assert (answer.status_code, "ref must be given" in answer.get_data(as_text=True)) == (400, True)
 
 
 @pytest.mark.parametrize(
