@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # Options for `demo` and `up`: make demo ARGS="--store memory"
 ARGS ?=
 
-.PHONY: help check test bench month crash rollout terraform-test terraform-year demo up replay wheel wheel-test lock clean
+.PHONY: help install check test bench month crash rollout terraform-test terraform-year demo up replay wheel wheel-test lock clean
 
 help:  ## this list (the default)
 	@echo "make TARGET, where TARGET is:"
@@ -23,6 +23,8 @@ check: $(STAMP)  ## lint, formats, types, import rules, Terraform
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	infra/check
+
+install: $(STAMP)  ## only the environment; `. .venv/bin/activate` activates it
 
 test: $(STAMP)  ## all tests, in two processes
 	$(BIN)/python -m tests
@@ -75,7 +77,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@echo "installing the project and its dependencies into $(VENV): a minute or two, once"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --require-hashes -r requirements/dev.txt
-	@command -v java >/dev/null || $(BIN)/python -m pip install -q --require-hashes -r requirements/java.txt
+	@command -v java >/dev/null || $(BIN)/python -m pip install -q --require-hashes -r requirements/java.txt || \
+		echo "there is no Java for this machine, so the local cloud runs in memory"
 	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
