@@ -314,7 +314,7 @@ def _buildbucket(code: int, message: str) -> Plant:
 @contextmanager
 def _dead_letter(installation: Installation) -> Iterator[None]:
     pubsub: Any = installation.cloud.pubsub
-    letters = pubsub._dead_letters[installation.cloud.subscriptions[1].topic]
+    letters = pubsub._inner._dead_letters[installation.cloud.subscriptions[1].topic]
     letters.append(Message("1", b"x", {}, 1))
     try:
         yield
