@@ -181,7 +181,6 @@ def _add_builds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--build",
         type=_command,
-        default=None,
         metavar="COMMAND",
         help="run this in the shell for each build, on a checkout of its commit, such as 'sh build.sh' "
         "(default: builds do nothing and succeed)",
@@ -259,5 +258,5 @@ def _host(text: str) -> str:
 
 def _command(text: str) -> str:
     if not text.strip():
-        raise argparse.ArgumentTypeError("the command is empty; give one such as 'sh build.sh'")
+        raise argparse.ArgumentTypeError(f"{text!r} is no command; give one such as 'sh build.sh'")
     return text

@@ -283,10 +283,7 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
         for name in ("local_user", "local_service")
         if name in values and not values.get("local")
     ]
-    if _EVERY_HOST in (values.get("gitiles_urls") or {}) and not values.get("local"):
-        faults.append(f'{PREFIX}GITILES_URLS: the host "*" is for the local cloud only: name each host')
-    if any(server.host == _EVERY_HOST for server in values.get("buildbucket_servers", ())) and not values.get("local"):
-        faults.append(f'{PREFIX}BUILDBUCKET_SERVERS: the host "*" is for the local cloud only: name each host')
+    faults += [] if values.get("local") else _every_host_faults(values)
     if environment.get("K_SERVICE"):
         given = [name for name in ("local", "local_user", "local_service") if values.get(name)]
         faults += [
@@ -295,6 +292,19 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
             for name in given
         ]
     return faults
+
+
+def _every_host_faults(values: Mapping[str, Any]) -> list[str]:
+    """Refuse a server for every host: a config could name any host, and it would get the service account's token."""
+    hosts = {
+        "gitiles_urls": values.get("gitiles_urls") or (),
+        "buildbucket_servers": [server.host for server in values.get("buildbucket_servers", ())],
+    }
+    return [
+        f'{PREFIX}{name.upper()}: the host "*" is for the local cloud only: name each host'
+        for name, given in hosts.items()
+        if _EVERY_HOST in given
+    ]
 
 
 def _secrets(text: str) -> tuple[str, ...]:
