@@ -283,7 +283,7 @@ def test_a_followed_log_outlasts_an_outage_of_a_minute() -> None:
 
     followed = run(world, "invocation", "log", name, "--follow", pause=end, answered=1, lost=30)
     assert (followed.code, followed.out) == (0, world.log())
-    assert sum(pauses) == 62
+    assert sum(pauses) == 60.25
     world = _running()
     name = f"proj/job/{world.invocations()[0].id}"
     for more, code in (((), Exit.UNAVAILABLE), (("--outage", "10"), Exit.UNAVAILABLE), (("--patience", "9"), 8)):
