@@ -260,5 +260,5 @@ def _host(text: str) -> str:
 
 def _command(text: str) -> str:
     if not text.strip():
-        raise argparse.ArgumentTypeError("the command is empty; give one such as 'sh build.sh'")
+        raise argparse.ArgumentTypeError(f"{text!r} is no command; give one such as 'sh build.sh'")
     return text

@@ -283,8 +283,7 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
         for name in ("local_user", "local_service")
         if name in values and not values.get("local")
     ]
-    if not values.get("local"):
-        faults += _every_host_faults(values)
+    faults += [] if values.get("local") else _every_host_faults(values)
     if environment.get("K_SERVICE"):
         given = [name for name in ("local", "local_user", "local_service") if values.get(name)]
         faults += [
@@ -296,14 +295,15 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
 
 
 def _every_host_faults(values: Mapping[str, Any]) -> list[str]:
+    """Refuse a server for every host: a config could name any host, and it would get the service account's token."""
     hosts = {
-        "GITILES_URLS": list(values.get("gitiles_urls", ())),
-        "BUILDBUCKET_SERVERS": [server.host for server in values.get("buildbucket_servers", ())],
+        "gitiles_urls": values.get("gitiles_urls") or (),
+        "buildbucket_servers": [server.host for server in values.get("buildbucket_servers", ())],
     }
     return [
-        f'{PREFIX}{name}: the host "*" is for the local cloud only: name each host'
-        for name, named in hosts.items()
-        if _EVERY_HOST in named
+        f'{PREFIX}{name.upper()}: the host "*" is for the local cloud only: name each host'
+        for name, given in hosts.items()
+        if _EVERY_HOST in given
     ]
 
 
