@@ -120,7 +120,7 @@ class CommitEvents:
     def _post(self, repo: str, path: Path, change: RefChange) -> None:
         revision, subject, author = _commit_of(path, change.new)
         about = f" {subject} ({author})" if subject else ""
-        query = urlencode({"repo": repo, "revision": revision, "ref": change.ref})
+        query = urlencode({"repo": repo, "revision": revision, "ref": change.ref}, safe=":/")
         self._feed.post(
             "commit",
             f"{revision[:_SHORT]}{about} on {_short_ref(change.ref)} of {repo}",

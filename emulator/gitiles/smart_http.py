@@ -84,16 +84,30 @@ def _body(request: Request, limits: Limits) -> IO[bytes]:
     connection = request.environ.get("werkzeug.socket")
     if connection is not None:
         connection.settimeout(_READ_SECONDS)
-    request.max_content_length = limits.body
     file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
-        while piece := request.stream.read(_PIECE):
-            file.write(piece)
+        _copy(request, file, limits.body)
     except BaseException:
         file.close()
         raise
     file.seek(0)
     return file
+
+
+def _copy(request: Request, file: IO[bytes], limit: int) -> None:
+    """Write a request's body into a file.
+
+    Raises:
+        RequestEntityTooLarge: it has more than ``limit`` bytes. They are read nevertheless, unless they are twice as
+            many, because a client that still sends may miss the answer.
+    """
+    size = 0
+    while size <= 2 * limit and (piece := request.stream.read(_PIECE)):
+        size += len(piece)
+        if size <= limit:
+            file.write(piece)
+    if size > limit:
+        raise RequestEntityTooLarge
 
 
 def _environment(request: Request, repository: Path, endpoint: str, body: IO[bytes]) -> Mapping[str, str]:

@@ -85,7 +85,7 @@ def test_a_push_publishes_each_new_state_and_tells_who_did_what(parts: _Parts, t
         ("commit", f"{revision[:12]} Fix the parser (Ana Example) on v1 of {REPO}"),
     ]
     entry = parts.feed.after(1)[0]
-    address = f"repo=https%3A%2F%2F{HOST}%2Fengine&revision={revision}&ref=refs%2Fheads%2Fmain"
+    address = f"repo={REPO}&revision={revision}&ref=refs/heads/main"
     assert entry.link == f"http://127.0.0.1:7/commits?{address}"
     assert dict(entry.fields) == {
         "repo": REPO,
