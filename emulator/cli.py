@@ -17,14 +17,20 @@ __all__ = ["main"]
 
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
+_INSTALL = "pip install 'serverless-luci-scheduler[local]' installs everything that the local cloud needs"
 _OPTION = re.compile(r"--[a-z-]+")
 _STATUSES = "exit status: 0 done, 1 failed (one line on standard error gives the reason), 2 wrong usage"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run a command and return its exit status: 0 done, 1 failed; wrong usage exits with status 2."""
+def main(arguments: Sequence[str], prog: str = "python -m emulator") -> int:
+    """Run a command and return its exit status: 0 done, 1 failed; wrong usage exits with status 2.
+
+    Args:
+        arguments: the words after the program's name.
+        prog: the program's name in help texts.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m emulator",
+        prog=prog,
         description="Run the scheduler on this machine: official emulators, local servers, and the four functions.",
         epilog=_STATUSES,
     )
@@ -32,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     _add_up(
         commands.add_parser(
             "up",
+            allow_abbrev=False,
             help="start everything and keep it running until Ctrl-C",
             description="Start everything, print the addresses, and keep it running until Ctrl-C.",
             epilog=_STATUSES,
@@ -40,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     _add_demo(
         commands.add_parser(
             "demo",
+            allow_abbrev=False,
             help="show live how a commit becomes a build",
             description="Show live how a commit becomes a build, which is checked twice and ends.",
             epilog=_STATUSES,
@@ -55,6 +63,11 @@ def main(arguments: Sequence[str]) -> int:
         return _COMMANDS[options.command](options, rest)
     except LocalCloudError as error:
         sys.stderr.write(f"{options.command}: {error}\n")
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "emulator").partition(".")[0] in ("emulator", "luci_scheduler"):
+            raise
+        sys.stderr.write(f"{options.command}: {error.name} is not installed: {_INSTALL}\n")
         return 1
 
 

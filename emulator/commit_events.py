@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlencode
+
+from google.api_core.exceptions import GoogleAPICallError
 
 from emulator.feed import Feed
 from emulator.gitiles.commits import read_commits
@@ -96,15 +99,23 @@ class CommitEvents:
         if not _is_public(repo):
             return
         updated = [change for change in changes if change.new]
-        if len(updated) > _SINGLE:
-            self._publish(self._topic, _ref_updates(repo, updated), {})
-        else:
-            for change in updated:
-                self.publish(repo, change.ref, change.new)
+        try:
+            self._publish_all(repo, updated)
+        except (GoogleAPICallError, LookupError) as error:
+            text = f"the commits of {repo} were not announced, so its jobs wait for their next poll: {error}"
+            self._feed.post("problem", text, repo=repo)
+            return
         for change in updated[:_LINES]:
             self._post(repo, path, change)
         if len(updated) > _LINES:
             self._feed.post("commit", f"{len(updated) - _LINES} more refs of {repo} have changed", repo=repo)
+
+    def _publish_all(self, repo: str, updated: Sequence[RefChange]) -> None:
+        if len(updated) > _SINGLE:
+            self._publish(self._topic, _ref_updates(repo, updated), {})
+            return
+        for change in updated:
+            self.publish(repo, change.ref, change.new)
 
     def _post(self, repo: str, path: Path, change: RefChange) -> None:
         revision, subject, author = _commit_of(path, change.new)
@@ -206,7 +217,8 @@ class RefWatcher:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):
-            self.look()
+            with suppress(OSError):  # a folder that goes away during the look; the next look has a new list
+                self.look()
 
     def look(self) -> None:
         """Look once at all repositories; only the thread and tests call this."""

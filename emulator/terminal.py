@@ -18,7 +18,7 @@ __all__ = ["WORDS", "Form", "Terminal", "clock_time", "entry_line", "has_color"]
 
 Form = Literal["text", "quiet", "json"]
 
-_WAIT_SECONDS = 0.5
+_WAIT_SECONDS = 0.1
 WORDS: Mapping[Kind, str] = {
     "commit": "commit",
     "push": "push",

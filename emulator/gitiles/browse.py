@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ _REFS = 100  # branches, and as many tags
 _PAGE = "50"  # commits of a log's page
 _FILES = 500  # of a commit's page
 _BYTES = 1 << 18  # of a difference or a file on a page
+_KINDS = {"+": "add", "-": "del", "@": "hunk"}
 _SHOWN = {"add": "added", "modify": "changed", "delete": "deleted", "rename": "renamed", "copy": "copied"}
 
 
@@ -58,9 +59,9 @@ class Site:
         """Return the address of a commit's page."""
         return f"{self.address}/+/{quote(revision)}"
 
-    def log(self, spec: str, start: str = "") -> str:
-        """Return the address of a log's page."""
-        return f"{self.address}/+log/{quote(spec)}" + (f"?{urlencode({'s': start})}" if start else "")
+    def log(self, spec: str, **query: str) -> str:
+        """Return the address of a log's page; the query may name the first commit (``s``) and the size (``n``)."""
+        return f"{self.address}/+log/{quote(spec)}" + (f"?{urlencode(query)}" if query else "")
 
     def file(self, revision: str, path: str) -> str:
         """Return the address of a file or folder."""
@@ -140,9 +141,10 @@ def log_html(site: Site, pages: RepositoryPages, spec: str, query: MultiDict[str
     """Return a page of a log, such as that of a branch."""
     wanted = query.copy()
     wanted.setdefault("n", _PAGE)
-    page = pages.log(spec, wanted)
-    ends = {"previous": page.get("previous", ""), "next": page.get("next", "")}
-    return _render("log.html", site, spec=spec or "HEAD", rows=_log_rows(page), **ends)
+    page, spec = pages.log(spec, wanted), spec or "HEAD"
+    size = {"n": query["n"]} if "n" in query else {}
+    ends = {end: site.log(spec, s=page[end], **size) if end in page else "" for end in ("previous", "next")}
+    return _render("log.html", site, spec=spec, rows=_log_rows(page), **ends)
 
 
 def _log_rows(page: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -172,7 +174,7 @@ def commit_html(site: Site, pages: RepositoryPages, revision: str) -> str:
     changes = [_change(change) for change in found["tree_diff"][:_FILES]]
     text, is_cut = pages.difference(found["commit"], _BYTES)
     left_out = max(0, len(found["tree_diff"]) - _FILES)
-    lines = [(_line_kind(line), line) for line in text.rstrip("\n").split("\n")] if text else []
+    lines = list(_diff_lines(text))
     return _render("commit.html", site, commit=commit, changes=changes, left_out=left_out, lines=lines, is_cut=is_cut)
 
 
@@ -190,10 +192,16 @@ def _change(change: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _line_kind(line: str) -> str:
-    if line.startswith("diff --git "):
-        return "file"
-    return {"+": "add", "-": "del", "@": "hunk"}.get(line[:1], "")
+def _diff_lines(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each line of a difference with its kind: ``file``, ``hunk``, ``add``, ``del``, or nothing."""
+    in_hunk = False
+    for line in text.rstrip("\n").split("\n") if text else ():
+        if line.startswith("diff --git "):
+            in_hunk = False
+            yield "file", line
+            continue
+        in_hunk = in_hunk or line.startswith("@@")
+        yield (_KINDS.get(line[:1], "") if in_hunk else ""), line
 
 
 def file_html(site: Site, pages: RepositoryPages, revision: str, path: str) -> str:

@@ -69,8 +69,10 @@ class RepositoryPages:
         else:
             revision, path = self.split_revision(spec or "HEAD")
             revisions = self._commits([revision])
-        ids = self._walk(revisions, path, query)
-        return self._page(ids, query)
+        size = _page_size(query.get("n"))
+        # One more than the page shows that there is a next one. Another start has to be looked for in the whole log.
+        most = None if "s" in query or _is_on(query, "reverse") else size + 1
+        return self._page(self._walk(revisions, path, query, most), query, size)
 
     def refs(self, prefix: str) -> dict[str, dict[str, str]]:
         """Return ``+refs/<prefix>``.
@@ -199,17 +201,17 @@ class RepositoryPages:
         text = "".join(f"{name}\n" for name in names)
         return _lines(git(self._path, "cat-file", "--batch-check", stdin=text.encode()))
 
-    def _walk(self, revisions: list[str], path: str, query: MultiDict[str, str]) -> list[str]:
+    def _walk(self, revisions: list[str], path: str, query: MultiDict[str, str], most: int | None) -> list[str]:
         arguments = [option for name, option in _FLAGS.items() if _is_on(query, name)]
         arguments += [f"--{name}={query[name]}" for name in ("author", "committer") if query.get(name)]
+        arguments += [f"--max-count={most}"] if most else []
         command = ["log", "--format=%H", "--follow"] if path and _is_on(query, "follow") else ["rev-list"]
         try:
             return git(self._path, *command, *arguments, *revisions, "--", *([path] if path else [])).decode().split()
         except GitError as error:  # the revisions exist, so the author or committer is an invalid regular expression
             raise GitilesError(400, "INCORECT_PARAMETER") from error
 
-    def _page(self, ids: list[str], query: MultiDict[str, str]) -> dict[str, Any]:
-        size = _page_size(query.get("n"))
+    def _page(self, ids: list[str], query: MultiDict[str, str], size: int) -> dict[str, Any]:
         starts = query.getlist("s")
         position = 0
         if starts:

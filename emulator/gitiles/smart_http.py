@@ -121,14 +121,18 @@ class _Backend:
 
     def __init__(self, environment: Mapping[str, str], body: IO[bytes], seconds: float) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - `_end` closes it
-        self._process = subprocess.Popen(
-            ["git", "http-backend"],
-            stdin=body,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=dict(environment),
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                ["git", "http-backend"],
+                stdin=body,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=dict(environment),
+                start_new_session=True,
+            )
+        except OSError:
+            self._errors.close()
+            raise
         self._output = cast("IO[bytes]", self._process.stdout)
         self._timer = threading.Timer(seconds, self._kill)
         self._timer.daemon = True

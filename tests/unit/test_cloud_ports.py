@@ -129,6 +129,14 @@ def test_configs_are_read_with_credentials_in_a_deployment(monkeypatch: pytest.M
     assert gitiles._url == f"{base_url}/x"  # type: ignore[attr-defined]
 
 
+def test_a_local_cloud_reads_configs_from_its_own_server() -> None:
+    """The address for every Gitiles host holds for configs, too."""
+    sources = (ConfigSourceSetting("gitiles", "p", repo="https://r.googlesource.com/x"),)
+    urls = {"*": "http://127.0.0.1:1/h"}
+    (gitiles,) = make_config_sources(_settings(config_sources=sources, gitiles_urls=urls))
+    assert gitiles._url == "http://127.0.0.1:1/h/r.googlesource.com/x"  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("hosts", "host", "base"),
     [

@@ -262,6 +262,10 @@ def test_sources_of_configs() -> None:
         ("TOKEN_SECRETS", " \n\t\n", "SCHEDULER_TOKEN_SECRETS: has only blank lines"),
         ("GITILES_URLS", '["https://x"]', "SCHEDULER_GITILES_URLS: must be a JSON object of texts"),
         ("GITILES_URLS", '{"h": 1}', "SCHEDULER_GITILES_URLS: must be a JSON object of texts"),
+        ("GITILES_URLS", '{"*": "http://127.0.0.1/"}', 'GITILES_URLS: the host "[*]" is for the local cloud only'),
+        ("LINKS", "[]", "SCHEDULER_LINKS: must be a JSON object of texts"),
+        ("LINKS", '{"https://x/": 1}', "SCHEDULER_LINKS: must be a JSON object of texts"),
+        ("LINKS", '{"https://x/": "http://y/"}', "SCHEDULER_LINKS: 'http://y/' must be an https address"),
         ("BUILDBUCKET_SERVERS", '[{"host": 1, "publisher": "a@b"}]', "host of a server must be a text, not 1"),
         ("CHECK_INTERVAL_SECONDS", "-1", "must not be negative"),
     ],
@@ -270,6 +274,15 @@ def test_values_of_another_kind_are_refused(name: str, text: str, fault: str) ->
     """They are refused at startup, not with the first build."""
     with pytest.raises(SettingsError, match=fault):
         read_settings({**GOOD, PREFIX + name: text})
+
+
+def test_links_and_every_host_of_a_local_cloud() -> None:
+    """Links may also lead to https addresses in an installation."""
+    every = {f"{PREFIX}GITILES_URLS": '{"*": "http://127.0.0.1/h"}', f"{PREFIX}LOCAL": "true"}
+    assert read_settings({**GOOD, **every}).gitiles_urls == {"*": "http://127.0.0.1/h"}
+    links = read_settings({**GOOD, f"{PREFIX}LINKS": '{"https://x/": "https://y/"}'}).links
+    assert links == {"https://x/": "https://y/"}
+    assert read_settings(GOOD).links is None
 
 
 def test_no_check_interval_is_the_eras_default() -> None:
