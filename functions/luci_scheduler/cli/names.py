@@ -44,9 +44,10 @@ def missing_job(session: Session, job: str) -> str:
     """Return the nearest names to those of a job that was not found, as the end of an error text."""
     project, _, name = job.partition("/")
     known = _names(session, project)
-    if known:
-        return hint(f"{project}/{name}", [f"{project}/{item}" for item in known])
-    return hint(project, _names(session, ""))
+    if not known:
+        return hint(project, _names(session, ""))
+    found = [f"{project}/{item}" for item in nearest(name, known)]
+    return f"; did you mean {' or '.join(map(plain, found))}?" if found else ""
 
 
 def _names(session: Session, project: str) -> list[str]:
