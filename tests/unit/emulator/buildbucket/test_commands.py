@@ -196,7 +196,7 @@ class TestEnds:
         assert f"ended by the signal {name}" in runner.ended.get(timeout=60)[1].summary
         until(lambda: is_gone(child))
 
-    @pytest.mark.parametrize("escape", ["setsid sleep 60", "env -i sleep 60"])
+    @pytest.mark.parametrize("escape", ["setsid sleep 600", "env -i sleep 600"])
     def test_no_child_outlives_a_program_that_ends(self, runner: Runner, escape: str) -> None:
         """A child in another session has the mark of the build, and a child without environment is in its group."""
         outcome, output = runner.run("/bin/sh", "-c", f"{escape} & echo $!")

@@ -322,6 +322,13 @@ class TestCommands:
         until(lambda: live.builds.get(build_id).ended)
         assert live.builds.get(build_id).status == "CANCELED"
 
+    def test_cancel_before_the_start(self, live):
+        """A build whose program has not started ends at once, and the program never runs."""
+        live.plans.set("*", Command(("sleep", "60"), start_after=HOUR))
+        build_id = schedule(live)
+        assert cancel(live, build_id)["status"] == "CANCELED"
+        assert live.builds.get(build_id).start_time is None
+
     def test_execution_timeout_kills(self, live):
         """A program that runs too long is killed."""
         live.plans.set("*", Command(("sh", "-c", "trap '' TERM; sleep 60")))
