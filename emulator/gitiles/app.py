@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import html
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -13,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request, Response
 
+from emulator.gitiles.browse import Site, commit_html, file_html, hosts_html, log_html, repository_html
 from emulator.gitiles.errors import GitilesError, error_response
 from emulator.gitiles.faults import GitilesFault
-from emulator.gitiles.git import GitError
+from emulator.gitiles.git import GitError, MissingGitError
+from emulator.gitiles.git_service import GitService, missing_advice
 from emulator.gitiles.pages import RepositoryPages
-from emulator.gitiles.projects import find_repository, projects
+from emulator.gitiles.projects import description, find_repository, projects
+from emulator.gitiles.smart_http import split_service
 from emulator.gitiles.state import GitilesRequest, GitilesState
 from emulator.serving.control import ControlEndpoint, Handler, state_handlers
 from emulator.serving.responses import compress, cut_connection, truncated
@@ -37,6 +39,7 @@ _ERROR_CODES = {
     403: "NOT_AUTHORIZED",
     404: "OBJECT_NOT_FOUND",
 }
+_HOSTS = ".googlesource.com"
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
 _LONGEST_PATH, _LONGEST_NAME = 2048, 255  # bytes; file systems refuse longer names
 _EFFECTS = frozenset({"error", "slow", "cut", "cut_body"})
@@ -59,6 +62,7 @@ class GitilesApp:
     def __init__(self, root: Path, state: GitilesState) -> None:
         self._root = root
         self._state = state
+        self._git = GitService(root, state)
         self._handlers: dict[tuple[str, str], Handler] = {
             **state_handlers(state),
             ("GET", "status"): lambda _body: {},
@@ -83,12 +87,14 @@ class GitilesApp:
             cut_connection(environ)
         if any(fault.effect == "cut_body" for fault in faults):
             response = truncated(environ, response)
-        compress(request, response)
+        if not _is_git(response):
+            compress(request, response)
         return response(environ, start_response)
 
     def _log(self, request: Request, target: _Target, response: Response | None) -> None:
         """Record a request and its response; None means that the connection is cut."""
-        status, answer = (response.status_code, response.get_data(as_text=True)) if response is not None else (0, "")
+        status = response.status_code if response is not None else 0
+        answer = "" if response is None or _is_git(response) else response.get_data(as_text=True)
         query = request.query_string.decode()
         self._state.log.add(
             GitilesRequest(target.path, query, target.host, target.authenticated, status, answer),
@@ -114,6 +120,10 @@ class GitilesApp:
 
     def _respond(self, request: Request, target: _Target) -> Response:
         try:
+            if service := split_service(target.path):
+                _check_text(request)
+                host, name = _host_and_name(target, service[0])
+                return self._git.answer(request, host, name, service[1])
             if request.method not in {"GET", "HEAD"}:
                 return Response("method not allowed\n", 405, {"Allow": "GET, HEAD"})
             _check_text(request)
@@ -121,8 +131,10 @@ class GitilesApp:
             return self._page(request, target)
         except GitilesError as error:
             return error_response(error, self._state.errors, request.full_path)
-        except GitError:
-            return error_response(GitilesError(500, "INTERNAL_SERVER_ERROR"), self._state.errors, request.full_path)
+        except GitError as error:
+            advice = str(error) if isinstance(error, MissingGitError) else ""
+            failure = GitilesError(500, "INTERNAL_SERVER_ERROR", advice)
+            return error_response(failure, self._state.errors, request.full_path)
 
     def _check_token(self, request: Request, target: _Target) -> None:
         """Refuse an unknown token. Requests without ``/a`` need none."""
@@ -134,21 +146,38 @@ class GitilesApp:
         kind = request.args.get("format", "HTML").upper()
         if kind not in {"JSON", "TEXT", "HTML"}:
             raise GitilesError(400, "UNSUPPORTED_RESPONSE_FORMAT")
-        if target.host and (target.host.startswith(".") or not target.root.is_dir()):
+        if target.host.startswith("."):
             raise GitilesError(404, "REPOSITORY_NOT_FOUND")
         if target.path.strip("/") == "":
-            base = f"https://{target.host}/" if target.host else request.host_url
-            return _reply(projects(target.root, base), kind, _UNCACHED)
+            return self._projects(request, target, kind)
         name, plus, rest = target.path.lstrip("/").partition("/+")
         repository = find_repository(target.root, name)
+        host, name = _host_and_name(target, name)
         if repository is None:
-            raise GitilesError(404, "REPOSITORY_NOT_FOUND")
+            raise self._missing(request, host, name)
         faults = self._state.faults
-        pages = RepositoryPages(repository, faults.hidden(), zones=self._state.zones)
+        pages = RepositoryPages(repository, faults.hidden(), zones=self._state.zones and kind != "HTML")
         try:
-            return _repository_page(pages, plus, rest, request, kind)
+            if kind != "HTML":
+                return _repository_page(pages, plus, rest, request, kind)
+            site = Site(request.host_url, self._state.around.console_url, host, name)
+            return _html(_repository_html(site, pages, repository, plus, rest, request))
         finally:
             faults.count_hidden(pages.missed)
+
+    def _projects(self, request: Request, target: _Target, kind: str) -> Response:
+        around = self._state.around
+        if kind == "HTML":
+            site = Site(request.host_url, around.console_url)
+            return _html(hosts_html(site, self._root, target.host, around.watched()))
+        base = f"{request.host_url}{target.host}/" if target.host else request.host_url
+        return _reply(projects(target.root, base), kind, _UNCACHED)
+
+    def _missing(self, request: Request, host: str, name: str) -> GitilesError:
+        advice = missing_advice(self._root, request.host_url, host, name) if host and name else ""
+        if advice:
+            self._state.around.missing(f"https://{host}/{name}", advice)
+        return GitilesError(404, "REPOSITORY_NOT_FOUND", advice)
 
     def _add_fault(self, body: Mapping[str, Any]) -> None:
         if body["effect"] not in _EFFECTS:
@@ -164,13 +193,45 @@ class GitilesApp:
         state.strict_auth = bool(body.get("strict_auth", state.strict_auth))
 
 
+def _host_and_name(target: _Target, path: str) -> tuple[str, str]:
+    """Return the host and the name of a repository; without ``/h/`` the path may begin with the host."""
+    name = path.strip("/").removesuffix(".git")
+    if target.host:
+        return target.host, name
+    host, slash, rest = name.partition("/")
+    return (host, rest) if slash and host.endswith(_HOSTS) else ("", name)
+
+
+def _is_git(response: Response) -> bool:
+    return response.is_streamed or (response.content_type or "").startswith("application/x-git-")
+
+
+def _html(page: str) -> Response:
+    return Response(page, 200, {"Content-Type": "text/html; charset=utf-8", "Cache-Control": _UNCACHED})
+
+
+def _repository_html(
+    site: Site, pages: RepositoryPages, repository: Path, plus: str, rest: str, request: Request
+) -> str:
+    """Return a page of a repository for people; ``rest`` is the path after ``/+``, such as ``log/main``."""
+    view, _, argument = rest.partition("/")
+    if not plus or view == "refs":
+        return repository_html(site, pages, repository, description(repository))
+    if view == "log":
+        return log_html(site, pages, argument.strip("/"), request.args)
+    if view in {"", "show"} and argument:
+        revision, path = pages.split_revision(argument)
+        if path or argument.endswith("/"):
+            return file_html(site, pages, revision, path)
+        return commit_html(site, pages, revision)
+    raise GitilesError(404, "CANNOT_PARSE_GITILES_VIEW")
+
+
 def _repository_page(pages: RepositoryPages, plus: str, rest: str, request: Request, kind: str) -> Response:
     """Return a page of a repository; ``rest`` is the path after ``/+``, such as ``log/main``."""
     view, _, argument = rest.partition("/")
     cache = _CACHED if _FULL_HASH.match(argument.rpartition("..")[2]) else _UNCACHED
     if not plus:
-        if kind == "HTML":
-            return _reply(pages.refs(""), kind, _UNCACHED)
         raise GitilesError(400, "UNSUPPORTED_RESPONSE_FORMAT")
     if view == "log":
         return _reply(pages.log(argument, request.args), _no_text(kind), cache)
@@ -203,10 +264,6 @@ def _reply(value: object, kind: str, cache: str) -> Response:
     if kind == "TEXT":
         raise GitilesError(400, "UNSUPPORTED_RESPONSE_FORMAT")
     headers = {"Cache-Control": cache, "X-Content-Type-Options": "nosniff"}
-    if kind == "HTML":
-        text = html.escape(json.dumps(value, indent=2, ensure_ascii=False))
-        page = f"<!DOCTYPE html><title>Gitiles</title><pre>{text}</pre>"
-        return Response(page, 200, {**headers, "Content-Type": "text/html; charset=utf-8"})
     headers |= {"Content-Type": "application/json; charset=utf-8", "Content-Disposition": "attachment"}
     return Response(f"{_GUARD}{dump_json(value)}\n", 200, headers)
 

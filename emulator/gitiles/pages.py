@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from werkzeug.datastructures import MultiDict
 
 from emulator.gitiles.commits import commit_to_json, read_commits, tree_diffs
 from emulator.gitiles.errors import GitilesError
-from emulator.gitiles.git import GitError, git
+from emulator.gitiles.git import GitError, git, git_beginning
 
-__all__ = ["RepositoryPages"]
+__all__ = ["RefRow", "RepositoryPages"]
 
 _DEFAULT_PAGE, _MAX_PAGE = 100, 10_000
 _FORBIDDEN_IN_REVISIONS = ("..", "@{", ":", "\n", "\\", "?", "*", "[", " ")
@@ -25,6 +26,19 @@ _FLAGS = {
     "reverse": "--reverse",
     "no-merges": "--no-merges",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class RefRow:
+    """A branch or a tag."""
+
+    ref: str
+    """The full name."""
+    commit: str
+    """The commit's hash, also for an annotated tag."""
+    time: str
+    """When the commit, or the annotated tag, was made."""
+    subject: str
 
 
 class RepositoryPages:
@@ -55,8 +69,10 @@ class RepositoryPages:
         else:
             revision, path = self.split_revision(spec or "HEAD")
             revisions = self._commits([revision])
-        ids = self._walk(revisions, path, query)
-        return self._page(ids, query)
+        size = _page_size(query.get("n"))
+        # One more than the page shows that there is a next one. Another start has to be looked for in the whole log.
+        most = None if "s" in query or _is_on(query, "reverse") else size + 1
+        return self._page(self._walk(revisions, path, query, most), query, size)
 
     def refs(self, prefix: str) -> dict[str, dict[str, str]]:
         """Return ``+refs/<prefix>``.
@@ -112,6 +128,36 @@ class RepositoryPages:
         )
         return base64.b64encode(raw)
 
+    def head(self) -> str:
+        """Return the full name of the branch that ``HEAD`` names, or its hash; empty without a commit."""
+        try:
+            revision = git(self._path, "rev-parse", "--verify", "--quiet", "HEAD").decode().strip()
+        except GitError:
+            return ""
+        try:
+            return git(self._path, "symbolic-ref", "--quiet", "HEAD").decode(errors="replace").strip()
+        except GitError:
+            return revision
+
+    def latest_refs(self, folder: str, count: int) -> list[RefRow]:
+        """Return the refs of a folder, such as ``refs/heads``, with the latest commits or tags first."""
+        fields = ("refname", "objectname", "*objectname", "creatordate:format:%Y-%m-%d %H:%M:%S UTC", "subject")
+        line_format = "%00".join(f"%({field})" for field in fields)
+        arguments = ("--sort=-creatordate", f"--count={count}", f"--format={line_format}", folder)
+        rows = (line.split("\0") for line in _lines(git(self._path, "for-each-ref", *arguments)))
+        return [RefRow(ref, peeled or value, time, subject) for ref, value, peeled, time, subject in rows]
+
+    def difference(self, revision: str, limit: int) -> tuple[str, bool]:
+        """Return a commit's difference from its parent as text, and whether it was cut after ``limit`` bytes."""
+        options = ("-p", "-M", "--root", "--no-commit-id", "--no-color", "--no-ext-diff", "--no-textconv")
+        raw = git_beginning(self._path, limit + 1, "diff-tree", *options, revision)
+        return raw[:limit].decode(errors="replace"), len(raw) > limit
+
+    def beginning(self, blob: str, limit: int) -> tuple[bytes, int]:
+        """Return the first ``limit`` bytes of a file, and its size."""
+        size = int(git(self._path, "cat-file", "-s", blob))
+        return git_beginning(self._path, limit, "cat-file", "blob", blob), size
+
     def split_revision(self, text: str) -> tuple[str, str]:
         """Split ``<rev>/<path>`` at the shortest existing revision; 404 if there is none."""
         segments = text.strip("/").split("/")
@@ -155,17 +201,17 @@ class RepositoryPages:
         text = "".join(f"{name}\n" for name in names)
         return _lines(git(self._path, "cat-file", "--batch-check", stdin=text.encode()))
 
-    def _walk(self, revisions: list[str], path: str, query: MultiDict[str, str]) -> list[str]:
+    def _walk(self, revisions: list[str], path: str, query: MultiDict[str, str], most: int | None) -> list[str]:
         arguments = [option for name, option in _FLAGS.items() if _is_on(query, name)]
         arguments += [f"--{name}={query[name]}" for name in ("author", "committer") if query.get(name)]
+        arguments += [f"--max-count={most}"] if most else []
         command = ["log", "--format=%H", "--follow"] if path and _is_on(query, "follow") else ["rev-list"]
         try:
             return git(self._path, *command, *arguments, *revisions, "--", *([path] if path else [])).decode().split()
         except GitError as error:  # the revisions exist, so the author or committer is an invalid regular expression
             raise GitilesError(400, "INCORECT_PARAMETER") from error
 
-    def _page(self, ids: list[str], query: MultiDict[str, str]) -> dict[str, Any]:
-        size = _page_size(query.get("n"))
+    def _page(self, ids: list[str], query: MultiDict[str, str], size: int) -> dict[str, Any]:
         starts = query.getlist("s")
         position = 0
         if starts:

@@ -26,6 +26,7 @@ from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.managers.buildbucket.builder_id import server_of
 from luci_scheduler.ports import Buildbucket, Clock, ConfigSource, Fetch, Gitiles, Headers, Queue, Store
 from luci_scheduler.settings import ConfigSourceSetting, Settings
 
@@ -143,9 +144,10 @@ def make_identify(settings: Settings, clock: Clock) -> Identify:
 
 def make_buildbucket(settings: Settings, session: _MakeSession, clock: Clock) -> Buildbucket:
     """Return the client of the configured Buildbucket servers."""
+    servers = {server.host: server for server in settings.buildbucket_servers}
 
     def base_url(host: str) -> str:
-        server = settings.buildbucket(host)
+        server = server_of(servers, host)
         return server.url.rstrip("/") if server and server.url else f"https://{host}"
 
     return BuildbucketClient(base_url, session, clock, settings.request_deadline_seconds * SECOND)
@@ -158,7 +160,9 @@ def _make_gitiles(settings: Settings, session: _MakeSession, clock: Clock) -> Gi
 
 
 def _make_fetch(settings: Settings) -> Fetch:
-    return FetchClient(allowed_hosts=settings.fetch_allowed_hosts, plain_http=settings.local)
+    return FetchClient(
+        allowed_hosts=settings.fetch_allowed_hosts, plain_http=settings.local, only_allowed=settings.local
+    )
 
 
 def make_config_sources(settings: Settings) -> Sequence[ConfigSource]:
@@ -181,7 +185,7 @@ def _config_source(
             return FolderSource(Path(source.path))
         case "gitiles":
             repo = parse_repo_url(source.repo)
-            url = (settings.gitiles_urls or {}).get(repo.host, f"https://{repo.host}").rstrip("/")
+            url = host_urls(settings.gitiles_urls or {})(repo.host) or f"https://{repo.host}"
             base_url = url if settings.local else f"{url}/a"  # authenticated requests have their own quota
             return GitilesSource(source.project, repo, source.ref, source.path, base_url, gitiles)
         case _:  # the settings accept no kind other than "bucket"

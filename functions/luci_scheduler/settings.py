@@ -14,11 +14,13 @@ from typing import Any
 
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.identifiers import PROJECT_NAME
+from luci_scheduler.core.link_map import link_problem
 from luci_scheduler.core.repo_url import parse_repo_url
 
 __all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsError", "read_settings", "variable_of"]
 
 PREFIX = "SCHEDULER_"
+_EVERY_HOST = "*"
 _MIN_RETENTION_DAYS = 8  # Pub/Sub may deliver a message again for 7 days, and markers recognize it
 _MIN_SECRET_BYTES = 16
 """The least length of a signing secret: 128 bits, if each byte is random. Terraform makes 48 letters and digits."""
@@ -33,7 +35,8 @@ class BuildbucketServer:
     """How to reach one Buildbucket host (``SCHEDULER_BUILDBUCKET_SERVERS``, a JSON list of such objects)."""
 
     host: str
-    """The name in the ``server`` fields of configs, e.g. ``cr-buildbucket.appspot.com``."""
+    """The name in the ``server`` fields of configs, e.g. ``cr-buildbucket.appspot.com``; ``*``, which only the local
+    cloud may have, for all hosts that no other server has."""
     publisher: str
     """E-mail of the account that publishes its notifications; names the topic."""
     protocol: Era = Era.V2
@@ -110,10 +113,11 @@ class Settings:
     """Where the keys that sign OIDC tokens are published."""
     buildbucket_servers: tuple[BuildbucketServer, ...] = ()
     """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url", "topic", "notifications"}``: the servers
-    that jobs may name."""
+    that jobs may name. The host ``*``, which only a local cloud may have, stands for all others."""
     gitiles_urls: Mapping[str, str] | None = None
     """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are called only below
-    ``googlesource.com``."""
+    ``googlesource.com``. The host ``*``, which only a local cloud may have, stands for all of those: their base URL is
+    its own, a slash and the host."""
     gitiles_era: Era = Era.V2
     """The rules of polls: ``v2`` today's, ``v1`` those of 2021 (tags trigger, and the newest commit needs no path
     match)."""
@@ -162,7 +166,8 @@ class Settings:
     concurrency: int = 16
     """Jobs that one delivery handles in parallel."""
     fetch_allowed_hosts: tuple[str, ...] = ()
-    """Hosts with private or loopback addresses that ``url_fetch`` jobs may call; comma-separated."""
+    """Hosts with private or loopback addresses that ``url_fetch`` jobs may call; comma-separated. In the local cloud
+    they may call no others."""
     access: str = ""
     """The access policy, a JSON document (see docs/reference/access.md); empty: access is denied."""
     iap_audience: str = ""
@@ -183,7 +188,9 @@ class Settings:
     local: bool = False
     """Whether this is the local cloud: it calls Buildbucket and Gitiles without OAuth, ``url_fetch`` accepts plain
     http, and requests to hosts other than loopback hosts, or from pages of other sites, are answered 403."""
-
+    links: Mapping[str, str] | None = None
+    """Prefix of an address → the address that pages and answers of the API show in its place; a JSON object. A ``*``
+    stands for a host's name. Log lines and documents keep the real addresses."""
     local_service: str = ""
     """Name of the service, behind the front end of the local cloud. It counts as ``K_SERVICE`` there."""
 
@@ -222,10 +229,6 @@ class Settings:
     def default_hostname(self) -> str:
         """The host in the requests for builds."""
         return self.hostname or f"{self.app_id}.appspot.com"
-
-    def buildbucket(self, host: str) -> BuildbucketServer | None:
-        """Return the server at ``host``, or None if it is not configured."""
-        return next((server for server in self.buildbucket_servers if server.host == host), None)
 
 
 def variable_of(setting: Field[Any]) -> str:
@@ -280,6 +283,7 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
         for name in ("local_user", "local_service")
         if name in values and not values.get("local")
     ]
+    faults += [] if values.get("local") else _every_host_faults(values)
     if environment.get("K_SERVICE"):
         given = [name for name in ("local", "local_user", "local_service") if values.get(name)]
         faults += [
@@ -288,6 +292,19 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
             for name in given
         ]
     return faults
+
+
+def _every_host_faults(values: Mapping[str, Any]) -> list[str]:
+    """Refuse a server for every host: a config could name any host, and it would get the service account's token."""
+    hosts = {
+        "gitiles_urls": values.get("gitiles_urls") or (),
+        "buildbucket_servers": [server.host for server in values.get("buildbucket_servers", ())],
+    }
+    return [
+        f'{PREFIX}{name.upper()}: the host "*" is for the local cloud only: name each host'
+        for name, given in hosts.items()
+        if _EVERY_HOST in given
+    ]
 
 
 def _secrets(text: str) -> tuple[str, ...]:
@@ -316,6 +333,16 @@ def _urls(text: str) -> Mapping[str, str]:
     if not isinstance(urls, dict) or not all(isinstance(url, str) for url in urls.values()):
         raise ValueError("must be a JSON object of texts, the base URL of each host")
     return urls
+
+
+def _links(text: str) -> Mapping[str, str]:
+    links = json.loads(text)
+    if not isinstance(links, dict) or not all(isinstance(target, str) for target in links.values()):
+        raise ValueError("must be a JSON object of texts, the new address of each prefix")
+    for prefix, target in links.items():
+        if problem := link_problem(prefix, target):
+            raise ValueError(problem)
+    return links
 
 
 def _commas(text: str) -> tuple[str, ...]:
@@ -437,6 +464,7 @@ _PARSERS: dict[str, Any] = {
     "console_oauth_clients": _oauth_clients,
     "buildbucket_servers": _servers,
     "gitiles_urls": _urls,
+    "links": _links,
     "gitiles_era": Era,
     "gitiles_commits_per_ref": _positive,
     "gitiles_commits_per_poll": _positive,

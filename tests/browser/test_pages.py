@@ -488,6 +488,14 @@ def test_a_phone_shows_the_whole_start_page(browser: Any, running: Sample) -> No
         page.goto(start.url)
         assert page.locator("form", has=page.locator("select")).count() == 2
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        # A new entry of the feed appears in the open page.
+        running.cloud.feed.post("failure", "an entry <b>now</b>", f"{running.url}/somewhere")
+        entry = page.get_by_role("link", name="an entry <b>now</b>")
+        entry.wait_for()
+        assert entry.get_attribute("href") == f"{running.url}/somewhere"
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert violations(page, axe_source()) == []
     context.close()
     config.unlink()
 

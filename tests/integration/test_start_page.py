@@ -4,18 +4,21 @@ import html
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from emulator.buildbucket.builds import Outcome
 from emulator.clock import AdjustableClock, RealClock
 from emulator.errors import LocalCloudError
+from emulator.gitiles.repository import Repository
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options
+from emulator.sample import make_sample
 from emulator.start import start_local_cloud
-from emulator.start_page import SWITCHES, StartPage, make_sample
+from emulator.start_page import StartPage
+from emulator.switches import SWITCHES
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import HOUR, MINUTE
 from tests.waiting import until
@@ -74,12 +77,11 @@ def _browser(cloud: LocalCloud) -> Iterator[_Browser]:
 
 
 def test_the_page_shows_all_addresses(cloud: LocalCloud, browser: _Browser) -> None:
-    """The page shows every address, has no script, and has a strict content policy."""
+    """The page links every address, and has a strict content policy."""
     answer = browser.get()
     assert answer.status_code == 200
     for place in (cloud.console_url, cloud.buildbucket.url, cloud.gitiles.url, cloud.cloud_tasks.grpc_address):
         assert place in answer.text
-    assert "<script" not in answer.text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
@@ -185,7 +187,7 @@ def test_advancing_a_minute_runs_the_sync_and_the_sweep(cloud: LocalCloud, brows
     until(lambda: cloud.page("jobs/other/job"))
     config.unlink()
     browser.post("/time", step="1 hour")
-    until(lambda: cloud.page("jobs/other/job") is None)
+    until(lambda: not (cloud.page("jobs/other") or {}).get("jobs"))
 
 
 def test_a_queue_without_an_answer_is_reported(
@@ -324,11 +326,130 @@ def test_with_real_time_the_page_explains_it(cloud: LocalCloud) -> None:
         browser.session.close()
 
 
-def test_a_folder_with_configs_is_left_alone(tmp_path: Path) -> None:
-    """Only an empty folder gets the sample."""
-    make_sample(tmp_path / "new")
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["sample"]
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "mine").mkdir()
-    make_sample(tmp_path / "own")
-    assert [path.name for path in (tmp_path / "own").iterdir()] == ["mine"]
+def test_the_feed_shows_what_has_happened(cloud: LocalCloud, browser: _Browser) -> None:
+    """Entries are in the page, newest first. A script gets those after a number, and their texts are escaped."""
+    first = cloud.feed.post("note", "an <i>entry</i>", f"{cloud.console_url}/x")
+    text = browser.get().text
+    assert "an &lt;i&gt;entry&lt;/i&gt;" in text
+    assert f'href="{cloud.console_url}/x"' in text
+    second = cloud.feed.post("failure", "another")
+    news = browser.session.get(f"{browser.url}/feed?after={first.number}", timeout=20).json()
+    assert news["last"] == second.number
+    assert "another" in news["rows"]
+    assert "entry" not in news["rows"]
+    page = browser.get().text
+    assert page.index("another") < page.index("an &lt;i&gt;entry")
+    assert f'data-last="{second.number}"' in page
+
+
+def test_files_of_the_page(browser: _Browser) -> None:
+    """The page shares the console's style sheet. Other files are not served."""
+    for name in ("style.css", "icon.svg", "start_page.css", "start_page.js"):
+        assert browser.session.get(f"{browser.url}/assets/{name}", timeout=20).status_code == 200
+        assert f"/assets/{name}" in browser.get().text
+    for name in ("start_page.py", "../cli.py", "%2e%2e/cli.py", "app.js"):
+        assert browser.session.get(f"{browser.url}/assets/{name}", timeout=20).status_code == 404
+
+
+def test_the_button_reads_the_configs(cloud: LocalCloud, browser: _Browser) -> None:
+    """The page lists the projects, and the first problem of a config that is not valid."""
+    config = cloud.configs / "new" / "luci-scheduler.cfg"
+    config.parent.mkdir()
+    config.write_text('job { id: "job" noop {} }', encoding="utf-8")
+    assert "The configs were read" in browser.post("/configs").text
+    assert cloud.page("jobs/new/job") is not None
+    assert f'href="{cloud.console_url}/jobs/new"' in browser.get().text
+    config.write_text("job {", encoding="utf-8")
+    assert "luci-scheduler.cfg:1: " in browser.get().text
+    config.unlink()
+
+
+def test_builds_can_be_made_to_fail(cloud: LocalCloud, browser: _Browser) -> None:
+    """The switch takes precedence over every plan; the build says why it failed."""
+    browser.post("/switch", name="builds_fail", on="yes")
+    status = _committed(cloud, browser)
+    until(lambda: browser.post("/time", step="10 seconds") and status() == "FAILED")
+    build = next(cloud.buildbucket.builds.newest_first())
+    assert (build.status, "start page" in str(build)) == ("FAILURE", True)
+
+
+def test_builds_can_be_made_to_hang(cloud: LocalCloud, browser: _Browser) -> None:
+    """Such a build still runs after a step that ends every other one; off again, the next build ends."""
+    browser.post("/switch", name="builds_hang", on="yes")
+    status = _committed(cloud, browser)
+    until(lambda: browser.post("/time", step="10 minutes") and status() == "RUNNING")
+    browser.post("/switch", name="builds_hang", on="no")
+    cloud.buildbucket.end_build(next(cloud.buildbucket.builds.newest_first()).id, Outcome("SUCCESS"))
+    assert _over(cloud, browser)["status"] == "SUCCEEDED"
+
+
+def test_gitiles_fails_and_is_slow(cloud: LocalCloud, browser: _Browser) -> None:
+    """Off again, it answers at once."""
+    url = f"{cloud.gitiles.url_of('sample.googlesource.com')}/engine/+refs?format=JSON"
+    cloud.repository("https://sample.googlesource.com/engine")
+    browser.post("/switch", name="gitiles_fail", on="yes")
+    assert browser.session.get(url, timeout=20).status_code == 503
+    browser.post("/switch", name="gitiles_fail", on="no")
+    browser.post("/switch", name="gitiles_slow", on="yes")
+    assert [fault.effect for fault in cloud.gitiles.faults.active()] == ["slow"]
+    browser.post("/switch", name="gitiles_slow", on="no")
+    assert browser.session.get(url, timeout=20).status_code == 200
+
+
+def test_messages_are_lost_and_doubled(cloud: LocalCloud, browser: _Browser) -> None:
+    """A lost commit event starts nothing. A doubled one starts one invocation."""
+    browser.post("/switch", name="messages_lost", on="yes")
+    before = len(cloud.invocations(JOB))
+    assert "Committed" in browser.post("/commit", where=WHERE).text
+    assert cloud.commit_events.publish("https://sample.googlesource.com/engine", "refs/heads/main", "a" * 40) == ""
+    browser.post("/switch", name="messages_lost", on="no")
+    browser.post("/switch", name="messages_doubled", on="yes")
+    status = _committed(cloud, browser)
+    until(status)
+    _over(cloud, browser)
+    assert status() == "SUCCEEDED"
+    assert len(cloud.invocations(JOB)) == before + 1
+
+
+def test_a_checked_out_branch_is_left_alone(cloud: LocalCloud, browser: _Browser, patterns: str) -> None:
+    """A commit under a work tree would look like a change that reverts it."""
+    folder = cloud.repositories / "sample.googlesource.com" / "tree"
+    tree = Repository.create(folder, bare=False)
+    first = tree.commit("First", {"a": "b"})
+    config = cloud.configs / "tree" / "luci-scheduler.cfg"
+    config.parent.mkdir()
+    repo = "https://sample.googlesource.com/tree"
+    config.write_text(
+        f'job {{ id: "j" noop {{}} }} '
+        f'trigger {{ id: "t" gitiles {{ repo: "{repo}" refs: "refs/heads/main" }} triggers: "j" }}',
+        encoding="utf-8",
+    )
+    answer = browser.post("/commit", where=f"{repo}@refs/heads/main")
+    assert answer.status_code == 400
+    assert f"refs/heads/main is checked out in {folder}: commit there with git" in html.unescape(answer.text)
+    assert tree.resolve("refs/heads/main") == first
+    config.unlink()
+
+
+def test_functions_in_memory_cannot_be_killed(cloud: LocalCloud, browser: _Browser) -> None:
+    """The page offers it only for processes."""
+    assert "Kill on_task" not in browser.get().text
+    assert browser.post("/kill", name="on_task").status_code == 400
+    assert browser.post("/kill", name="nothing").status_code == 400
+
+
+def test_functions_that_are_processes_can_be_killed(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The button sends the signal to the chosen function."""
+    killed: list[str] = []
+    monkeypatch.setattr(LocalCloud, "kill", lambda _, name: killed.append(name))
+    with StartPage(replace(cloud, memory=None)) as page:
+        browser = _Browser(page)
+        assert 'value="on_task">Kill on_task</button>' in browser.get().text
+        assert "It starts again by itself" in browser.post("/kill", name="on_task").text
+        browser.session.close()
+    assert killed == ["on_task"]
+
+
+def test_the_command_that_pushes(cloud: LocalCloud, browser: _Browser) -> None:
+    """It names the first watched repository that takes pushes."""
+    assert re.search(rf"git push {cloud.gitiles.url}/sample.googlesource.com/\w+ HEAD:main", browser.get().text)

@@ -26,8 +26,6 @@ def test_good_environment() -> None:
     settings = read_settings(GOOD)
     assert settings.token_secrets == ("the new signing key", "the old signing key")
     assert [server.protocol for server in settings.buildbucket_servers] == [Era.V1, Era.V2]
-    assert settings.buildbucket("i") is settings.buildbucket_servers[1]
-    assert settings.buildbucket("nobody") is None
 
 
 def test_all_faults_are_reported_together() -> None:
@@ -167,6 +165,15 @@ def test_the_name_of_a_local_service_cannot_replace_that_of_cloud_run(more: dict
         read_settings(environment)
 
 
+def test_only_the_local_cloud_has_one_buildbucket_server_for_all_hosts() -> None:
+    """In the cloud a config could otherwise name any host, which would get the service account's token."""
+    servers = '[{"host": "*", "publisher": "x@y", "url": "http://127.0.0.1:1"}]'
+    environment = {**GOOD, "SCHEDULER_BUILDBUCKET_SERVERS": servers}
+    with pytest.raises(SettingsError, match=r'BUILDBUCKET_SERVERS: the host "\*" is for the local cloud only'):
+        read_settings(environment)
+    assert read_settings({**environment, "SCHEDULER_LOCAL": "true"}).buildbucket_servers[0].host == "*"
+
+
 @pytest.mark.parametrize("value", ["true", "false"])
 def test_the_local_clouds_rules_cannot_be_switched_on_in_the_cloud(value: str) -> None:
     """The local rules omit tokens and let jobs fetch over plain HTTP."""
@@ -255,6 +262,10 @@ def test_sources_of_configs() -> None:
         ("TOKEN_SECRETS", " \n\t\n", "SCHEDULER_TOKEN_SECRETS: has only blank lines"),
         ("GITILES_URLS", '["https://x"]', "SCHEDULER_GITILES_URLS: must be a JSON object of texts"),
         ("GITILES_URLS", '{"h": 1}', "SCHEDULER_GITILES_URLS: must be a JSON object of texts"),
+        ("GITILES_URLS", '{"*": "http://127.0.0.1/"}', 'GITILES_URLS: the host "[*]" is for the local cloud only'),
+        ("LINKS", "[]", "SCHEDULER_LINKS: must be a JSON object of texts"),
+        ("LINKS", '{"https://x/": 1}', "SCHEDULER_LINKS: must be a JSON object of texts"),
+        ("LINKS", '{"https://x/": "http://y/"}', "SCHEDULER_LINKS: 'http://y/' must be an https address"),
         ("BUILDBUCKET_SERVERS", '[{"host": 1, "publisher": "a@b"}]', "host of a server must be a text, not 1"),
         ("CHECK_INTERVAL_SECONDS", "-1", "must not be negative"),
     ],
@@ -263,6 +274,15 @@ def test_values_of_another_kind_are_refused(name: str, text: str, fault: str) ->
     """They are refused at startup, not with the first build."""
     with pytest.raises(SettingsError, match=fault):
         read_settings({**GOOD, PREFIX + name: text})
+
+
+def test_links_and_every_host_of_a_local_cloud() -> None:
+    """Links may also lead to https addresses in an installation."""
+    every = {f"{PREFIX}GITILES_URLS": '{"*": "http://127.0.0.1/h"}', f"{PREFIX}LOCAL": "true"}
+    assert read_settings({**GOOD, **every}).gitiles_urls == {"*": "http://127.0.0.1/h"}
+    links = read_settings({**GOOD, f"{PREFIX}LINKS": '{"https://x/": "https://y/"}'}).links
+    assert links == {"https://x/": "https://y/"}
+    assert read_settings(GOOD).links is None
 
 
 def test_no_check_interval_is_the_eras_default() -> None:

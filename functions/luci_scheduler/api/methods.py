@@ -6,8 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from luci_scheduler.api import backfill, debug, explain, export, inspection, service, triggering
+from luci_scheduler.api import (
+    backfill,
+    debug,
+    explain,
+    export,
+    history,
+    inspection,
+    job_description,
+    requested,
+    service,
+    triggering,
+)
+from luci_scheduler.api.commit_trigger import WantedCommit, trigger_at_commit
 from luci_scheduler.api.context import Context
+from luci_scheduler.api.explain_paths import MAX_FILES, changed_files
+from luci_scheduler.api.explanation import CommitFacts
+from luci_scheduler.api.history_messages import invocation_details, listed_job, trigger_details
 from luci_scheduler.api.messages import (
     empty,
     invocation_id_of,
@@ -21,6 +36,7 @@ from luci_scheduler.api.messages import (
 )
 from luci_scheduler.api.schema import ADMIN, OPERATOR, SCHEDULER, message_class
 from luci_scheduler.config.definitions import definition_values
+from luci_scheduler.core.job import Job
 from luci_scheduler.core.probe import Probe
 from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.queue_tasks import VERSION
@@ -85,10 +101,14 @@ def _emit_triggers(context: Context, request: Any) -> Any:
 def _get_job(context: Context, request: Any) -> Any:
     job = service.get_job(context, job_id_of(request))
     reply = message_class("JobDetails")(job=job_message(job))
+    _add_change(reply, job)
+    return reply
+
+
+def _add_change(reply: Any, job: Job) -> None:
     if job.changed_when is not None:
         change = {"who": job.changed_by, "when_ts": microseconds(job.changed_when), "reason": job.change_reason}
         reply.change.MergeFrom(message_class("JobChange")(**change))
-    return reply
 
 
 def _get_invocation_log(context: Context, request: Any) -> Any:
@@ -107,24 +127,29 @@ def _resume_job_for(context: Context, request: Any) -> Any:
 
 
 def _abort_job_for(context: Context, request: Any) -> Any:
-    service.abort_job(context, job_id_of(request.job_ref), request.reason)
-    return empty()
+    aborted = service.abort_job(context, job_id_of(request.job_ref), request.reason)
+    return message_class("Aborted")(invocation_ids=aborted)
 
 
 def _abort_invocation_for(context: Context, request: Any) -> Any:
-    service.abort_invocation(context, *invocation_id_of(request.invocation_ref), request.reason)
-    return empty()
+    aborted = service.abort_invocation(context, *invocation_id_of(request.invocation_ref), request.reason)
+    return message_class("Aborted")(invocation_ids=aborted)
 
 
 def _trigger_job(context: Context, request: Any) -> Any:
-    trigger_id = triggering.trigger_job(context, job_id_of(request.job_ref), request.request_id)
-    return message_class("TriggerIds")(trigger_ids=[trigger_id])
+    job_id, key = job_id_of(request.job_ref), request.request_id
+    if request.revision or request.ref or request.repo:
+        wanted = WantedCommit(request.repo, request.ref, request.revision)
+        emitted = trigger_at_commit(context, job_id, wanted, key)
+    else:
+        emitted = triggering.trigger_job(context, job_id, key)
+    return message_class("TriggerIds")(**asdict(emitted))
 
 
 def _rerun_invocation(context: Context, request: Any) -> Any:
     job_id, invocation_id = invocation_id_of(request.invocation_ref)
-    trigger_ids = triggering.rerun_invocation(context, job_id, invocation_id, request.request_id)
-    return message_class("TriggerIds")(trigger_ids=trigger_ids)
+    emitted = triggering.rerun_invocation(context, job_id, invocation_id, request.request_id)
+    return message_class("TriggerIds")(**asdict(emitted))
 
 
 def _backfill_commits(context: Context, request: Any) -> Any:
@@ -142,15 +167,68 @@ def _backfill_commits(context: Context, request: Any) -> Any:
     )
     return message_class("BackfillCommitsReply")(
         commits=[{"revision": item.id, "committed_ts": microseconds(item.committed)} for item in plan.commits],
-        jobs=[{"job_ref": job_ref(job_id), "note": note} for job_id, note in plan.notes.items()],
+        jobs=[
+            {"job_ref": job_ref(job_id), "note": note, "trigger_ids": plan.trigger_ids.get(job_id, ())}
+            for job_id, note in plan.notes.items()
+        ],
         emitted=plan.emitted,
+        repeated=plan.repeated,
+        from_revision=plan.from_revision,
+        to_revision=plan.to_revision,
     )
 
 
+def _describe_job(context: Context, request: Any) -> Any:
+    found = job_description.describe_job(context, job_id_of(request))
+    reply = message_class("JobDescription")(
+        job=job_message(found.job),
+        triggered_by=map(job_ref, found.sources),
+        triggers=map(job_ref, found.targets),
+        next_run_ts=microseconds(found.next_run),
+        last_poll_ts=microseconds(found.last_poll),
+        failed_polls=found.job.failed_polls,
+        known_refs=len(found.poller.known) if found.poller else 0,
+        pending=map(trigger_details, found.pending),
+        has_more_pending=found.has_more_pending,
+        invocations=map(invocation_details, found.invocations),
+    )
+    reply.definition.update(definition_values(found.job.definition))
+    _add_change(reply, found.job)
+    return reply
+
+
+def _get_history(context: Context, request: Any) -> Any:
+    job_id = job_id_of(request.job_ref)
+    page = history.get_history(context, job_id, request.status, request.cursor, request.page_size)
+    return message_class("History")(invocations=map(invocation_details, page.invocations), next_cursor=page.next_cursor)
+
+
+def _describe_invocation(context: Context, request: Any) -> Any:
+    found = history.describe_invocation(context, *invocation_id_of(request))
+    return invocation_details(found, with_triggers=True)
+
+
+def _list_jobs(context: Context, request: Any) -> Any:
+    page = history.list_jobs(context, request.project, request.filter, request.cursor, request.page_size)
+    if page is None:
+        return message_class("ListJobsReply")()
+    return message_class("ListJobsReply")(jobs=map(listed_job, page.jobs), next_cursor=page.next_cursor)
+
+
+def _get_triggers(context: Context, request: Any) -> Any:
+    found = requested.get_triggers(context, job_id_of(request.job_ref), request.trigger_ids)
+    return message_class("TriggersReply")(triggers=[{**asdict(item), "state": str(item.state)} for item in found])
+
+
+def _get_names(context: Context, request: Any) -> Any:
+    names, is_cut = requested.get_names(context, request.project)
+    return message_class("Names")(names=names, is_cut=is_cut)
+
+
 def _explain_commit(context: Context, request: Any) -> Any:
-    explanations = explain.explain_commit(context, request.repo, request.revision, request.ref)
-    reply = message_class("ExplainCommitReply")()
-    for item in explanations:
+    answer = explain.explain_commit(context, request.repo, request.revision, request.ref)
+    reply = message_class("ExplainCommitReply")(commit=_commit_facts(answer.facts))
+    for item in answer.explanations:
         reply.explanations.add(
             job_ref=job_ref(item.job_id),
             reason=str(item.reason),
@@ -163,8 +241,29 @@ def _explain_commit(context: Context, request: Any) -> Any:
             waiting_for=item.waiting_for,
             origin=str(item.origin),
             asked_by=item.asked_by,
+            poll_job=job_ref(item.poll_job) if item.poll_job else None,
+            poll_invocation_id=item.poll_invocation,
+            next_poll_ts=microseconds(item.next_poll),
+            summary=item.summary,
+            started_ts=microseconds(item.started),
+            finished_ts=microseconds(item.finished),
         )
     return reply
+
+
+def _commit_facts(facts: CommitFacts) -> Any:
+    commit, message = facts.commit, message_class("Commit")
+    if commit is None:
+        return message(revision=facts.revision, problem=facts.problem)
+    files = changed_files(commit.diff)
+    return message(
+        revision=facts.revision,
+        author=commit.author,
+        subject=commit.subject,
+        committed_ts=microseconds(commit.committed),
+        files=files[:MAX_FILES],
+        more_files=max(0, len(files) - MAX_FILES),
+    )
 
 
 def _get_definitions(context: Context, request: Any) -> Any:
@@ -285,6 +384,12 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     (OPERATOR, "RerunInvocation"): _rerun_invocation,
     (OPERATOR, "BackfillCommits"): _backfill_commits,
     (OPERATOR, "ExplainCommit"): _explain_commit,
+    (OPERATOR, "DescribeJob"): _describe_job,
+    (OPERATOR, "GetHistory"): _get_history,
+    (OPERATOR, "ListJobs"): _list_jobs,
+    (OPERATOR, "DescribeInvocation"): _describe_invocation,
+    (OPERATOR, "GetTriggers"): _get_triggers,
+    (OPERATOR, "GetNames"): _get_names,
     (OPERATOR, "GetDefinitions"): _get_definitions,
     (OPERATOR, "ExportInvocation"): _export_invocation,
     (OPERATOR, "WhoAmI"): _who_am_i,

@@ -7,7 +7,7 @@ retry may succeed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from luci_scheduler.api.access import Permission
@@ -15,10 +15,9 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import Code, InvalidCursorError, no_such_invocation, no_such_job
 from luci_scheduler.core.errors import JobNotFoundError
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
-from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.core.job import Job
+from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.core.job import Job, JobState
 from luci_scheduler.core.page_cursor import BadCursorError, decode_cursor, encode_cursor
-from luci_scheduler.core.public_state import JobState, public_state
 from luci_scheduler.engine.deferral import abort_work, defer_all
 from luci_scheduler.engine.jobs import pause_job as engine_pause
 from luci_scheduler.engine.jobs import resume_job as engine_resume
@@ -36,6 +35,7 @@ __all__ = [
     "get_invocations",
     "get_job",
     "get_jobs",
+    "invocations_page",
     "pause_job",
     "resume_job",
     "state_of",
@@ -68,12 +68,7 @@ class InvocationLog:
 
 def state_of(job: Job) -> JobState:
     """Return the state of a job as pages and clients show it."""
-    return public_state(
-        active_invocations=len(job.active_invocations),
-        enabled=job.enabled,
-        paused=job.paused,
-        next_tick=job.cron.last_tick_when,
-    )
+    return job.state
 
 
 def get_jobs(context: Context, project: str = "") -> list[Job]:
@@ -156,12 +151,26 @@ def get_invocations(context: Context, job_id: JobId, cursor: str = "", page_size
         InvalidCursorError: the cursor is malformed; INTERNAL, as in the original.
     """
     context.visible_job(job_id)
+    return invocations_page(context, job_id, cursor, page_size)
+
+
+def invocations_page(
+    context: Context, job_id: JobId, cursor: str = "", page_size: int = 0, status: Status | None = None
+) -> InvocationsPage:
+    """Return a page of the invocations of a job that is known to be visible, as `get_invocations` does.
+
+    ``status`` selects invocations with this status. Costs one read for each invocation on the page, and one for the
+    first invocation after it.
+
+    Raises:
+        InvalidCursorError: the cursor is malformed; INTERNAL, as in the original.
+    """
     size = page_size if 0 < page_size <= MAX_PAGE else MAX_PAGE
     try:
         after = decode_cursor(cursor)
     except BadCursorError as error:
         raise InvalidCursorError(Code.INTERNAL, f"internal error: {error}") from error
-    found = tuple(context.runtime.store.invocations(job_id, size + 1, after))
+    found = tuple(context.runtime.store.invocations(job_id, size + 1, after, status))
     page = found[:size]
     return InvocationsPage(page, encode_cursor(page[-1].id) if len(found) > size else "")
 
@@ -178,13 +187,13 @@ def get_invocation(context: Context, job_id: JobId, invocation_id: InvocationId)
 
 
 def get_invocation_log(context: Context, job_id: JobId, invocation_id: InvocationId) -> InvocationLog:
-    """Return an invocation with its job and its debug log; costs two reads.
+    """Return an invocation with its job, which may be removed, and its debug log; costs two reads.
 
     Raises:
         NoSuchJobError: the job does not exist or is not visible.
         NoSuchInvocationError: the invocation does not exist.
     """
-    job = context.visible_job(job_id)
+    job = context.known_job(job_id)
     found = context.runtime.store.invocation_with_log(job_id, invocation_id)
     if found is None:
         raise no_such_invocation()
@@ -234,19 +243,21 @@ def _change(
     return changed
 
 
-def abort_job(context: Context, job_id: JobId, reason: str = "") -> None:
-    """Request the abort of all active invocations of a job; ``on_task`` performs it.
+def abort_job(context: Context, job_id: JobId, reason: str = "") -> tuple[InvocationId, ...]:
+    """Request the abort of all active invocations of a job, and return them; ``on_task`` performs it.
 
     Raises:
         NoSuchJobError: the job does not exist or is not visible.
         ApiError: PERMISSION_DENIED.
     """
     job = context.job_to(Permission.ABORT, job_id)
-    _abort(context, job_id, job.active_invocations, _reason(reason))
+    return _abort(context, job_id, job.active_invocations, _reason(reason))
 
 
-def abort_invocation(context: Context, job_id: JobId, invocation_id: InvocationId, reason: str = "") -> None:
-    """Request the abort of an invocation; a finished invocation does not change.
+def abort_invocation(
+    context: Context, job_id: JobId, invocation_id: InvocationId, reason: str = ""
+) -> tuple[InvocationId, ...]:
+    """Request the abort of an invocation, and return it; a finished invocation does not change, and none is returned.
 
     Raises:
         NoSuchJobError: the job does not exist or is not visible.
@@ -255,15 +266,18 @@ def abort_invocation(context: Context, job_id: JobId, invocation_id: InvocationI
     """
     context.job_to(Permission.ABORT, job_id)
     invocation = context.invocation(job_id, invocation_id)
-    _abort(context, job_id, () if invocation.status.is_final else (invocation_id,), _reason(reason))
+    return _abort(context, job_id, () if invocation.status.is_final else (invocation_id,), _reason(reason))
 
 
-def _abort(context: Context, job_id: JobId, invocation_ids: Sequence[InvocationId], reason: str) -> None:
+def _abort(
+    context: Context, job_id: JobId, invocation_ids: tuple[InvocationId, ...], reason: str
+) -> tuple[InvocationId, ...]:
     now = context.runtime.clock.now()
     works = [abort_work(job_id, item, context.caller, reason, now) for item in invocation_ids]
     defer_all(context.runtime, works)
     names = [str(item) for item in invocation_ids]
     context.audit(Permission.ABORT, job_id=job_id, invocation_ids=names, reason=reason)
+    return invocation_ids
 
 
 def _reason(text: str) -> str:

@@ -8,40 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from luci_scheduler.core.cleanup import Cleanup
 from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_created
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.job import TaskDefinition
-from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.job import MAX_RESULT_REVISIONS, Result, Status, TaskDefinition
+from luci_scheduler.core.trigger import Trigger, sort_key
 
-__all__ = ["Invocation", "Status", "Timer", "commit_known"]
+__all__ = ["Invocation", "Status", "Timer", "commit_known", "result_of", "summary_line"]
 
 _NEVER = Instant(0)
-
-
-class Status(StrEnum):
-    """States of an invocation, as LUCI spells them."""
-
-    STARTING = "STARTING"
-    RETRYING = "RETRYING"
-    RUNNING = "RUNNING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    OVERRUN = "OVERRUN"  # unused for years, but legal and colored; old records may have it
-    ABORTED = "ABORTED"
-
-    @property
-    def is_initial(self) -> bool:
-        """Whether no launch has succeeded yet."""
-        return self in (Status.STARTING, Status.RETRYING)
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the invocation has ended; its status never changes again."""
-        return self in (Status.SUCCEEDED, Status.FAILED, Status.OVERRUN, Status.ABORTED)
+_MAX_TEXT = 500  # characters of a text in a result: a job's document holds ten results, and the API takes any trigger
+_MAX_SUMMARY = 160  # characters of the summary in a result
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +72,8 @@ class Invocation:
     view_url: str = ""
     task_data: Mapping[str, Any] = field(default_factory=dict)
     """Data of the task manager; for buildbucket ``{"build_id": "<decimal>"}``."""
+    summary: str = ""
+    """The reason of the last failure, or the build's own words about its end; for people: sanitized and bounded."""
     mutations: int = 0
     """How many saves the original would have made since the creation."""
     commits: int = 0
@@ -132,3 +113,36 @@ def commit_known(invocation: Invocation) -> Instant | None:
         if trigger.is_commit
     ]
     return max(known, default=None)
+
+
+def result_of(invocation: Invocation) -> Result:
+    """Return the result of an invocation that has ended.
+
+    Its commits are those of its triggers. A text that is longer than any real one is left out.
+    """
+    commits = sorted((item for item in invocation.incoming_triggers if item.is_commit), key=sort_key, reverse=True)
+    revisions = dict.fromkeys(_short(trigger.payload.get("revision")) for trigger in commits)
+    newest = commits[0].payload if commits else {}
+    return Result(
+        invocation.id,
+        invocation.status,
+        invocation.started,
+        invocation.started if invocation.finished is None else invocation.finished,
+        _short(invocation.triggered_by),
+        tuple(revision for revision in revisions if revision)[:MAX_RESULT_REVISIONS],
+        _short(newest.get("repo")),
+        _short(newest.get("ref")),
+        _short(invocation.view_url),
+        summary_line(invocation),
+    )
+
+
+def summary_line(invocation: Invocation) -> str:
+    """Return the first line of the reason why an invocation did not succeed, cut for a list."""
+    lines = () if invocation.status is Status.SUCCEEDED else invocation.summary.strip().splitlines()
+    line = lines[0] if lines else ""
+    return line if len(line) <= _MAX_SUMMARY else f"{line[: _MAX_SUMMARY - 1]}…"
+
+
+def _short(text: Any) -> str:
+    return text if isinstance(text, str) and len(text) <= _MAX_TEXT else ""

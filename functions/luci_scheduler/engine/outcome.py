@@ -16,7 +16,7 @@ from luci_scheduler.core.debug_log import format_line
 from luci_scheduler.core.errors import PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import MILLISECOND, Instant
-from luci_scheduler.core.invocation import Invocation, Status, commit_known
+from luci_scheduler.core.invocation import Invocation, Status, commit_known, result_of
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.sizes import log_limits
 from luci_scheduler.engine.outbox import cleanup_task, dispatch_task, launch_task
@@ -167,12 +167,17 @@ def _commit_latency(invocation: Invocation, now: Instant, key: str) -> Mapping[s
     return {"commit_latency_ms": max(0, now - since) // MILLISECOND}
 
 
-def _count_poll(job: Versioned[Job], ended: Invocation) -> Versioned[Job]:
-    """Count the failed polls of a job since its last successful one. An aborted poll counts as neither."""
-    if not is_poll(ended.task) or ended.status is Status.ABORTED:
-        return job
-    failures = 0 if ended.status is Status.SUCCEEDED else job.value.failed_polls + 1
-    return Versioned(replace(job.value, failed_polls=failures), job.version)
+def _with_end(job: Versioned[Job], ended: Invocation) -> Versioned[Job]:
+    """Return a job with the result of an ended invocation, and with the number of polls that have failed in a row."""
+    failures = job.value.failed_polls
+    if _counts(ended):
+        failures = 0 if ended.status is Status.SUCCEEDED else failures + 1
+    return Versioned(replace(job.value, failed_polls=failures).with_result(result_of(ended)), job.version)
+
+
+def _counts(ended: Invocation) -> bool:
+    """Return whether an ended invocation is a poll that failed or succeeded. An aborted poll counts as neither."""
+    return is_poll(ended.task) and ended.status is not Status.ABORTED
 
 
 def _log_update(runtime: Runtime, found: Versioned[Invocation], invocation: Invocation, log: str) -> UpdateInvocation:
@@ -211,10 +216,10 @@ def _commit_end(
         nonlocal lost_at
         try:
             if job is not None:
-                counted = _count_poll(job, invocation)
-                successors = triage_end(runtime, counted, invocation.id, writes, key)
-                if counted is not job:
-                    log_failing_poll(invocation.job_id, counted.value.failed_polls)
+                ended = _with_end(job, invocation)
+                successors = triage_end(runtime, ended, invocation.id, writes, key)
+                if _counts(invocation):
+                    log_failing_poll(invocation.job_id, ended.value.failed_polls)
                 return successors
             runtime.store.commit(writes)
         except StoreConflictError as error:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from luci_scheduler.core.cleanup import BUILD_LIFE
-from luci_scheduler.core.humanized import relative, ui_duration
+from luci_scheduler.core.humanized import exact_duration, relative, ui_duration
 from luci_scheduler.core.identifiers import split_job_id
 from luci_scheduler.core.instants import Instant, format_rfc3339, to_datetime
 from luci_scheduler.core.invocation import Invocation, Status
-from luci_scheduler.core.job import Job, TaskDefinition
+from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.display import displayed
 from luci_scheduler.managers.registry import kind_of
 from luci_scheduler.managers.task_kind import Fact
 from luci_scheduler.web.addresses import address, invocation_address, job_address
@@ -26,7 +27,6 @@ __all__ = [
     "facts_of",
     "invocation_json",
     "invocation_view",
-    "job_json",
     "label_of",
     "page_text",
     "safe_url",
@@ -77,6 +77,9 @@ class InvocationView:
     finished: str
     finished_shown: str
     duration: str
+    """As in the original, rounded down to one unit."""
+    took: str
+    """The same to the second, or to the millisecond."""
     revision: str
     revision_url: str
     definition: str
@@ -113,6 +116,7 @@ def invocation_view(invocation: Invocation, log: str, now: Instant) -> Invocatio
         finished=format_rfc3339(invocation.finished) if invocation.finished else "",
         finished_shown=shown(invocation.finished) if invocation.finished else "",
         duration=ui_duration((invocation.finished or now) - invocation.started),
+        took=exact_duration((invocation.finished or now) - invocation.started),
         revision=invocation.revision,
         revision_url=safe_url(invocation.revision_url),
         definition=definition_text(invocation.task),
@@ -187,10 +191,10 @@ def invocation_json(invocation: Invocation, log: str) -> dict[str, Any]:
         "started": format_rfc3339(invocation.started),
         "finished": format_rfc3339(invocation.finished) if invocation.finished else None,
         "triggered_by": invocation.triggered_by or None,
-        "view_url": invocation.view_url or None,
+        "view_url": displayed(invocation.view_url) or None,
         "revision": invocation.revision,
         "task": {invocation.task.kind: dict(invocation.task.fields)},
-        "incoming_triggers": [trigger.public() for trigger in invocation.incoming_triggers],
+        "incoming_triggers": [_trigger_json(trigger) for trigger in invocation.incoming_triggers],
         "properties": invocation.properties,
         "tags": list(invocation.tags),
         "attempts": invocation.attempts,
@@ -204,30 +208,9 @@ def invocation_json(invocation: Invocation, log: str) -> dict[str, Any]:
     }
 
 
-def job_json(job: Job, invocations: Sequence[Invocation]) -> dict[str, Any]:
-    """Return the JSON twin of the job page."""
-    return {
-        "job_id": job.id,
-        "enabled": job.enabled,
-        "paused": job.paused,
-        "schedule": job.definition.schedule,
-        "revision": job.definition.revision,
-        "active_invocations": [str(identifier) for identifier in job.active_invocations],
-        "invocations": [_listed_json(item) for item in invocations],
-    }
-
-
-def _listed_json(item: Invocation) -> dict[str, Any]:
-    """Return the JSON twin of an invocation in a list."""
-    return {
-        "invocation_id": str(item.id),
-        "status": str(item.status),
-        "started": format_rfc3339(item.started),
-        "finished": format_rfc3339(item.finished) if item.finished else None,
-        "triggered_by": item.triggered_by or None,
-        "view_url": item.view_url or None,
-        "tags": list(item.tags),
-    }
+def _trigger_json(trigger: Trigger) -> dict[str, Any]:
+    document = trigger.public()
+    return {**document, **({"url": displayed(trigger.url)} if trigger.url else {})}
 
 
 def page_text(view: InvocationView) -> str:
@@ -281,5 +264,5 @@ def shown(instant: Instant) -> str:
 
 
 def safe_url(url: str) -> str:
-    """Return a URL if it is a web page's, otherwise an empty text: pages link to no other scheme."""
-    return url if url.lower().startswith(("https://", "http://")) else ""
+    """Return the link for a URL if it is a web page's, otherwise an empty text: pages link to no other scheme."""
+    return displayed(url) if url.lower().startswith(("https://", "http://")) else ""

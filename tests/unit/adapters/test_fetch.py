@@ -207,6 +207,28 @@ def test_a_refusal_names_the_remedy() -> None:
     assert metadata == "other.example is refused: it has an address that is not public"
 
 
+@pytest.mark.parametrize(
+    "url", ["http://example.com/", "https://93.184.216.34/", "http://[2606:2800::1]/", "http://10.1.2.3/"]
+)
+def test_the_local_cloud_reaches_allowed_hosts_only(url: str) -> None:
+    """Others are refused before their names are resolved, also as the target of a redirect."""
+    host = url.split("/")[2].strip("[]")
+    sentence = (
+        f"{host} is refused: the local cloud fetches from this machine only; "
+        f"to allow it, start it with --allow-fetch {host}"
+    )
+    asked: list[str] = []
+
+    def resolve(name: str, _: int) -> list[str]:
+        asked.append(name)
+        return ["127.0.0.1"]
+
+    assert refusal(url, only_allowed=True, resolve=resolve) == sentence
+    with serving(f"HTTP/1.1 302 Found\r\nLocation: {url}\r\n\r\n".encode()) as server:
+        assert refusal(server.url(), only_allowed=True, resolve=resolve) == sentence
+    assert asked == [HOST]
+
+
 def test_a_rebound_name_has_no_effect(dialled: list[str]) -> None:
     """The name is resolved once, and the connection goes to the checked address."""
     answers = iter([["93.184.216.34"], ["127.0.0.1"]])

@@ -16,7 +16,7 @@ from luci_scheduler.core.instants import HOUR, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.commit import on_commit
-from luci_scheduler.engine.outcome import _count_poll
+from luci_scheduler.engine.outcome import _with_end
 from luci_scheduler.ports import BuildbucketError, GitilesError
 from tests.unit.engine.world import HOST, JOB, REPO, World
 
@@ -168,4 +168,5 @@ def test_a_single_failed_poll_is_only_counted(lines: list[Any]) -> None:
     assert _named(lines, "polls_keep_failing") == []
     assert _named(lines, "launch_given_up")[0]["kind"] == "gitiles"
     (poll,) = world.invocations(_POLLER)
-    assert _count_poll(job, replace(poll, status=Status.ABORTED)) is job, "an aborted poll hides no failure before it"
+    after = _with_end(job, replace(poll, status=Status.ABORTED))
+    assert after.value.failed_polls == 1, "an aborted poll hides no failure before it"

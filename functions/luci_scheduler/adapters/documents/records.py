@@ -31,10 +31,10 @@ from luci_scheduler.adapters.documents.values import (
 from luci_scheduler.core.cleanup import Cleanup
 from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.deferred import Deferred
-from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import HOUR, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
-from luci_scheduler.core.job import Flavor, Job, JobDefinition, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.job import Flavor, Job, JobDefinition, Result, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.poller_record import Backlog, PollerRecord
 from luci_scheduler.core.probe import LIFETIME, Probe
 from luci_scheduler.core.project_record import ProjectRecord
@@ -172,6 +172,7 @@ def encode_invocation_state(invocation: Invocation, version: ReadVersion | None 
     """Return the changing part of an invocation's document, for a write that replaces ``version``."""
     return {
         "state": _body(invocation, version),
+        "status": str(invocation.status),
         "next_due": invocation.next_due,
         "expire_at": to_timestamp(invocation.expires),
         "commits": invocation.commits,
@@ -210,11 +211,20 @@ def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapp
 
 
 def encode_job(job: Job, version: ReadVersion | None = None) -> dict[str, Any]:
-    """Return a job's document, for a write that replaces ``version``; likewise below."""
+    """Return a job's document, for a write that replaces ``version``; likewise below.
+
+    Lists query the fields from ``project`` to ``triggers`` (see `JobList`), and sum up ``commits``. A document that an
+    older version wrote last lacks them until the next sync of configs. ``place`` is null for a job that no list has.
+    """
     return {
         "schema": SCHEMA,
         "record": _body(job, version),
         "enabled": job.enabled,
+        "project": project_of(job.id),
+        "realm": job.definition.realm,
+        "state": str(job.state),
+        "place": job.place or None,
+        "triggers": list(job.definition.triggered_jobs),
         "next_due": job.next_due,
         "commits": job.commits,
     }
@@ -235,6 +245,7 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
                 "enabled": document["enabled"],
                 "cron": CronState(**known_fields(CronState, values.get("cron", {}))),
                 "active_invocations": tuple(InvocationId(int(item)) for item in values["active_invocations"]),
+                "recent": tuple(_result(item) for item in values.get("recent", ())),
                 "definition": JobDefinition(
                     **known_fields(
                         JobDefinition,
@@ -250,6 +261,15 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
             },
         )
     )
+
+
+def _result(values: Mapping[str, Any]) -> Result:
+    read = {
+        "invocation_id": InvocationId(int(values["id"])),
+        "status": Status(values["status"]),
+        "revisions": tuple(values["revisions"]),
+    }
+    return Result(**known_fields(Result, {**values, **read}))
 
 
 def encode_trigger(record: TriggerRecord, version: ReadVersion | None = None) -> dict[str, Any]:

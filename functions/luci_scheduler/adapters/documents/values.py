@@ -13,7 +13,7 @@ from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.errors import NewerVersionError, PermanentError
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Timer
-from luci_scheduler.core.job import JobDefinition, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.job import JobDefinition, Result, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.sizes import MAX_DOCUMENT_BYTES
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_to_json
@@ -70,14 +70,22 @@ def to_plain(value: Any) -> Any:
             return trigger_to_json(value)
         case TaskDefinition():
             return {"kind": value.kind, "fields": dict(value.fields)}
+        case Result():
+            # A list keeps the unknown members of an item that has a member ``id``.
+            named = _plain_fields(value)
+            return {"id": str(named.pop("invocation_id")), **named}
         case Timer() | Cleanup() | TriggeringPolicy() | JobDefinition() | CronState():
-            return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+            return _plain_fields(value)
         case tuple():
             return [to_plain(item) for item in value]
         case Mapping():
             return dict(value)
         case _:
             return value
+
+
+def _plain_fields(record: Any) -> dict[str, Any]:
+    return {field.name: to_plain(getattr(record, field.name)) for field in fields(record)}
 
 
 def to_json(value: Any) -> str:
@@ -117,5 +125,7 @@ def _size(value: Any) -> int:
             return len(value)
         case Mapping():
             return sum(len(name.encode()) + 1 + _size(item) for name, item in value.items())
+        case list():
+            return sum(_size(item) for item in value)
         case _:
             return 16

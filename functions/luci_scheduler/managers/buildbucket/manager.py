@@ -20,6 +20,7 @@ from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.log_lines import Call
 from luci_scheduler.core.notification_token import make_token
 from luci_scheduler.managers.buildbucket.build_request import BuildRequest
+from luci_scheduler.managers.buildbucket.builder_id import server_of
 from luci_scheduler.managers.buildbucket.protocol_client import ProtocolClient
 from luci_scheduler.managers.buildbucket.v1 import V1Client
 from luci_scheduler.managers.buildbucket.v2 import V2Client
@@ -84,12 +85,15 @@ class BuildbucketManager:
         body = client.prepare(request, controller.log)
         controller.count_save()
         action = Call.ADD if server.protocol is Era.V1 else Call.SCHEDULE
-        build = client.launched(request, self._obtain(controller, client, request, body, action), controller.log)
+        answer = self._obtain(controller, client, request, body, action)
+        build = client.launched(request, answer, controller.log)
         _check_id(build.id)
         controller.set_task(view_url=build.url, task_data={"build_id": build.id})
         controller.set_status(build.status or Status.RUNNING)
         if build.status is None:
             self._schedule_check(controller, server)
+        else:
+            controller.set_summary(client.summary(answer))
 
     def _obtain(
         self,
@@ -240,6 +244,7 @@ class BuildbucketManager:
             raise
         if status is not None:
             controller.set_status(status)
+            controller.set_summary(client.summary(answer))
 
     def _call(self, controller: Controller, name: str, action: Call, call: Callable[[], Any]) -> Any:
         """Call Buildbucket once per delivery. An error counts as the response; it is logged and classified."""
@@ -263,7 +268,7 @@ class BuildbucketManager:
 
     def _server(self, invocation: Invocation) -> tuple[Server, ProtocolClient]:
         host = invocation.task.fields.get("server", "")
-        server = self._environment.servers.get(host)
+        server = server_of(self._environment.servers, host)
         if server is None:
             raise PermanentError(
                 f"the Buildbucket server {quote(host)} is not configured; add it to SCHEDULER_BUILDBUCKET_SERVERS"

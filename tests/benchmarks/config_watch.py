@@ -1,0 +1,54 @@
+"""``python -m tests.benchmarks.config_watch``: seconds from saving a config to its activation."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Literal
+
+from emulator.config_watch import ConfigWatch
+from emulator.options import Options
+from emulator.start import start_local_cloud
+
+_TIMES = 15
+_SECONDS = 30.0
+
+
+def _save(folder: Path, milliseconds: int) -> None:
+    file = folder / "configs" / "project" / "luci-scheduler.cfg"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    jobs = "".join(f'job {{ id: "job-{number}" noop {{ sleep_ms: {milliseconds} }} }}\n' for number in range(50))
+    file.write_text(jobs, encoding="utf-8")
+
+
+def measure(store: Literal["emulators", "memory"]) -> list[float]:
+    """Save fifteen changes of a config with 50 jobs, and return the seconds that each took."""
+    taken: list[float] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _save(folder, 1)
+        with (
+            start_local_cloud(Options(folder=folder, store=store)) as cloud,
+            ConfigWatch(cloud.configs, cloud.sync, cloud.feed),
+        ):
+            for number in range(_TIMES):
+                seen = len(cloud.feed.after(0))
+                began = time.monotonic()
+                _save(folder, number + 2)
+                if not cloud.feed.after(seen, _SECONDS):
+                    raise SystemExit(f"{store}: a change was not in force after {_SECONDS:.0f} s")
+                taken.append(time.monotonic() - began)
+    return taken
+
+
+def main() -> None:
+    """Measure and print a line for each store."""
+    for store in ("memory", "emulators"):
+        taken = measure(store)
+        print(f"{store}: median {statistics.median(taken):.2f} s, longest {max(taken):.2f} s, of {_TIMES} changes")
+
+
+if __name__ == "__main__":
+    main()
