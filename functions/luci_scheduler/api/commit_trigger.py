@@ -20,6 +20,7 @@ from luci_scheduler.core.job import Job
 from luci_scheduler.core.ref_validation import REGEXP
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.managers.registry import kind_of
+from luci_scheduler.managers.task_kind import PolledRepo
 
 __all__ = ["WantedCommit", "trigger_at_commit"]
 
@@ -82,10 +83,14 @@ def _completed(context: Context, job: Job, wanted: WantedCommit) -> WantedCommit
     tasks = [source.definition.task for source in visible_sources(context, job)]
     polled = [found for found in (kind_of(task).polled_repo(task) for task in tasks) if found]
     repo = wanted.repo or _only("repo", [item.url for item in polled])
+    return replace(wanted, repo=repo, ref=wanted.ref or _watched_ref(repo, polled, wanted.revision))
+
+
+def _watched_ref(repo: str, polled: Sequence[PolledRepo], revision: str) -> str:
+    """Return the only ref of a repository that is polled; otherwise the branch that the revision names."""
     refs = [ref for item in polled if _normal(item.url) == _normal(repo) for ref in item.refs]
-    named = [_branch_of(wanted.revision)] if any(item.startswith(REGEXP) for item in refs) or len(refs) > 1 else refs
-    ref = wanted.ref or _only("ref", named)
-    return replace(wanted, repo=repo, ref=ref)
+    is_one = len(refs) <= 1 and not any(ref.startswith(REGEXP) for ref in refs)
+    return _only("ref", refs if is_one else [_branch_of(revision)])
 
 
 def _branch_of(expression: str) -> str:
