@@ -140,7 +140,7 @@ def test_a_discarded_trigger_has_its_own_exit_code(capsys: pytest.CaptureFixture
 
 def test_a_backfill_is_followed_to_the_worst_result() -> None:
     """One invocation after the other; the JSON document comes at the end, with all of them."""
-    world, _, _ = _world(MANY)
+    world, gitiles, _ = _world(MANY)
     words = ("backfill", "main~2", "main", "--repo", REPO, "--ref", "main", "--job", "proj/job", "--yes", "--follow")
 
     def end_all() -> None:
@@ -154,6 +154,8 @@ def test_a_backfill_is_followed_to_the_worst_result() -> None:
     names = {f"proj/job/{item.id}" for item in world.invocations()}
     assert {item["name"] for item in ran.document["invocations"]} == names
     assert len(names) == 2
+    # The preview resolves both names, and the request has hashes: a branch may move before it is repeated.
+    assert [call for call in gitiles.calls if call.startswith("resolve")] == ["resolve main~2", "resolve main"]
 
 
 def test_an_interrupt_stops_following_only(capsys: pytest.CaptureFixture[str]) -> None:

@@ -191,7 +191,29 @@ def test_a_stranger_is_told_no_names(capsys: pytest.CaptureFixture[str]) -> None
     world = world_for()
     assert run(world, "job", "show", "proj/jbo", who=STRANGER).code == Exit.NOT_FOUND
     assert "did you mean" not in capsys.readouterr().err
+    world.store.counts.clear()
     assert Client(world).call("GetNames", {"project": "proj"}, STRANGER, "scheduler.Operator") == {}
+    assert world.counted() == "0R/0W/0c"
+
+
+def test_a_caller_of_another_realm_sees_neither_job_nor_history() -> None:
+    """The project is visible, and the job is not: every method answers as if it did not exist."""
+    grants = [{"project": "proj", "realm": "ci", "role": "READER", "to": ["allUsers"]}]
+    world = world_for(access=json.dumps({"version": 1, "grants": grants}))
+    world.commit()
+    (invocation,) = world.invocations()
+    (trigger,) = invocation.incoming_triggers
+    client, ref = Client(world), {"project": "proj", "job": "job"}
+    for method, request in {
+        "DescribeJob": ref,
+        "GetHistory": {"jobRef": ref},
+        "DescribeInvocation": {"jobRef": ref, "invocationId": str(invocation.id)},
+        "GetTriggers": {"jobRef": ref, "triggerIds": [trigger.id]},
+    }.items():
+        answer = client.post(method, request, READER, "scheduler.Operator")
+        assert (answer.status_code, "no such job" in answer.get_data(as_text=True)) == (404, True), method
+    for method in ("GetNames", "ListJobs"):
+        assert client.call(method, {"project": "proj"}, READER, "scheduler.Operator") == {}
 
 
 def test_names_are_bounded_and_cheap() -> None:
