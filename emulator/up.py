@@ -57,6 +57,7 @@ def up(options: argparse.Namespace) -> int:
         is_watching = _watch(options, folder, local, form)
         if is_empty and options.configs is None and not is_watching:
             _add_sample(folder, local)
+        _say_if_empty(options.configs or folder / "configs", local)
         return until_stopped(local, form)
 
 
@@ -105,6 +106,11 @@ def _watch(options: argparse.Namespace, folder: Path, local: Options, form: Form
 def _ask(question: str) -> bool:
     print(f"{question} [y/n] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _say_if_empty(configs: Path, options: Options) -> None:
+    if not any(configs.glob(f"*/{FILE}")):
+        options.on_progress(f"there is no config yet: save one as {configs.resolve()}/PROJECT/{FILE}")
 
 
 def _add_sample(folder: Path, options: Options) -> None:

@@ -92,6 +92,15 @@ def _emit(up: _Up) -> None:
         session.post(url, json={"batches": [batch]}, timeout=20).raise_for_status()
 
 
+def _megabytes(pid: int) -> int:
+    """Return the most memory that a process has had."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        return 0  # not Linux
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) // 1000
+
+
 def _history(up: _Up) -> list[str]:
     return [item["invocation_id"] for item in up.page("jobs/mine/job")["invocations"]]
 
@@ -111,6 +120,7 @@ def test_changed_configs_are_in_force_and_the_next_run_continues(folder: Path) -
         assert in_force["jobs"] == 2
         _emit(up)
         history = until(lambda: _history(up))
+        assert _megabytes(up.process.pid) < 150
         up.stop()
     with _up(folder) as again:
         assert (again.first["store"], again.first["project"]) == ("memory", up.first["project"])

@@ -137,6 +137,52 @@ def test_a_wrong_folder_is_an_error(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_other_files_keep_their_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder with other files is hardly meant, so nothing is written into it."""
+    (tmp_path / "source.c").write_text("")
+    assert main(["up", "--store", "memory", "--folder", str(tmp_path)]) == 1
+    assert "holds other files and no local cloud" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["source.c"]
+
+
+def test_a_sample_is_announced_and_made_for_a_new_folder_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that exists gets no sample, and the line says where a config goes."""
+    monkeypatch.setattr("emulator.up.until_stopped", lambda *_: 0)
+    command = ["up", "--store", "memory", "--no-watch"]
+    assert main([*command, "--folder", str(tmp_path / "new")]) == 0
+    sample = tmp_path / "new" / "configs" / "sample" / "luci-scheduler.cfg"
+    assert sample.exists()
+    assert f"made a sample project for the new folder: {sample}" in capsys.readouterr().err
+    (tmp_path / "own" / "configs").mkdir(parents=True)
+    assert main([*command, "--folder", str(tmp_path / "own")]) == 0
+    assert f"save one as {tmp_path}/own/configs/PROJECT/luci-scheduler.cfg" in capsys.readouterr().err
+    assert list((tmp_path / "own" / "configs").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("--fodler", "--folder"), ("--sped=3", "--speed"), ("--quite", "--quiet")]
+)
+def test_an_unknown_option_names_the_nearest(wrong: str, right: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An abbreviation is unknown as well, because a later option could make it ambiguous."""
+    with pytest.raises(SystemExit):
+        main(["up", wrong])
+    assert f"did you mean {right}?" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["up", "--fold", "x"])
+
+
+def test_an_old_python_is_one_line() -> None:
+    """It says which versions work, before anything is imported that they do not have."""
+    code = (
+        "import runpy, sys; sys.version_info, sys.version = (3, 10, 13), '3.10.13 (main)'; runpy.run_module('emulator')"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr == "the local cloud needs Python 3.12 or 3.11, not 3.10.13: run it with python3.12\n"
+
+
 @pytest.mark.parametrize("switch", [[], ["--lenient-triggers"]])
 def test_up_accepts_configs_with_unknown_triggers_with_the_option(
     switch: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
