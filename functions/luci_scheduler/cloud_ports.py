@@ -166,7 +166,9 @@ def _make_gitiles(settings: Settings, session: _MakeSession, clock: Clock) -> Gi
 
 
 def _make_fetch(settings: Settings) -> Fetch:
-    return FetchClient(allowed_hosts=settings.fetch_allowed_hosts, plain_http=settings.local)
+    return FetchClient(
+        allowed_hosts=settings.fetch_allowed_hosts, plain_http=settings.local, only_allowed=settings.local
+    )
 
 
 def make_config_sources(settings: Settings) -> Sequence[ConfigSource]:
@@ -189,7 +191,7 @@ def _config_source(
             return FolderSource(Path(source.path))
         case "gitiles":
             repo = parse_repo_url(source.repo)
-            url = (settings.gitiles_urls or {}).get(repo.host, f"https://{repo.host}").rstrip("/")
+            url = host_urls(settings.gitiles_urls or {})(repo.host) or f"https://{repo.host}"
             base_url = url if settings.local else f"{url}/a"  # authenticated requests have their own quota
             return GitilesSource(source.project, repo, source.ref, source.path, base_url, gitiles)
         case _:  # the settings accept no kind other than "bucket"

@@ -33,6 +33,7 @@ NOT_SET = {
     "local_user": "the local cloud's",
     "local_service": "the local cloud's",
     "gitiles_urls": "the local cloud's",
+    "links": "the local cloud's",
     "storage_url": "the default is Cloud Storage itself",
     "config_folder": "the local cloud's",
     "config_revision": "the local cloud's",
