@@ -205,6 +205,13 @@ def test_config_sources_reach_the_functions(everything: Life) -> None:
     assert (in_bucket.kind, in_bucket.bucket, in_bucket.object) == ("bucket", "the-configs", "other/luci-scheduler.cfg")
 
 
+def test_announcements_are_off_by_default(life: Life, everything: Life) -> None:
+    """The functions know the topic only if there is one."""
+    topics = {topic["id"] for topic in life.all("google_pubsub_topic") if topic["name"].endswith("invocation-events")}
+    assert {_settings(life, function).events_topic for function in FUNCTIONS} == (topics or {""})
+    assert bool(topics) == (life is everything)
+
+
 def test_without_a_prefix_topics_have_the_original_names(production: Life) -> None:
     """Terraform passes the names that the code would derive."""
     settings = _settings(production, "on_task")
