@@ -51,7 +51,7 @@ replay: $(STAMP)  ## a replay of the golden invocation
 LOCK := $(BIN)/uv pip compile -q --python-version 3.12 --generate-hashes --no-emit-index-url --no-header
 lock: $(STAMP)  ## new locks of the dependencies, in requirements/ and functions/
 	$(BIN)/python -m pip install -q uv
-	$(LOCK) --extra emulator --extra test --extra lint pyproject.toml -o requirements/dev.txt
+	$(LOCK) --extra local --extra test --extra lint pyproject.toml -o requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt pyproject.toml -o functions/requirements.txt
 
 $(STAMP): requirements/dev.txt pyproject.toml

@@ -19,13 +19,19 @@ __all__ = ["main"]
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 _OPTION = re.compile(r"--[a-z-]+")
+_INSTALL = "pip install 'serverless-luci-scheduler[local]' installs everything that the local cloud needs"
 _STATUSES = "exit status: 0 done, 1 failed (one line on standard error gives the reason), 2 wrong usage"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run a command and return its exit status: 0 done, 1 failed; wrong usage exits with status 2."""
+def main(arguments: Sequence[str], prog: str = "python -m emulator") -> int:
+    """Run a command and return its exit status: 0 done, 1 failed; wrong usage exits with status 2.
+
+    Args:
+        arguments: the words after the program's name.
+        prog: the program's name in help texts.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m emulator",
+        prog=prog,
         description="Run the scheduler on this machine: official emulators, local servers, and the four functions.",
         epilog=_STATUSES,
     )
@@ -56,6 +62,11 @@ def main(arguments: Sequence[str]) -> int:
         return _COMMANDS[options.command](options, rest)
     except LocalCloudError as error:
         sys.stderr.write(f"{options.command}: {error}\n")
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "emulator").partition(".")[0] in ("emulator", "luci_scheduler"):
+            raise
+        sys.stderr.write(f"{options.command}: {error.name} is not installed: {_INSTALL}\n")
         return 1
 
 

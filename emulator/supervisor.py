@@ -23,7 +23,9 @@ FUNCTIONS: Mapping[str, str] = {
 }
 """Entry point → signature type, as deployed."""
 
-SOURCE = Path(luci_scheduler.__file__).parent.parent / "main.py"
+_INSTALLED = Path(__file__).parent / "deployed" / "main.py"
+SOURCE = _INSTALLED if _INSTALLED.exists() else Path(luci_scheduler.__file__).parent.parent / "main.py"
+"""The file with the entry points: a wheel keeps it in this package, a checkout beside ``luci_scheduler``."""
 
 _READY_SECONDS = 60.0  # importing takes half a second; a busy machine takes longer
 _POLL_SECONDS = 0.02

@@ -318,6 +318,9 @@ OUTSIDE_CALLS = (
     ),
     OutsideCall("Gitiles: refs", _REQUEST, _gitiles(lambda client: client.refs(_REPO, "refs/heads")), (GitilesError,)),
     OutsideCall("Gitiles: log", _REQUEST, _gitiles(lambda client: client.log(_REPO, _ID, limit=1)), (GitilesError,)),
+    OutsideCall(
+        "Gitiles: resolve", _REQUEST, _gitiles(lambda client: client.resolve(_REPO, "main~2")), (GitilesError,)
+    ),
     OutsideCall("Config of a Gitiles repository", config_sources.REQUEST_LIMIT, _config_of_gitiles, (_TroubleError,)),
     OutsideCall("Config of a Cloud Storage bucket", config_sources.REQUEST_LIMIT, _config_of_storage, (_TroubleError,)),
     OutsideCall(

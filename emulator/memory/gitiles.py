@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
@@ -23,6 +24,11 @@ class AnyCommit:
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:  # noqa: ARG002 - part of the protocol
         """Return no refs."""
         return {}
+
+    def resolve(self, repo: RepoUrl, expression: str) -> str:  # noqa: ARG002
+        """Return a full hash itself, and for any other expression a hash of its own."""
+        is_hash = re.fullmatch(r"[0-9a-f]{40}", expression)
+        return expression if is_hash else hashlib.sha1(expression.encode(), usedforsecurity=False).hexdigest()
 
     def log(
         self,
@@ -52,8 +58,8 @@ class MemoryGitiles:
         self.heads: dict[str, str] = {}
         """Ref → hash; a test changes it to force-push, delete or tag."""
         self.calls: list[str] = []
-        """The calls so far: ``refs <prefix>``, ``log <revision> n=<limit>``, ``log <old>..<new> n=<limit>``, the latter
-        two with `` s=<start>`` and `` diffs`` where given."""
+        """The calls so far: ``refs <prefix>``, ``resolve <expression>``, ``log <revision> n=<limit>``, ``log
+        <old>..<new> n=<limit>``, the latter two with `` s=<start>`` and `` diffs`` where given."""
         self.before_call: Callable[[str], None] = lambda _: None
         """Called with each request; may raise `GitilesError`."""
         self._nodes: dict[str, _Node] = {}
@@ -69,10 +75,13 @@ class MemoryGitiles:
         parents: Sequence[str] | None = None,
         diff: Sequence[tuple[str, str]] = (("file", "file"),),
         at: int | None = None,
+        author: str = "Ada Author",
+        subject: str = "",
     ) -> list[str]:
         """Add commits to a ref, a second apart unless ``at`` is given; return their hashes, oldest first.
 
-        ``parents`` are the parents of the first commit; the ref's head if None.
+        ``parents`` are the parents of the first commit; the ref's head if None. Without a ``subject``, a commit's
+        subject is ``Change <number>``.
         """
         with self._lock:
             hashes = []
@@ -82,7 +91,8 @@ class MemoryGitiles:
                 identifier = hashlib.sha1(f"commit {number}".encode(), usedforsecurity=False).hexdigest()
                 committed = Instant(_FIRST + number * SECOND if at is None else at)
                 above = tuple(tip if parents is None else parents)
-                self._nodes[identifier] = _Node(GitCommit(identifier, committed, tuple(diff)), above, number)
+                texts = {"author": author, "subject": subject or f"Change {number}"}
+                self._nodes[identifier] = _Node(GitCommit(identifier, committed, tuple(diff), **texts), above, number)
                 self.heads[ref] = identifier
                 parents = None
                 hashes.append(identifier)
@@ -108,6 +118,35 @@ class MemoryGitiles:
         with self._lock:
             return {ref: head for ref, head in self.heads.items() if f"{ref}/".startswith(f"{prefix}/")}
 
+    def resolve(self, repo: RepoUrl, expression: str) -> str:  # noqa: ARG002
+        """Return the hash of a commit: by the beginning of its hash or a ref, then along parents. HEAD is main."""
+        self._called(f"resolve {expression}")
+        name = re.split("[~^]", expression)[0]
+        with self._lock:
+            found = self._named(name)
+            for kind, digits in re.findall(r"([~^])(\d*)", expression):
+                count = int(digits or 1)
+                for place in [1] * count if kind == "~" else [count] * bool(count):
+                    found = self._parent(found, place)
+            return found
+
+    def _named(self, name: str) -> str:
+        refs = ("refs/heads/main",) if name == "HEAD" else (name, f"refs/heads/{name}", f"refs/tags/{name}")
+        heads = [self.heads[ref] for ref in refs if ref in self.heads]
+        is_hash = re.fullmatch("[0-9a-f]{4,40}", name.lower())
+        found = heads[:1] or [item for item in self._nodes if is_hash and item.startswith(name.lower())]
+        if len(found) > 1:
+            raise GitilesError("INVALID_ARGUMENT", "HTTP 400: an HTML page", transient=False)
+        if not found:
+            raise _not_found()
+        return self._tags.get(found[0], found[0])
+
+    def _parent(self, revision: str, place: int) -> str:
+        parents = self._nodes[revision].parents if revision in self._nodes else ()
+        if len(parents) < place:
+            raise _not_found()
+        return parents[place - 1]
+
     def log(
         self,
         repo: RepoUrl,  # noqa: ARG002
@@ -124,7 +163,7 @@ class MemoryGitiles:
         with self._lock:
             nodes = self._history(revision, exclude)
             place = next((i for i, node in enumerate(nodes) if node.commit.id == start), len(nodes)) if start else 0
-            page = [node.commit if diffs else GitCommit(node.commit.id, node.commit.committed) for node in nodes]
+            page = [node.commit if diffs else replace(node.commit, diff=()) for node in nodes]
             following = page[place + limit].id if place + limit < len(page) else ""
             return LogPage(tuple(page[place : place + limit]), following)
 
@@ -141,7 +180,7 @@ class MemoryGitiles:
     def _ancestors(self, name: str) -> set[str]:
         name = self._tags.get(name, name)
         if name not in self._nodes:
-            raise GitilesError("NOT_FOUND", "HTTP 404: Requested entity was not found", transient=False)
+            raise _not_found()
         found, waiting = set(), [name]
         while waiting:
             current = waiting.pop()
@@ -149,3 +188,7 @@ class MemoryGitiles:
                 found.add(current)
                 waiting += self._nodes[current].parents
         return found
+
+
+def _not_found() -> GitilesError:
+    return GitilesError("NOT_FOUND", "HTTP 404: Requested entity was not found", transient=False)

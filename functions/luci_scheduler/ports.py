@@ -455,6 +455,10 @@ class GitCommit:
     diff: tuple[tuple[str, str], ...] = ()
     """The old and the new path of each change, empty where the file is new or deleted; only if requested. A merge has
     none."""
+    author: str = ""
+    """The author's name: one line without control characters, at most 100 characters; empty if it is unreadable."""
+    subject: str = ""
+    """The first line of the message: one line without control characters, at most 200 characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,6 +480,19 @@ class Gitiles(Protocol):
 
         Raises:
             GitilesError: the server did not answer, or answered with an error.
+        """
+
+    def resolve(self, repo: RepoUrl, expression: str) -> str:
+        """Return the hash of the commit that an expression names: 40 lower-case hexadecimal digits.
+
+        Args:
+            repo: the repository.
+            expression: a hash or the beginning of one, a branch, a tag, a full ref or ``HEAD``, perhaps followed by
+                ``~N`` or ``^N``, as git reads them. The caller has checked its syntax (see `api.revisions`).
+
+        Raises:
+            GitilesError: the server did not answer, or answered with an error: NOT_FOUND if the repository has no such
+                commit, INVALID_ARGUMENT if several objects have a hash that begins so.
         """
 
     def log(

@@ -15,6 +15,7 @@ from google.auth.exceptions import GoogleAuthError
 from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
 from luci_scheduler.core import transience
 from luci_scheduler.core.foreign_json import read_answer
+from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import Clock, GitCommit, GitilesError, LogPage
@@ -26,6 +27,9 @@ MAX_BODY_BYTES = 32 << 20
 
 _MAX_ERROR_BYTES = 4096  # more than the first line needs
 _MAX_ERROR_TEXT = 300  # the first line has the reason
+_MAX_AUTHOR = 100
+_MAX_SUBJECT = 200  # characters; most projects ask for at most 72
+_MAX_READ = 2000  # characters of a text that are searched for its first line
 _HASH = re.compile(r"[0-9a-f]{40}")
 _PUBLIC_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.googlesource\.com")
 _TIME = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d{1,2}) (\d\d):(\d\d):(\d\d) (\d{4})(?: ([+-])(\d\d)(\d\d))?")
@@ -99,6 +103,20 @@ class GitilesClient:
                 # Names are relative to the folder, but full if the folder is itself a ref.
                 found[name if name.startswith(prefix) else f"{prefix}/{name}"] = value
         return found
+
+    def resolve(self, repo: RepoUrl, expression: str) -> str:
+        """Return the hash of the commit that an expression names.
+
+        The host shows a commit only if the whole expression names one. Its log would also take ``main/docs`` for the
+        history of a folder.
+
+        Raises:
+            GitilesError: no answer, or an error.
+        """
+        identifier = self._get(repo, f"+/{quote(expression, safe='')}", []).get("commit")
+        if not isinstance(identifier, str) or not _HASH.fullmatch(identifier):
+            raise GitilesError("NOT_FOUND", "the host shows no commit under this name", transient=False)
+        return identifier
 
     def log(
         self, repo: RepoUrl, revision: str, *, limit: int, exclude: str = "", start: str = "", diffs: bool = False
@@ -183,7 +201,25 @@ def _commit(entry: Any) -> GitCommit:
     identifier = entry.get("commit") if isinstance(entry, dict) else None
     if not isinstance(identifier, str) or not _HASH.fullmatch(identifier):
         raise _broken("the answer is not a log: it holds a commit without a hash")
-    return GitCommit(identifier, _committed(identifier, entry), _diff(identifier, entry.get("tree_diff") or ()))
+    return GitCommit(
+        identifier,
+        _committed(identifier, entry),
+        _diff(identifier, entry.get("tree_diff") or ()),
+        author=_author(entry),
+        subject=_line(entry.get("message"), _MAX_SUBJECT),
+    )
+
+
+def _author(entry: Mapping[str, Any]) -> str:
+    author = entry.get("author")
+    return _line(author.get("name"), _MAX_AUTHOR) if isinstance(author, dict) else ""
+
+
+def _line(text: Any, most: int) -> str:
+    """Return the first line of a text that a committer wrote, for people: without secrets, and cut."""
+    lines = text[:_MAX_READ].strip().splitlines() if isinstance(text, str) else []
+    line = sanitized(lines[0]) if lines else ""
+    return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
 
 
 def _committed(identifier: str, entry: Mapping[str, Any]) -> Instant:

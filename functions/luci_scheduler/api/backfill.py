@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context, request_key
 from luci_scheduler.api.errors import ApiError, Code, failed_precondition, invalid
-from luci_scheduler.api.triggering import require_active, send
+from luci_scheduler.api.revisions import check_expression, resolve_revision
+from luci_scheduler.api.triggering import is_repeated, require_active, send
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit, gitiles_trigger, is_deletion
 from luci_scheduler.core.commit_filters import CommitFilters
 from luci_scheduler.core.errors import MalformedError, TransientError
@@ -22,11 +24,12 @@ from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.engine.commit import has_landed
 from luci_scheduler.ports import GitCommit, GitilesError
 
-__all__ = ["MAX_COMMITS", "Backfill", "BackfillPlan", "backfill_commits"]
+__all__ = ["MAX_COMMITS", "Backfill", "BackfillPlan", "backfill_commits", "require_landed", "watchers_of_ref"]
 
 MAX_COMMITS = 100
 """The largest number of commits of one backfill; a longer range is refused, not cut."""
 
+_ANY_HASH = "1" * 40  # checks the other members of a commit event
 _MAX_JOBS = 10  # with MAX_COMMITS: a thousand triggers, as many as EmitTriggers takes
 
 T = TypeVar("T")
@@ -42,9 +45,9 @@ class Backfill:
     ref: str
     """Full name; each job must watch it."""
     from_revision: str
-    """A hash; this commit and its ancestors get no trigger."""
+    """As `api.revisions` reads it; this commit and its ancestors get no trigger."""
     to_revision: str
-    """A hash; the newest commit that gets a trigger."""
+    """As `api.revisions` reads it; the newest commit that gets a trigger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +58,24 @@ class BackfillPlan:
     """Oldest first: the order of the triggers."""
     notes: Mapping[JobId, str]
     """For each job, a sentence about how its policy handles the triggers."""
+    from_revision: str
+    """The hash of the range's beginning."""
+    to_revision: str
+    """The hash of the range's end."""
     emitted: bool = False
+    trigger_ids: Mapping[JobId, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """The emitted triggers of each job, in the order of the commits."""
+    repeated: bool = False
+    """Whether the same request had emitted them before."""
 
 
 def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, request_id: str = "") -> BackfillPlan:
     """Emit one trigger for each commit of a range to each of the jobs, or only list the commits.
 
     The triggers have new IDs, so commits that have run before run again; path filters do not apply. The same
-    ``request_id`` has no second effect. Costs one read for each job, one for the watchers, and two calls to Gitiles.
+    ``request_id`` has no second effect, if both ends of the range still name the same commits: a full hash always does.
+    Costs one read for each job, one for the watchers and two more, two calls to Gitiles, and one more call for each end
+    that is not a hash.
 
     Raises:
         ApiError: INVALID_ARGUMENT; NOT_FOUND: the range; PERMISSION_DENIED; FAILED_PRECONDITION: a job is paused or
@@ -70,69 +83,103 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
         NoSuchJobError: a job does not exist or is not visible.
         TransientError: Gitiles or the store failed; the same request again continues the backfill.
     """
-    end = _checked(wanted)
-    repo = parse_repo_url(end.repo)
+    repo = _checked(wanted)
     key = "" if preview else request_key(context.caller, request_id)
     jobs = context.jobs_to(Permission.TRIGGER, wanted.job_ids)
     if not preview:
         for job in jobs.values():
             require_active(job)
-    spelling = {job_id: watcher.repo for job_id, watcher in _watchers(context, repo, wanted, jobs).items()}
-    commits = _commits(context, end, wanted.from_revision)
+    watchers = watchers_of_ref(context, repo, wanted.ref, jobs)
+    start = resolve_revision(context, repo, wanted.from_revision, "from_revision")
+    end = _end(wanted, resolve_revision(context, repo, wanted.to_revision, "to_revision"))
+    commits = _commits(context, end, start)
     notes = {job_id: _note(job, len(commits)) for job_id, job in jobs.items()}
+    plan = BackfillPlan(commits, notes, start, end.revision)
     if preview or not commits:
-        return BackfillPlan(commits, notes)
+        return plan
+    return replace(plan, **_emit(context, wanted, plan, watchers, key))
+
+
+def _emit(
+    context: Context, wanted: Backfill, plan: BackfillPlan, watchers: Mapping[JobId, Watcher], key: str
+) -> Mapping[str, Any]:
+    """Emit the triggers of a plan, and return the members of the plan that change."""
     triggers = {
         job_id: [
-            _trigger(context, spelling[job_id], wanted.ref, item, number, key) for number, item in enumerate(commits)
+            _trigger(context, watcher.repo, wanted.ref, item, number, key) for number, item in enumerate(plan.commits)
         ]
-        for job_id in jobs
+        for job_id, watcher in watchers.items()
     }
-    start, end_revision = wanted.from_revision, wanted.to_revision
-    send(context, triggers, f"api-{key}", "backfill", from_revision=start, to_revision=end_revision)
-    return BackfillPlan(commits, notes, emitted=True)
+    first = min(triggers)
+    repeated = is_repeated(context, first, triggers[first][0].id, f"api-{key}")
+    start, end = plan.from_revision, plan.to_revision
+    send(context, triggers, f"api-{key}", "backfill", from_revision=start, to_revision=end)
+    ids = {job_id: tuple(item.id for item in items) for job_id, items in triggers.items()}
+    return {"emitted": True, "trigger_ids": ids, "repeated": repeated}
 
 
-def _checked(wanted: Backfill) -> CommitEvent:
-    """Return the end of the range, after the checks that apply to commit events."""
+def _checked(wanted: Backfill) -> RepoUrl:
+    """Return the repository, after the checks that need no call."""
     if not 0 < len(set(wanted.job_ids)) <= _MAX_JOBS:
         raise invalid(f"jobs must name 1 to {_MAX_JOBS} jobs")
+    check_expression(wanted.from_revision, "from_revision")
+    check_expression(wanted.to_revision, "to_revision")
+    if is_deletion(wanted.to_revision):
+        raise invalid("to_revision is the hash of a deleted ref")
+    return parse_repo_url(_end(wanted, _ANY_HASH).repo)
+
+
+def _end(wanted: Backfill, revision: str) -> CommitEvent:
+    """Return the end of the range, after the checks that apply to commit events."""
     try:
-        checked_commit(wanted.repo, wanted.ref, wanted.from_revision, names=("repo", "ref", "from_revision"))
-        end = checked_commit(wanted.repo, wanted.ref, wanted.to_revision, names=("repo", "ref", "to_revision"))
+        return checked_commit(wanted.repo, wanted.ref, revision, names=("repo", "ref", "to_revision"))
     except MalformedError as error:
         raise invalid(str(error)) from error
-    if is_deletion(end.revision):
-        raise invalid("to_revision is the hash of a deleted ref")
-    return end
 
 
-def _watchers(context: Context, repo: RepoUrl, wanted: Backfill, jobs: Mapping[JobId, Job]) -> Mapping[JobId, Watcher]:
-    """Return how each of the jobs watches the ref.
+def watchers_of_ref(context: Context, repo: RepoUrl, ref: str, job_ids: Collection[JobId]) -> Mapping[JobId, Watcher]:
+    """Return how each of the jobs watches a ref; costs one read for each project that watches the repository.
 
-    Commits are listed only for refs that the jobs watch, so a caller cannot use the scheduler to read other
-    repositories.
+    Commits are read only of refs that the jobs watch, so a caller cannot use the scheduler to read other repositories.
+
+    Raises:
+        ApiError: FAILED_PRECONDITION: a job does not watch the ref.
     """
     found: dict[JobId, Watcher] = {}
-    own = [watcher for watcher in context.runtime.store.watchers(str(repo)) if watcher.job_id in jobs]
-    for watcher in CommitFilters().by_ref(own, wanted.ref):
+    own = [watcher for watcher in context.runtime.store.watchers(str(repo)) if watcher.job_id in job_ids]
+    for watcher in CommitFilters().by_ref(own, ref):
         found.setdefault(watcher.job_id, watcher)
-    for job_id in jobs:
+    for job_id in job_ids:
         if job_id not in found:
-            raise failed_precondition(f"job {job_id} does not watch {wanted.ref} of {repo}")
+            raise failed_precondition(f"job {job_id} does not watch {ref} of {repo}")
     return found
 
 
 def _commits(context: Context, end: CommitEvent, start: str) -> tuple[GitCommit, ...]:
     """Return the commits from ``start`` to the end of the range, oldest first; all of them have landed on the ref."""
     gitiles = context.runtime.gitiles
-    if not _call_host(end, end.ref, lambda: has_landed(gitiles, end)):
-        raise failed_precondition(f"to_revision {end.revision} is not on {end.ref} of {end.repo}")
+    require_landed(context, end, "to_revision")
     repo = parse_repo_url(end.repo)
     page = _call_host(end, start, lambda: gitiles.log(repo, end.revision, limit=MAX_COMMITS + 1, exclude=start))
     if len(page.commits) > MAX_COMMITS or page.next:
         raise invalid(f"the range has more than {MAX_COMMITS} commits: backfill it in parts")
     return page.commits[::-1]
+
+
+def require_landed(context: Context, commit: CommitEvent, name: str) -> None:
+    """Refuse a commit that is not on its ref; costs one call to the repository's host.
+
+    Args:
+        context: the caller's context.
+        commit: the commit.
+        name: the name of its field in the error.
+
+    Raises:
+        ApiError: FAILED_PRECONDITION: it is not, or the scheduler may not read the repository; NOT_FOUND.
+        TransientError: the host did not answer.
+    """
+    if not _call_host(commit, commit.ref, lambda: has_landed(context.runtime.gitiles, commit)):
+        raise failed_precondition(f"{name} {commit.revision} is not on {commit.ref} of {commit.repo}")
 
 
 def _call_host(end: CommitEvent, start: str, call: Callable[[], T]) -> T:

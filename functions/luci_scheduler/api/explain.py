@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from luci_scheduler.api.errors import invalid
 from luci_scheduler.api.explain_absence import AbsenceExplainer
 from luci_scheduler.api.explain_trigger import explain_trigger, origin_of
 from luci_scheduler.api.explanation import CommitQuery, Explanation, Origin, WatchingJob
+from luci_scheduler.api.revisions import check_expression, resolve_revision
 from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
@@ -35,8 +35,6 @@ MAX_TRIGGERS = 4 * MAX_JOBS
 
 _MAX_REFS = 20
 """Literal refs of one job for which the commit's own trigger is looked up."""
-
-_REVISION = re.compile(r"[0-9a-f]{40}")
 
 _Invocations = Mapping[tuple[JobId, InvocationId], Invocation]
 
@@ -69,21 +67,23 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
     The cost does not depend on the length of the history: one read for the watchers; for each job one read, one for
     each ref that is tried, one for each trigger and one for its invocation. If a job has no trigger, also one query for
     deferred tasks that wait for the commit, and one call to Gitiles if that job filters by path. For a caller who may
-    see nothing there, only the watchers are read.
+    see nothing there, only the watchers are read, and no expression is resolved.
 
     Args:
         context: the caller's context.
         repo: the repository, in any spelling.
-        revision: the commit's hash.
+        revision: the commit, as `api.revisions` reads it.
         ref: the ref on which it landed; empty: any ref.
 
     Raises:
-        ApiError: INVALID_ARGUMENT.
+        ApiError: INVALID_ARGUMENT; NOT_FOUND and FAILED_PRECONDITION, as `resolve_revision` does.
+        TransientError: the store or, for an expression, the repository's host did not answer.
     """
     query = _parse_query(repo, revision, ref)
     watching = _watching_jobs(context, query)
     if not watching:
         return []
+    query = replace(query, revision=resolve_revision(context, query.repo, revision))
     triggers, is_cut = _triggers_by_job(context, query, watching)
     invocations = _read_invocations(context, triggers.values())
     absence = AbsenceExplainer(context, query)
@@ -100,8 +100,7 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
 
 
 def _parse_query(repo: str, revision: str, ref: str) -> CommitQuery:
-    if not _REVISION.fullmatch(revision):
-        raise invalid("revision must be 40 lower-case hexadecimal digits")
+    check_expression(revision)
     if ref and not ref.startswith("refs/"):
         raise invalid("ref must be a full ref name (refs/...), or empty")
     try:

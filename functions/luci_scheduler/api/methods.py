@@ -6,8 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from luci_scheduler.api import backfill, debug, explain, export, inspection, service, triggering
+from luci_scheduler.api import (
+    backfill,
+    debug,
+    explain,
+    export,
+    history,
+    inspection,
+    job_description,
+    requested,
+    service,
+    triggering,
+)
+from luci_scheduler.api.commit_trigger import WantedCommit, trigger_at_commit
 from luci_scheduler.api.context import Context
+from luci_scheduler.api.history_messages import invocation_details, trigger_details
 from luci_scheduler.api.messages import (
     empty,
     invocation_id_of,
@@ -21,6 +34,7 @@ from luci_scheduler.api.messages import (
 )
 from luci_scheduler.api.schema import ADMIN, OPERATOR, SCHEDULER, message_class
 from luci_scheduler.config.definitions import definition_values
+from luci_scheduler.core.job import Job
 from luci_scheduler.core.probe import Probe
 from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.queue_tasks import VERSION
@@ -85,10 +99,14 @@ def _emit_triggers(context: Context, request: Any) -> Any:
 def _get_job(context: Context, request: Any) -> Any:
     job = service.get_job(context, job_id_of(request))
     reply = message_class("JobDetails")(job=job_message(job))
+    _add_change(reply, job)
+    return reply
+
+
+def _add_change(reply: Any, job: Job) -> None:
     if job.changed_when is not None:
         change = {"who": job.changed_by, "when_ts": microseconds(job.changed_when), "reason": job.change_reason}
         reply.change.MergeFrom(message_class("JobChange")(**change))
-    return reply
 
 
 def _get_invocation_log(context: Context, request: Any) -> Any:
@@ -107,24 +125,29 @@ def _resume_job_for(context: Context, request: Any) -> Any:
 
 
 def _abort_job_for(context: Context, request: Any) -> Any:
-    service.abort_job(context, job_id_of(request.job_ref), request.reason)
-    return empty()
+    aborted = service.abort_job(context, job_id_of(request.job_ref), request.reason)
+    return message_class("Aborted")(invocation_ids=aborted)
 
 
 def _abort_invocation_for(context: Context, request: Any) -> Any:
-    service.abort_invocation(context, *invocation_id_of(request.invocation_ref), request.reason)
-    return empty()
+    aborted = service.abort_invocation(context, *invocation_id_of(request.invocation_ref), request.reason)
+    return message_class("Aborted")(invocation_ids=aborted)
 
 
 def _trigger_job(context: Context, request: Any) -> Any:
-    trigger_id = triggering.trigger_job(context, job_id_of(request.job_ref), request.request_id)
-    return message_class("TriggerIds")(trigger_ids=[trigger_id])
+    job_id, key = job_id_of(request.job_ref), request.request_id
+    if request.revision or request.ref or request.repo:
+        wanted = WantedCommit(request.repo, request.ref, request.revision)
+        emitted = trigger_at_commit(context, job_id, wanted, key)
+    else:
+        emitted = triggering.trigger_job(context, job_id, key)
+    return message_class("TriggerIds")(**asdict(emitted))
 
 
 def _rerun_invocation(context: Context, request: Any) -> Any:
     job_id, invocation_id = invocation_id_of(request.invocation_ref)
-    trigger_ids = triggering.rerun_invocation(context, job_id, invocation_id, request.request_id)
-    return message_class("TriggerIds")(trigger_ids=trigger_ids)
+    emitted = triggering.rerun_invocation(context, job_id, invocation_id, request.request_id)
+    return message_class("TriggerIds")(**asdict(emitted))
 
 
 def _backfill_commits(context: Context, request: Any) -> Any:
@@ -142,9 +165,55 @@ def _backfill_commits(context: Context, request: Any) -> Any:
     )
     return message_class("BackfillCommitsReply")(
         commits=[{"revision": item.id, "committed_ts": microseconds(item.committed)} for item in plan.commits],
-        jobs=[{"job_ref": job_ref(job_id), "note": note} for job_id, note in plan.notes.items()],
+        jobs=[
+            {"job_ref": job_ref(job_id), "note": note, "trigger_ids": plan.trigger_ids.get(job_id, ())}
+            for job_id, note in plan.notes.items()
+        ],
         emitted=plan.emitted,
+        repeated=plan.repeated,
+        from_revision=plan.from_revision,
+        to_revision=plan.to_revision,
     )
+
+
+def _describe_job(context: Context, request: Any) -> Any:
+    found = job_description.describe_job(context, job_id_of(request))
+    reply = message_class("JobDescription")(
+        job=job_message(found.job),
+        triggered_by=map(job_ref, found.sources),
+        triggers=map(job_ref, found.targets),
+        next_run_ts=microseconds(found.next_run),
+        last_poll_ts=microseconds(found.last_poll),
+        failed_polls=found.job.failed_polls,
+        known_refs=len(found.poller.known) if found.poller else 0,
+        pending=map(trigger_details, found.pending),
+        has_more_pending=found.has_more_pending,
+        invocations=map(invocation_details, found.invocations),
+    )
+    reply.definition.update(definition_values(found.job.definition))
+    _add_change(reply, found.job)
+    return reply
+
+
+def _get_history(context: Context, request: Any) -> Any:
+    job_id = job_id_of(request.job_ref)
+    page = history.get_history(context, job_id, request.statuses, request.cursor, request.page_size)
+    return message_class("History")(invocations=map(invocation_details, page.invocations), next_cursor=page.next_cursor)
+
+
+def _describe_invocation(context: Context, request: Any) -> Any:
+    found = history.describe_invocation(context, *invocation_id_of(request))
+    return invocation_details(found, all_triggers=True)
+
+
+def _get_triggers(context: Context, request: Any) -> Any:
+    found = requested.get_triggers(context, job_id_of(request.job_ref), request.trigger_ids)
+    return message_class("TriggersReply")(triggers=[{**asdict(item), "state": str(item.state)} for item in found])
+
+
+def _get_names(context: Context, request: Any) -> Any:
+    names, is_cut = requested.get_names(context, request.project)
+    return message_class("Names")(names=names, is_cut=is_cut)
 
 
 def _explain_commit(context: Context, request: Any) -> Any:
@@ -285,6 +354,11 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     (OPERATOR, "RerunInvocation"): _rerun_invocation,
     (OPERATOR, "BackfillCommits"): _backfill_commits,
     (OPERATOR, "ExplainCommit"): _explain_commit,
+    (OPERATOR, "DescribeJob"): _describe_job,
+    (OPERATOR, "GetHistory"): _get_history,
+    (OPERATOR, "DescribeInvocation"): _describe_invocation,
+    (OPERATOR, "GetTriggers"): _get_triggers,
+    (OPERATOR, "GetNames"): _get_names,
     (OPERATOR, "GetDefinitions"): _get_definitions,
     (OPERATOR, "ExportInvocation"): _export_invocation,
     (OPERATOR, "WhoAmI"): _who_am_i,

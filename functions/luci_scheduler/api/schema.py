@@ -95,18 +95,30 @@ METHODS: tuple[Method, ...] = (
            "Pauses a job and keeps the reason. A paused job does not change, and changed is false."),
     Method(OPERATOR, "ResumeJob", "JobAction", "JobActionReply", "resume",
            "Resumes a job and keeps the reason. An active job does not change, and changed is false."),
-    Method(OPERATOR, "AbortJob", "JobAction", "Empty", "abort",
-           "Aborts all active invocations of a job and keeps the reason."),
-    Method(OPERATOR, "AbortInvocation", "InvocationAction", "Empty", "abort",
-           "Aborts an invocation and keeps the reason."),
+    Method(OPERATOR, "AbortJob", "JobAction", "Aborted", "abort",
+           "Aborts all active invocations of a job, keeps the reason, and returns them."),
+    Method(OPERATOR, "AbortInvocation", "InvocationAction", "Aborted", "abort",
+           "Aborts an invocation, keeps the reason, and returns it. "
+           "An invocation that has ended does not change and is not returned."),
     Method(OPERATOR, "TriggerJob", "TriggerJobRequest", "TriggerIds", "trigger",
-           "Triggers a job; the same request_id has no second effect. Refused while the job is paused."),
+           "Triggers a job, with a revision for that commit; the same request_id has no second effect. "
+           "Refused while the job is paused."),
     Method(OPERATOR, "RerunInvocation", "RerunInvocationRequest", "TriggerIds", "trigger",
            "Emits the triggers of an invocation again; the same request_id has no second effect. "
            "Refused while the job is paused."),
     Method(OPERATOR, "BackfillCommits", "BackfillCommitsRequest", "BackfillCommitsReply", "trigger on every job",
            "Emits a trigger for each commit after from_revision up to to_revision, or only lists the commits "
            "(preview); the same request_id has no second effect."),
+    Method(OPERATOR, "DescribeJob", "JobRef", "JobDescription", "get",
+           "Returns a job's task, triggers, pending triggers, next run, polls, active invocations and latest results."),
+    Method(OPERATOR, "GetHistory", "HistoryRequest", "History", "get",
+           "Returns a page of a job's invocations with commits and causes, newest first, perhaps only some statuses."),
+    Method(OPERATOR, "DescribeInvocation", "InvocationRef", "InvocationDetails", "get",
+           "Returns an invocation with its commit, cause, triggers, attempts, and the reason of its failure or abort."),
+    Method(OPERATOR, "GetTriggers", "TriggersRequest", "TriggersReply", "get",
+           "Returns the outcome of triggers of a job: the invocation that took each of them."),
+    Method(OPERATOR, "GetNames", "NamesRequest", "Names", "get",
+           "Returns the names of a project's visible jobs, or of the projects."),
     Method(OPERATOR, "ExplainCommit", "ExplainCommitRequest", "ExplainCommitReply", "get",
            "Explains the outcome of a commit in every visible job that watches its repository."),
     Method(OPERATOR, "GetDefinitions", "DefinitionsRequest", "Definitions", "get",
@@ -149,6 +161,8 @@ NAMES_ONE_JOB = frozenset(
         "InvocationAction",
         "TriggerJobRequest",
         "RerunInvocationRequest",
+        "HistoryRequest",
+        "TriggersRequest",
     }
 )
 """Requests about one job. For a caller who sees no job, these fail as if the job did not exist."""
@@ -180,14 +194,32 @@ MESSAGES: Mapping[str, str] = {
     "JobAction": "1 job_ref JobRef, 2 reason string",
     "JobActionReply": "1 changed bool",
     "InvocationAction": "1 invocation_ref InvocationRef, 2 reason string",
-    "TriggerJobRequest": "1 job_ref JobRef, 2 request_id string",
+    "TriggerJobRequest": "1 job_ref JobRef, 2 request_id string, 3 repo string, 4 ref string, 5 revision string",
     "RerunInvocationRequest": "1 invocation_ref InvocationRef, 2 request_id string",
-    "TriggerIds": "1 trigger_ids string*",
+    "TriggerIds": "1 trigger_ids string*, 2 repeated bool",
+    "Aborted": "1 invocation_ids int64*",
+    "Commit": "1 repo string, 2 ref string, 3 revision string, 4 subject string, 5 author string",
+    "TriggerDetails": "1 id string, 2 title string, 3 url string, 4 kind string, 5 created_ts int64, 6 cause string, "
+    "7 commit Commit",
+    "InvocationDetails": "1 invocation Invocation, 2 commit Commit, 3 commit_count int32, 4 cause string, "
+    "5 summary string, 6 attempts int32, 7 next_attempt_ts int64, 8 abort_requested_by string, 9 abort_reason string, "
+    "10 triggers TriggerDetails*, 11 trigger_count int32",
+    "HistoryRequest": "1 job_ref JobRef, 2 cursor string, 3 page_size int32, 4 statuses string*",
+    "History": "1 invocations InvocationDetails*, 2 next_cursor string",
+    "JobDescription": "1 job Job, 2 change JobChange, 3 definition Struct, 4 triggered_by JobRef*, "
+    "5 next_run_ts int64, 6 last_poll_ts int64, 7 failed_polls int32, 8 known_refs int32, 9 pending TriggerDetails*, "
+    "10 has_more_pending bool, 11 invocations InvocationDetails*, 12 triggers JobRef*",
+    "TriggersRequest": "1 job_ref JobRef, 2 trigger_ids string*",
+    "TriggersReply": "1 triggers TriggerState*",
+    "TriggerState": "1 trigger_id string, 2 state string, 3 invocation_id int64, 4 reason string",
+    "NamesRequest": "1 project string",
+    "Names": "1 names string*, 2 is_cut bool",
     "BackfillCommitsRequest": "1 jobs JobRef*, 2 repo string, 3 ref string, 4 from_revision string, "
     "5 to_revision string, 6 preview bool, 7 request_id string",
-    "BackfillCommitsReply": "1 commits BackfillCommit*, 2 jobs BackfillJob*, 3 emitted bool",
+    "BackfillCommitsReply": "1 commits BackfillCommit*, 2 jobs BackfillJob*, 3 emitted bool, 4 from_revision string, "
+    "5 to_revision string, 6 repeated bool",
     "BackfillCommit": "1 revision string, 2 committed_ts int64",
-    "BackfillJob": "1 job_ref JobRef, 2 note string",
+    "BackfillJob": "1 job_ref JobRef, 2 note string, 3 trigger_ids string*",
     "ExplainCommitRequest": "1 repo string, 2 revision string, 3 ref string",
     "ExplainCommitReply": "1 explanations Explanation*",
     "Explanation": "1 job_ref JobRef, 2 reason string, 3 sentence string, 4 ref string, 5 trigger_id string, "

@@ -7,7 +7,7 @@ retry may succeed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from luci_scheduler.api.access import Permission
@@ -234,19 +234,21 @@ def _change(
     return changed
 
 
-def abort_job(context: Context, job_id: JobId, reason: str = "") -> None:
-    """Request the abort of all active invocations of a job; ``on_task`` performs it.
+def abort_job(context: Context, job_id: JobId, reason: str = "") -> tuple[InvocationId, ...]:
+    """Request the abort of all active invocations of a job, and return them; ``on_task`` performs it.
 
     Raises:
         NoSuchJobError: the job does not exist or is not visible.
         ApiError: PERMISSION_DENIED.
     """
     job = context.job_to(Permission.ABORT, job_id)
-    _abort(context, job_id, job.active_invocations, _reason(reason))
+    return _abort(context, job_id, job.active_invocations, _reason(reason))
 
 
-def abort_invocation(context: Context, job_id: JobId, invocation_id: InvocationId, reason: str = "") -> None:
-    """Request the abort of an invocation; a finished invocation does not change.
+def abort_invocation(
+    context: Context, job_id: JobId, invocation_id: InvocationId, reason: str = ""
+) -> tuple[InvocationId, ...]:
+    """Request the abort of an invocation, and return it; a finished invocation does not change, and none is returned.
 
     Raises:
         NoSuchJobError: the job does not exist or is not visible.
@@ -255,15 +257,18 @@ def abort_invocation(context: Context, job_id: JobId, invocation_id: InvocationI
     """
     context.job_to(Permission.ABORT, job_id)
     invocation = context.invocation(job_id, invocation_id)
-    _abort(context, job_id, () if invocation.status.is_final else (invocation_id,), _reason(reason))
+    return _abort(context, job_id, () if invocation.status.is_final else (invocation_id,), _reason(reason))
 
 
-def _abort(context: Context, job_id: JobId, invocation_ids: Sequence[InvocationId], reason: str) -> None:
+def _abort(
+    context: Context, job_id: JobId, invocation_ids: tuple[InvocationId, ...], reason: str
+) -> tuple[InvocationId, ...]:
     now = context.runtime.clock.now()
     works = [abort_work(job_id, item, context.caller, reason, now) for item in invocation_ids]
     defer_all(context.runtime, works)
     names = [str(item) for item in invocation_ids]
     context.audit(Permission.ABORT, job_id=job_id, invocation_ids=names, reason=reason)
+    return invocation_ids
 
 
 def _reason(text: str) -> str:

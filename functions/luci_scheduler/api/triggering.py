@@ -14,12 +14,14 @@ from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context, request_key
 from luci_scheduler.api.errors import failed_precondition, invalid
 from luci_scheduler.core.commit_event import is_deletion, trigger_commit
+from luci_scheduler.core.deferred import deferred_id
 from luci_scheduler.core.errors import MalformedError, PermanentError
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import MICROSECOND, MINUTE, SECOND, Instant, to_datetime
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.kv_lists import check_kv_list
+from luci_scheduler.core.queue_tasks import TriggerTask
 from luci_scheduler.core.trigger import PayloadKind, Trigger
 from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes
 from luci_scheduler.engine.deferral import defer_all, emit_work, trigger_work
@@ -27,8 +29,10 @@ from luci_scheduler.engine.deferral import defer_all, emit_work, trigger_work
 __all__ = [
     "MAX_EMITTED",
     "Batch",
+    "Emitted",
     "check_count",
     "emit_triggers",
+    "is_repeated",
     "require_active",
     "rerun_invocation",
     "send",
@@ -53,6 +57,15 @@ class Batch:
 
     trigger: Trigger
     job_ids: tuple[JobId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """The triggers of a request."""
+
+    trigger_ids: tuple[str, ...]
+    repeated: bool
+    """Whether the same request had emitted them before."""
 
 
 def emit_triggers(context: Context, batches: Sequence[Batch], timestamp: int = 0) -> None:
@@ -100,10 +113,10 @@ def check_count(triggers: int) -> None:
         raise invalid(f"{triggers} triggers, counted for each job, are too many for one request: at most {MAX_EMITTED}")
 
 
-def trigger_job(context: Context, job_id: JobId, request_id: str) -> str:
-    """Trigger a job as the button on its page does; return the trigger's ID.
+def trigger_job(context: Context, job_id: JobId, request_id: str) -> Emitted:
+    """Trigger a job as the button on its page does.
 
-    The same ``request_id`` has no second effect.
+    The same ``request_id`` has no second effect. Costs three reads.
 
     Raises:
         NoSuchJobError: the job does not exist or is not visible.
@@ -114,14 +127,15 @@ def trigger_job(context: Context, job_id: JobId, request_id: str) -> str:
     trigger = Trigger(
         id=f"webui:{key}", created=context.runtime.clock.now(), kind=PayloadKind.WEBUI, emitted_by_user=context.caller
     )
+    repeated = is_repeated(context, job_id, trigger.id, f"api-{key}")
     send(context, {job_id: [trigger]}, f"api-{key}", "trigger")
-    return trigger.id
+    return Emitted((trigger.id,), repeated)
 
 
-def rerun_invocation(context: Context, job_id: JobId, invocation_id: InvocationId, request_id: str) -> list[str]:
-    """Emit an invocation's triggers again, under new IDs, for the job's present definition; return the IDs.
+def rerun_invocation(context: Context, job_id: JobId, invocation_id: InvocationId, request_id: str) -> Emitted:
+    """Emit an invocation's triggers again, under new IDs, for the job's present definition.
 
-    The same ``request_id`` has no second effect.
+    The same ``request_id`` has no second effect. Costs four reads.
 
     Raises:
         NoSuchJobError: the job does not exist or is not visible.
@@ -148,8 +162,25 @@ def rerun_invocation(context: Context, job_id: JobId, invocation_id: InvocationI
         )
         for number, trigger in enumerate(incoming)
     ]
+    repeated = is_repeated(context, job_id, triggers[0].id, f"api-{key}")
     send(context, {job_id: triggers}, f"api-{key}", "rerun", invocation_id=str(invocation_id))
-    return [trigger.id for trigger in triggers]
+    return Emitted(tuple(trigger.id for trigger in triggers), repeated)
+
+
+def is_repeated(context: Context, job_id: JobId, trigger_id: str, key: str) -> bool:
+    """Return whether a request was recorded before; costs two reads.
+
+    Args:
+        context: the caller's context.
+        job_id: the job.
+        trigger_id: a trigger of the request.
+        key: the request's idempotency key, as `send` gets it.
+    """
+    store = context.runtime.store
+    # The work comes first: it is deleted only after its triggers are stored.
+    if store.deferred(deferred_id(TriggerTask.kind, job_id, key)) is not None:
+        return True
+    return store.trigger(job_id, trigger_id) is not None
 
 
 def send(

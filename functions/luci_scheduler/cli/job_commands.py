@@ -1,85 +1,58 @@
-"""``luci-scheduler jobs``, ``job``, ``invocations`` and ``invocation``: inspect and act over the API."""
+"""``luci-scheduler jobs`` and ``job``: inspect jobs and act on them over the API."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from luci_scheduler.adapters.system import SystemEntropy
-from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, plain, show_table
-from luci_scheduler.core.instants import MICROSECOND, Instant, format_rfc3339
+from luci_scheduler.cli.documents import document, fact_lines, history_table, job_name, moment, page_of
+from luci_scheduler.cli.follow import Request, add_follow, report
+from luci_scheduler.cli.names import missing_project
+from luci_scheduler.cli.session import CommandError, Exit, Session, job_ref, plain, show_table
 
-__all__ = ["add_commands", "add_request_id", "fresh_key", "moment"]
+__all__ = ["JOB_HELP", "add_commands", "add_reason", "add_request_id", "add_verb", "fresh_key", "full_ref"]
 
 _SCHEDULER = "scheduler.Scheduler"
-_RECENT = 10
-_FOLLOW_SECONDS = 2.0
-_FOLLOW_MISSES = 30  # in a row: about a minute without an answer
-_JOB_HELP = "PROJECT/JOB, or the address of the job's page"
-_INVOCATION_HELP = "PROJECT/JOB/NUMBER, or the address of the invocation's page"
+_MAX_LISTED = 20  # names in one line of a job's facts
+JOB_HELP = "PROJECT/JOB, or the address of the job's page"
+"""The help of an argument that names a job."""
 
 
 def add_commands(nouns: Any) -> None:
     """Add this module's nouns to the parser."""
-    _add_jobs(nouns)
-    _add_job(nouns)
-    _add_invocations(nouns)
-    _add_invocation(nouns)
-
-
-def _add_jobs(nouns: Any) -> None:
     parser = nouns.add_parser("jobs", help="list the jobs of a project, or of all projects")
     parser.add_argument(
         "project", nargs="?", default="", metavar="PROJECT", help="the project (default: all visible projects)"
     )
     parser.set_defaults(run=_jobs)
+    _add_job(nouns)
 
 
 def _add_job(nouns: Any) -> None:
     verbs = nouns.add_parser("job", help="show, pause, resume, abort or trigger a job").add_subparsers(
         metavar="VERB", required=True
     )
-    argument = ("job", _JOB_HELP)
-    _add_verb(verbs, "show", "show a job's state and its latest invocations", argument, _job_show)
+    argument = ("job", JOB_HELP)
+    show = "show a job: its task, what triggers it, what waits, its next run and its latest invocations"
+    add_verb(verbs, "show", show, argument, _job_show)
     pause = "pause a job: discard pending triggers, accept no more, let invocations end"
-    _add_reason(_add_verb(verbs, "pause", pause, argument, _job_switch("PauseJob")), "job")
+    add_reason(add_verb(verbs, "pause", pause, argument, _job_switch("PauseJob")), "job")
     resume = "resume a job, which then accepts triggers again"
-    _add_reason(_add_verb(verbs, "resume", resume, argument, _job_switch("ResumeJob")), "job")
+    add_reason(add_verb(verbs, "resume", resume, argument, _job_switch("ResumeJob")), "job")
     abort = "abort all active invocations of a job"
-    _add_reason(_add_verb(verbs, "abort", abort, argument, _job_abort), "invocations")
-    verb = _add_verb(verbs, "trigger", "trigger a job now", argument, _job_trigger)
+    add_reason(add_verb(verbs, "abort", abort, argument, _job_abort), "invocations")
+    verb = add_verb(verbs, "trigger", "trigger a job now, perhaps for a commit", argument, _job_trigger)
+    verb.add_argument("--revision", default="", help="a commit: a hash or its first digits, a branch, a tag, HEAD~2")
+    verb.add_argument("--repo", default="", metavar="URL", help="with --revision: the repository, as configs name it")
+    verb.add_argument("--ref", default="", help="with --revision: the ref, such as main or refs/heads/main")
     add_request_id(verb)
+    add_follow(verb, "write the log of the invocation until its end; the exit code is that of its result")
 
 
-def _add_invocations(nouns: Any) -> None:
-    parser = nouns.add_parser("invocations", help="list a job's invocations, newest first")
-    parser.add_argument("job", metavar="JOB", help=_JOB_HELP)
-    parser.add_argument(
-        "--limit", type=int, default=20, metavar="N", help="the largest number of invocations (default: %(default)s)"
-    )
-    parser.set_defaults(run=_invocations)
-
-
-def _add_invocation(nouns: Any) -> None:
-    verbs = nouns.add_parser("invocation", help="show, follow, abort or rerun an invocation").add_subparsers(
-        metavar="VERB", required=True
-    )
-    argument = ("invocation", _INVOCATION_HELP)
-    _add_verb(verbs, "show", "show an invocation", argument, _invocation_show)
-    verb = _add_verb(verbs, "log", "write an invocation's debug log", argument, _invocation_log)
-    verb.add_argument(
-        "--follow",
-        action="store_true",
-        help="continue until the end, even through outages of a minute; then exit with 0 for success, otherwise 1",
-    )
-    verb = _add_verb(verbs, "abort", "abort an invocation", argument, _invocation_abort)
-    _add_reason(verb, "invocation")
-    verb = _add_verb(verbs, "rerun", "emit an invocation's triggers again", argument, _invocation_rerun)
-    add_request_id(verb)
-
-
-def _add_verb(
+def add_verb(
     verbs: Any, name: str, summary: str, argument: tuple[str, str], run: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
     """Add a verb with one argument, given as a pair of name and help."""
@@ -89,7 +62,8 @@ def _add_verb(
     return parser
 
 
-def _add_reason(parser: argparse.ArgumentParser, shown_with: str) -> None:
+def add_reason(parser: argparse.ArgumentParser, shown_with: str) -> None:
+    """Add the option for the reason of an action."""
     parser.add_argument("--reason", default="", help=f"the reason, shown with the {shown_with}")
 
 
@@ -108,42 +82,101 @@ def fresh_key() -> str:
     return f"cli-{SystemEntropy().nonce():016x}"
 
 
-def moment(microseconds: Any) -> str:
-    """Format an instant of the API for people; a hyphen if there is none."""
-    value = int(microseconds or 0)
-    return format_rfc3339(Instant(value * MICROSECOND)) if value else "-"
+def full_ref(text: str) -> str:
+    """Return the full name of a ref; a short name is that of a branch."""
+    return text if not text or text.startswith("refs/") else f"refs/heads/{text}"
 
 
 def _jobs(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
     jobs = session.call("GetJobs", {"project": options.project}, _SCHEDULER).get("jobs", [])
+    if options.project and not jobs:
+        raise missing_project(session, options.project)
     rows = [
-        [_name(job["jobRef"]), _state(job), "yes" if job.get("paused") else "no", job.get("schedule", "")]
+        [job_name(job["jobRef"]), _state(job), "yes" if job.get("paused") else "no", job.get("schedule", "")]
         for job in jobs
     ]
-    if options.project and not jobs:
-        session.progress(plain(f"no job in the project {options.project}, or no permission to see its jobs"))
-    session.show({"jobs": jobs}, show_table(["JOB", "STATE", "PAUSED", "SCHEDULE"], rows))
+    session.show({"jobs": document(jobs)}, show_table(["JOB", "STATE", "PAUSED", "SCHEDULE"], rows))
     return Exit.DONE
 
 
 def _job_show(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    ref = job_ref(options.job, session.url)
-    details = session.call("GetJob", ref)
-    job = details["job"]
-    page = session.call("GetInvocations", {"jobRef": ref, "pageSize": _RECENT}, _SCHEDULER)
-    invocations = page.get("invocations", [])
-    lines = [
-        f"job       {_name(ref)}",
-        f"state     {_state(job)}",
-        f"paused    {_pause(details) or 'no'}",
-        f"schedule  {job.get('schedule', '')}",
-        "",
-        _invocation_table(invocations),
-    ]
-    session.show({**details, "invocations": invocations}, "\n".join(lines))
+    found = session.call("DescribeJob", job_ref(options.job, session.url))
+    job, name = found["job"], job_name(found["job"]["jobRef"])
+    facts = {
+        "job": name,
+        "state": _state(job),
+        "paused": _pause(found) or "no",
+        "schedule": job.get("schedule", ""),
+        "task": _task(found.get("definition", {}).get("task", {})),
+        "policy": _policy(found.get("definition", {}).get("policy", {})),
+        "triggered by": _names(found.get("triggeredBy", [])),
+        "triggers": _names(found.get("triggers", [])),
+        "next run": _next_run(found),
+        "last poll": _last_poll(found),
+        "pending": _pending(found),
+        "page": page_of(session.url, name),
+    }
+    lines = [*fact_lines(facts), "", history_table(found.get("invocations", []))]
+    session.show({**document(found), "url": page_of(session.url, name)}, "\n".join(lines))
     return Exit.DONE
+
+
+def _task(task: Mapping[str, Any]) -> str:
+    """Return a task in one line: its kind and its fields."""
+    fields = [
+        f"{name}={_value(value)}" for name, value in sorted(task.items()) if name != "kind" and value not in ("", [])
+    ]
+    return " ".join([str(task.get("kind", "")), *fields])
+
+
+def _value(value: Any) -> str:
+    """Return a value of a field; numbers of a Struct are floating-point numbers."""
+    if isinstance(value, list):
+        shown = ",".join(map(_value, value[:_MAX_LISTED]))
+        return f"{shown},… ({len(value)})" if len(value) > _MAX_LISTED else shown
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return shlex.quote(text) if text else "''"
+
+
+def _policy(policy: Mapping[str, Any]) -> str:
+    if not policy:
+        return ""
+    most, batch = int(policy.get("max_concurrent_invocations", 0)), int(policy.get("max_batch_size", 0))
+    return (
+        f"{policy.get('kind', '')}: at most {most} at a time, up to {batch} trigger{'' if batch == 1 else 's'} in each"
+    )
+
+
+def _names(refs: list[Mapping[str, str]]) -> str:
+    names = [job_name(ref) for ref in refs]
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more
+
+
+def _next_run(found: Mapping[str, Any]) -> str:
+    if found.get("nextRunTs"):
+        return moment(found["nextRunTs"])
+    return "none while it is paused" if found["job"].get("paused") else "with the next trigger"
+
+
+def _last_poll(found: Mapping[str, Any]) -> str:
+    if not found.get("lastPollTs"):
+        return ""
+    failed, refs = int(found.get("failedPolls", 0)), int(found.get("knownRefs", 0))
+    result = (
+        f"{failed} failed in a row: the log has the reason" if failed else f"{refs} known ref{'' if refs == 1 else 's'}"
+    )
+    return f"{moment(found['lastPollTs'])}, {result}"
+
+
+def _pending(found: Mapping[str, Any]) -> str:
+    """Return the number of pending triggers and the oldest ones, one in each line."""
+    pending = found.get("pending", [])
+    count = f"more than {len(pending)}" if found.get("hasMorePending") else str(len(pending))
+    lines = [f"{item.get('title') or item['id']}, since {moment(item.get('createdTs'))}" for item in pending]
+    return "\n".join([count, *lines])
 
 
 def _pause(details: Mapping[str, Any]) -> str:
@@ -173,140 +206,24 @@ def _unchanged(session: Session, ref: Mapping[str, str]) -> str:
 
 def _job_abort(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    session.call("AbortJob", {"jobRef": job_ref(options.job, session.url), "reason": options.reason})
-    session.show({}, "done")
+    ref = job_ref(options.job, session.url)
+    reply = session.call("AbortJob", {"jobRef": ref, "reason": options.reason})
+    aborted = [f"abort requested: {job_name(ref)}/{number}" for number in reply.get("invocationIds", [])]
+    text = "\n".join(aborted) or f"nothing to abort: {job_name(ref)} has no active invocation"
+    session.show({"invocationIds": [], **reply}, text)
     return Exit.DONE
 
 
 def _job_trigger(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    request = {"jobRef": job_ref(options.job, session.url), "requestId": options.request_id or fresh_key()}
-    _show_triggers(session, session.act("TriggerJob", request))
-    return Exit.DONE
-
-
-def _invocations(options: argparse.Namespace) -> int:
-    session: Session = options.session(options)
-    if options.limit < 1:
-        raise CommandError("--limit must be at least 1", Exit.WRONG_USAGE)
-    found: list[dict[str, Any]] = []
-    cursor = ""
-    while len(found) < options.limit:
-        request = {
-            "jobRef": job_ref(options.job, session.url),
-            "cursor": cursor,
-            "pageSize": min(50, options.limit - len(found)),
-        }
-        page = session.call("GetInvocations", request, _SCHEDULER)
-        found += page.get("invocations", [])
-        cursor = page.get("nextCursor", "")
-        if not cursor:
-            break
-    session.show({"invocations": found, "nextCursor": cursor}, _invocation_table(found))
-    return Exit.DONE
-
-
-def _invocation_show(options: argparse.Namespace) -> int:
-    session: Session = options.session(options)
-    found = session.call("GetInvocation", invocation_ref(options.invocation, session.url), _SCHEDULER)
-    ref = found["invocationRef"]
-    lines = [
-        f"invocation  {_name(ref['jobRef'])}/{ref['invocationId']}",
-        f"status      {found.get('status', '')}",
-        f"started     {moment(found.get('startedTs'))}",
-        f"finished    {moment(found.get('finishedTs'))}",
-        f"started by  {found.get('triggeredBy', '') or '-'}",
-        f"config      {found.get('configRevision', '')}",
-        f"build       {found.get('viewUrl', '') or '-'}",
-    ]
-    session.show(found, "\n".join(lines))
-    return Exit.DONE
-
-
-def _invocation_log(options: argparse.Namespace) -> int:
-    session: Session = options.session(options)
-    ref = invocation_ref(options.invocation, session.url)
-    misses = _FOLLOW_MISSES if options.follow else 0
-    reply = _get_log(session, ref, misses)
-    if options.json and not options.follow:
-        session.show(reply, "")
-        return Exit.DONE
-    written = ""
-    while True:
-        log = str(reply.get("debugLog", ""))
-        session.write(_new_part(written, log))
-        written = log
-        if not options.follow:
-            return Exit.DONE
-        if reply["invocation"].get("final"):
-            return Exit.DONE if reply["invocation"].get("status") == "SUCCEEDED" else Exit.FAILED
-        session.pause(_FOLLOW_SECONDS)
-        reply = _get_log(session, ref, misses)
-
-
-def _get_log(session: Session, ref: Mapping[str, Any], misses: int) -> dict[str, Any]:
-    """Return a log, retrying this many times while the console does not answer."""
-    for _ in range(misses):
-        try:
-            return session.call("GetInvocationLog", ref)
-        except CommandError as error:
-            if error.code != Exit.UNAVAILABLE:
-                raise
-        session.pause(_FOLLOW_SECONDS)
-    return session.call("GetInvocationLog", ref)
-
-
-def _new_part(before: str, now: str) -> str:
-    """Return the part of a log that is not written yet.
-
-    A huge log has lost its middle; then everything after the last written line is new.
-    """
-    if now.startswith(before):
-        return now[len(before) :]
-    last = before.rstrip("\n").rpartition("\n")[2]
-    _, found, rest = now.rpartition(f"{last}\n")
-    return rest if found else now
-
-
-def _invocation_abort(options: argparse.Namespace) -> int:
-    session: Session = options.session(options)
-    session.call(
-        "AbortInvocation", {"invocationRef": invocation_ref(options.invocation, session.url), "reason": options.reason}
-    )
-    session.show({}, "done")
-    return Exit.DONE
-
-
-def _invocation_rerun(options: argparse.Namespace) -> int:
-    session: Session = options.session(options)
-    ref, key = invocation_ref(options.invocation, session.url), options.request_id or fresh_key()
-    _show_triggers(session, session.act("RerunInvocation", {"invocationRef": ref, "requestId": key}))
-    return Exit.DONE
-
-
-def _show_triggers(session: Session, reply: Mapping[str, Any]) -> None:
-    session.show(
-        reply, "\n".join(f"emitted {name}" for name in reply.get("triggerIds", [])) or "no triggers were emitted"
-    )
-
-
-def _name(ref: Mapping[str, str]) -> str:
-    return f"{ref.get('project', '')}/{ref.get('job', '')}"
+    ref = job_ref(options.job, session.url)
+    wanted = {"repo": options.repo, "ref": full_ref(options.ref), "revision": options.revision}
+    if any(wanted.values()) and not all(wanted.values()):
+        raise CommandError("--revision, --repo and --ref belong together: pass all three", Exit.WRONG_USAGE)
+    reply = session.act("TriggerJob", {"jobRef": ref, "requestId": options.request_id or fresh_key(), **wanted})
+    request = Request([(ref, name) for name in reply.get("triggerIds", [])])
+    return report(session, options, request, reply)
 
 
 def _state(job: Mapping[str, Any]) -> str:
     return str(job.get("state", {}).get("uiStatus", ""))
-
-
-def _invocation_table(invocations: list[dict[str, Any]]) -> str:
-    rows = [
-        [
-            str(item["invocationRef"]["invocationId"]),
-            item.get("status", ""),
-            moment(item.get("startedTs")),
-            moment(item.get("finishedTs")),
-            item.get("triggeredBy", "") or "-",
-        ]
-        for item in invocations
-    ]
-    return show_table(["INVOCATION", "STATUS", "STARTED", "FINISHED", "STARTED BY"], rows)

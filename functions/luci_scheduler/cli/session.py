@@ -22,13 +22,24 @@ if TYPE_CHECKING:
 
     from luci_scheduler.cli.credentials import Saved
 
-__all__ = ["Answer", "CommandError", "Exit", "Session", "invocation_ref", "job_ref", "plain", "show_table"]
+__all__ = [
+    "Answer",
+    "CommandError",
+    "Exit",
+    "Session",
+    "invocation_ref",
+    "job_ref",
+    "name_parts",
+    "plain",
+    "show_table",
+]
 
 _GUARD = ")]}'"
 _TIMEOUT = 60.0  # seconds: the console's own limit
 _SPARE = 60.0  # seconds before its end, from which a token is not sent any more
 _UNKNOWN = "the answer is not one of a console: check that --url is the console's address"
 _MAX_DIGITS = 3  # of a pRPC code
+_NO_JOB = "no such job"  # the original's text begins like this
 _PAUSES = (1.0, 3.0)  # seconds, before an unanswered action is sent again
 _MAX_BYTES = 33 << 20  # of an answer; Cloud Run lets 32 MiB through
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -52,6 +63,9 @@ class Exit(IntEnum):
     NOT_FOUND = 3
     NOT_ALLOWED = 4
     UNAVAILABLE = 5
+    ABORTED = 6
+    DISCARDED = 7
+    IMPATIENT = 8
     INTERRUPTED = 130
 
 
@@ -66,11 +80,20 @@ _EXITS: Mapping[int, Exit] = {
 
 
 class CommandError(Exception):
-    """The command has failed; holds a text for people and the exit code."""
+    """The command has failed; holds a text for people and the exit code.
 
-    def __init__(self, text: str, code: Exit = Exit.FAILED) -> None:
+    Args:
+        text: the reason, for people.
+        code: the exit code.
+        is_sent: whether the console may have received the request.
+        names_job: whether the API's answer says that a job does not exist or is not visible.
+    """
+
+    def __init__(self, text: str, code: Exit = Exit.FAILED, *, is_sent: bool = True, names_job: bool = False) -> None:
         super().__init__(text)
         self.code = code
+        self.is_sent = is_sent
+        self.names_job = names_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +130,17 @@ class Session:
         self._login: Saved | None = None
         self._made = ""
         self._usable_until = 0.0
-        self.pause = pause
+        self.has_answered = False
+        """Whether the console has answered a call of this session."""
+        self._pause = pause
+        self._paused = 0.0
+        self._begun = time.monotonic()
         self._out = out or sys.stdout
 
-    def call(self, method: str, request: Mapping[str, Any], service: str = "scheduler.Operator") -> dict[str, Any]:
-        """Call a method of the API and return its reply.
+    def call(
+        self, method: str, request: Mapping[str, Any], service: str = "scheduler.Operator", limit: float = _TIMEOUT
+    ) -> dict[str, Any]:
+        """Call a method of the API and return its reply; ``limit`` is the limit of the whole call, in seconds.
 
         Raises:
             CommandError: the call was refused or has failed, or the console does not answer.
@@ -119,7 +148,8 @@ class Session:
         is_here = self._is_here()
         json_type = "application/json"
         headers = {"Content-Type": json_type, "Accept": json_type, **self._authorization(is_here)}
-        answer = self._send(f"{self.url}/prpc/{service}/{method}", json.dumps(request).encode(), headers, is_here)
+        url = f"{self.url}/prpc/{service}/{method}"
+        answer = self._send(url, json.dumps(request).encode(), headers, is_here, limit)
         front = front_end(answer.status_code, answer.headers)
         if is_here and front in (FrontEnd.IAP, FrontEnd.CLOUD_RUN) and "Authorization" not in headers:
             # A login would send a token of the real cloud to any program that listens on this port.
@@ -128,7 +158,18 @@ class Session:
                 "`python -m emulator up` prints the command that makes one",
                 Exit.NOT_ALLOWED,
             )
-        return _reply(answer, method)
+        reply = _reply(answer, method)
+        self.has_answered = True
+        return reply
+
+    def pause(self, seconds: float) -> None:
+        """Wait for some seconds."""
+        self._paused += seconds
+        self._pause(seconds)
+
+    def elapsed(self) -> float:
+        """Return the seconds since the session began."""
+        return max(self._paused, time.monotonic() - self._begun)
 
     @property
     def is_local(self) -> bool:
@@ -143,7 +184,7 @@ class Session:
         """
         is_here = self._is_here()
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        return self._send(f"{self.url}/prpc/scheduler.Operator/WhoAmI", b"{}", headers, is_here)
+        return self._send(f"{self.url}/prpc/scheduler.Operator/WhoAmI", b"{}", headers, is_here, _TIMEOUT)
 
     def sign_in(self, saved: Saved) -> None:
         """Use a login for all further calls, except if a token was given."""
@@ -164,7 +205,7 @@ class Session:
                     return self.call(method, request)
                 except CommandError as error:
                     unanswered = error.code == Exit.UNAVAILABLE
-                    is_unknown = is_unknown or unanswered
+                    is_unknown = is_unknown or (unanswered and error.is_sent)
                     if not is_unknown:
                         raise
                     pause = next(pauses, None) if unanswered else None
@@ -190,7 +231,7 @@ class Session:
             Exit.WRONG_USAGE,
         )
 
-    def _send(self, url: str, body: bytes, headers: Mapping[str, str], is_here: bool) -> Answer:
+    def _send(self, url: str, body: bytes, headers: Mapping[str, str], is_here: bool, seconds: float) -> Answer:
         import requests  # noqa: PLC0415 - commands without a cloud do not need it
 
         from luci_scheduler.adapters.http import (  # noqa: PLC0415 - loads google.auth
@@ -205,7 +246,7 @@ class Session:
                 http.auth = _as_it_is
                 http.trust_env = not is_here  # a proxy would forward requests for this machine to another
                 post = self._post or http.post
-                limit: Any = Deadline(_TIMEOUT)  # the library takes any Timeout
+                limit: Any = Deadline(seconds)  # the library takes any Timeout
                 with post(url, data=body, headers=headers, timeout=limit, allow_redirects=False, stream=True) as answer:
                     text = read_body(answer, _MAX_BYTES).decode("utf-8", "replace")
                     return Answer(answer.status_code, answer.headers, text)
@@ -214,8 +255,21 @@ class Session:
             TooLargeError,
             ValueError,
         ) as error:  # ValueError: an invalid host, which the library does not catch
-            # The library's text may hold the URL but never the headers.
-            raise CommandError(f"no answer from {self.url}: {type(error).__name__}", Exit.UNAVAILABLE) from error
+            raise self._no_answer(error, is_here) from error
+
+    def _no_answer(self, error: Exception, is_here: bool) -> CommandError:
+        """Return the error for a call without an answer; the library's text may hold the URL but never the headers."""
+        from urllib3.exceptions import MaxRetryError, NameResolutionError, NewConnectionError  # noqa: PLC0415 - as above
+
+        held = error.args[0] if error.args else None
+        reason = held.reason if isinstance(held, MaxRetryError) else None
+        if not isinstance(reason, NewConnectionError):
+            return CommandError(f"no answer from {self.url}: {type(error).__name__}", Exit.UNAVAILABLE)
+        advice = "start one with `luci-scheduler local up`, or pass its --url" if is_here else "check --url"
+        is_unknown = isinstance(reason, NameResolutionError)
+        fault = "the host's name is unknown" if is_unknown else "there is no connection"
+        text = f"no console can be reached at {self.url}, because {fault}: {advice}"
+        return CommandError(text, Exit.UNAVAILABLE, is_sent=False)
 
     def _authorization(self, is_here: bool) -> dict[str, str]:
         token = self._token or ("" if is_here else self._own_token())
@@ -243,6 +297,16 @@ class Session:
     def show(self, document: Any, text: str) -> None:
         """Write a result: with ``--json`` the document, otherwise the text."""
         self.write(f"{_json(document)}\n" if self._as_json else f"{text}\n")
+
+    def show_document(self, document: Any) -> None:
+        """Write a document, only with ``--json``."""
+        if self._as_json:
+            self.write(f"{_json(document)}\n")
+
+    def say(self, text: str, end: str = "\n") -> None:
+        """Write text that is not empty, except with ``--json``."""
+        if text and not self._as_json:
+            self.write(f"{text}{end}")
 
     def progress(self, text: str) -> None:
         """Write a progress message to standard error, except with ``--json``."""
@@ -287,7 +351,8 @@ def _reply(answer: Answer, method: str) -> dict[str, Any]:
             f"{method}: {obstacle(answer.status_code, answer.headers) or _UNKNOWN}",
             Exit.NOT_ALLOWED if answer.status_code in (302, 401, 403) else Exit.UNAVAILABLE,
         )
-    raise CommandError(f"{_WORDS.get(code, 'failed')}: {text[:1000]}", _EXITS.get(code, Exit.FAILED))
+    said = f"{_WORDS.get(code, 'failed')}: {text[:1000]}"
+    raise CommandError(said, _EXITS.get(code, Exit.FAILED), names_job=code == Code.NOT_FOUND and _NO_JOB in text)
 
 
 def _code(headers: Mapping[str, str]) -> int | None:
@@ -302,7 +367,7 @@ def job_ref(text: str, console: str) -> dict[str, str]:
     Raises:
         CommandError: the text is neither, or names a page of another console.
     """
-    parts = _parts(text, console)
+    parts = name_parts(text, console)
     if len(parts) != 2:  # noqa: PLR2004 - project and job
         raise CommandError(f"a job is PROJECT/JOB, not {text!r}", Exit.WRONG_USAGE)
     return {"project": parts[0], "job": parts[1]}
@@ -314,13 +379,18 @@ def invocation_ref(text: str, console: str) -> dict[str, Any]:
     Raises:
         CommandError: the text is neither, or names a page of another console.
     """
-    parts = _parts(text, console)
+    parts = name_parts(text, console)
     if len(parts) != 3 or not (parts[2].isascii() and parts[2].isdigit()):  # noqa: PLR2004 - project, job, number
         raise CommandError(f"an invocation is PROJECT/JOB/NUMBER, not {text!r}", Exit.WRONG_USAGE)
     return {"jobRef": {"project": parts[0], "job": parts[1]}, "invocationId": parts[2]}
 
 
-def _parts(text: str, console: str) -> list[str]:
+def name_parts(text: str, console: str) -> list[str]:
+    """Return the parts of a name such as ``PROJECT/JOB``, or of the address of its page; none if a part is empty.
+
+    Raises:
+        CommandError: the text names a page of another console.
+    """
     if "://" in text:
         if _origin(text) != _origin(console):
             raise CommandError(f"{text!r} is not a page of the console {console!r}", Exit.WRONG_USAGE)

@@ -1,20 +1,27 @@
-"""The command's tree of parsers, with the shared options, the environment's values and shell completion."""
+"""The command's tree of parsers, with the shared options, the environment's values and errors that name the nearest."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from luci_scheduler.cli.names import hint
+from luci_scheduler.cli.session import Exit
 
 __all__ = [
     "PREFIX",
+    "Parser",
     "add_common",
     "add_descriptions",
     "apply_environment",
     "check_environment",
-    "completion",
+    "children",
     "leaves",
     "options_of",
+    "parse",
     "variable",
 ]
 
@@ -24,16 +31,53 @@ _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 Path = tuple[str, ...]
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors name the nearest words, and that shows its help if a word is missing."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the command with exit code 2."""
+        missing = message.removeprefix("the following arguments are required: ")
+        if missing in ("COMMAND", "VERB"):
+            self.print_help(sys.stderr)
+            self.exit(Exit.WRONG_USAGE)
+        self.print_usage(sys.stderr)
+        self.exit(Exit.WRONG_USAGE, f"{self.prog}: {message}\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Check a choice; argparse's own error has no nearest words."""
+        choices = list(action.choices or ())
+        if not choices or value in choices:
+            return
+        near = hint(str(value), list(map(str, choices))) or f"; choose from {', '.join(map(str, choices))}"
+        raise argparse.ArgumentError(action, f"there is no {str(value)!r}{near}")
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the parsed arguments; an unknown option ends the command with exit code 2 and names the nearest option.
+
+    Raises:
+        SystemExit: for ``--help`` and for wrong usage, as argparse does.
+    """
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        leaf: argparse.ArgumentParser = getattr(options, "leaf", parser)
+        known = [name for action in leaf._actions for name in action.option_strings]  # noqa: SLF001
+        near = hint(rest[0].partition("=")[0], known) if rest[0].startswith("-") else ""
+        leaf.error(f"there is no place for {' '.join(rest)}{near}")
+    return options
+
+
 def leaves(parser: argparse.ArgumentParser, path: Path = ()) -> Iterator[tuple[Path, argparse.ArgumentParser]]:
     """Yield each verb with the words that lead to it, in the order of the help."""
-    children = _children(parser)
-    if not children:
+    following = children(parser)
+    if not following:
         yield path, parser
-    for word, child in children.items():
+    for word, child in following.items():
         yield from leaves(child, (*path, word))
 
 
-def _children(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+def children(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """Return the next words of the command, with their parsers; none for a verb."""
     for action in parser._actions:  # noqa: SLF001 - argparse exposes its tree nowhere else
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             return dict(action.choices)
@@ -52,6 +96,7 @@ def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the shared options to every verb: the console, the credentials and the output format."""
     for _, leaf in leaves(parser):
+        leaf.set_defaults(leaf=leaf)
         there = {name for action in options_of(leaf) for name in action.option_strings}
         if not leaf.get_default("offline"):
             leaf.add_argument("--url", default="", help="address of the console")
@@ -131,39 +176,3 @@ def _value(action: argparse.Action, name: str, text: str) -> object:
     if isinstance(action, argparse._AppendAction):  # noqa: SLF001 - the values of a list are separated by commas
         return _Listed(item for item in text.split(",") if item)
     return text  # argparse converts a default text like a given one
-
-
-def completion(parser: argparse.ArgumentParser, shell: str) -> str:
-    """Return a script that completes words and options in bash or zsh; it makes no calls."""
-    words: dict[str, list[str]] = {}
-    _collect(parser, "", words)
-    for path, leaf in leaves(parser):
-        words[" ".join(path)] = sorted(name for action in options_of(leaf) for name in action.option_strings)
-    cases = "\n".join(f'    "{path}") words="{" ".join(items)}" ;;' for path, items in words.items())
-    head = "autoload -U +X bashcompinit && bashcompinit\n" if shell == "zsh" else ""
-    return head + _SCRIPT.replace("@CASES@", cases)
-
-
-def _collect(parser: argparse.ArgumentParser, path: str, words: dict[str, list[str]]) -> None:
-    for word, child in _children(parser).items():
-        words.setdefault(path, []).append(word)
-        _collect(child, f"{path} {word}".strip(), words)
-
-
-_SCRIPT = """\
-_luci_scheduler() {
-  local words="" path="" word
-  for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-    case "$word" in -*) continue ;; esac
-    [ "$(set -- $path; echo $#)" -lt 2 ] && path="${path:+$path }$word"
-  done
-  case "$path" in
-@CASES@
-    *) path="${path%% *}"; case "$path" in
-@CASES@
-    esac ;;
-  esac
-  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
-}
-complete -o default -F _luci_scheduler luci-scheduler
-"""

@@ -6,7 +6,7 @@ import re
 
 from luci_scheduler.core.go_text import quote, valid_text
 
-__all__ = ["REDACTED", "escaped", "redacted", "sanitized", "without_forged_lines"]
+__all__ = ["REDACTED", "abridged", "escaped", "redacted", "sanitized", "without_forged_lines"]
 
 REDACTED = "[redacted]"
 
@@ -100,6 +100,13 @@ def _escape(char: str) -> str:
 def sanitized(text: str) -> str:
     """Return a server's text as one line for a log, without secrets, control characters and line breaks."""
     return escaped(redacted(text))
+
+
+def abridged(text: str, most: int) -> str:
+    """Return the beginning of a text of several lines, sanitized, with at most ``most`` characters."""
+    # The text is cut twice: the search for secrets is slow on a long text, and escaping makes a text longer.
+    safe = escaped(redacted(text.strip()[: 2 * most]), lines=True)
+    return safe if len(safe) <= most else f"{safe[: most - 1].rstrip()}…"
 
 
 def without_forged_lines(text: str) -> str:

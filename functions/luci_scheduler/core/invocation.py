@@ -71,6 +71,8 @@ class Invocation:
     view_url: str = ""
     task_data: Mapping[str, Any] = field(default_factory=dict)
     """Data of the task manager; for buildbucket ``{"build_id": "<decimal>"}``."""
+    summary: str = ""
+    """The reason of the last failure, or the build's own words about its end; for people: sanitized and bounded."""
     mutations: int = 0
     """How many saves the original would have made since the creation."""
     commits: int = 0

@@ -216,6 +216,7 @@ def _attempt(runtime: Runtime, invocation: Invocation, calls: CallCache) -> Cont
     controller = runtime.controller(invocation, calls)
     if _ends_before_launch(runtime, controller):
         return controller
+    controller.set_summary("")  # of an earlier attempt
     try:
         runtime.manager(invocation.task).launch(controller)
     except TransientError as error:
@@ -254,6 +255,7 @@ def _retry_or_fail(runtime: Runtime, controller: Controller, error: TransientErr
     logger.warning("launch_failed", **_about(invocation), error=str(error))
     if not invocation.status.is_initial:
         return
+    controller.set_summary(str(error))
     if is_poll(invocation.task):
         log_failing_poll(invocation.job_id, invocation.attempts, _FAILED_ATTEMPTS)
     if invocation.attempts >= limits.max_attempts:
@@ -272,6 +274,7 @@ def _retry_or_fail(runtime: Runtime, controller: Controller, error: TransientErr
 def _fail(runtime: Runtime, controller: Controller, error: PermanentError) -> None:
     invocation = controller.invocation
     logger.warning("launch_refused", **_about(invocation), error=str(error))
+    controller.set_summary(str(error))
     # Otherwise the manager has set a final status itself.
     if invocation.status.is_initial:
         if controller.may_exist:
@@ -355,6 +358,7 @@ def _failed(
     invocation, error = controller.invocation, str(refusal)
     logger.warning("launch_refused", **_about(invocation), error=error)
     controller.log(log_lines.OUTCOME_NOT_STORED.format(error=error))
+    controller.set_summary(error)
     # The refused controller may know the build by its ID; a search by tag may not find a new build yet.
     cancel_or_leave(runtime, controller, known=refused if refused.invocation.task_data else None)
     controller.set_status(Status.FAILED)

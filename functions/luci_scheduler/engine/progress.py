@@ -122,6 +122,7 @@ def _or_fail(runtime: Runtime, controller: Controller, event: str, handle: Calla
             raise
         _give_up(runtime, controller, silent_since, error)
     except PermanentError as error:
+        controller.set_summary(str(error))
         if controller.invocation.status is not Status.FAILED:
             controller.log(log_lines.HANDLER_FAILED.format(event=event, error=error))
             controller.set_status(Status.FAILED)
@@ -131,5 +132,6 @@ def _give_up(runtime: Runtime, controller: Controller, silent_since: Instant, er
     invocation = controller.invocation
     silence = format_duration(runtime.clock.now() - silent_since)
     controller.log(log_lines.SILENT.format(silence=silence, url=invocation.view_url))
+    controller.set_summary(f"the build service has not answered for {silence}: {error}")
     controller.set_status(Status.FAILED)
     logger.error("build_unknown", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))

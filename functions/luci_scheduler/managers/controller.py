@@ -11,6 +11,7 @@ import structlog
 from luci_scheduler.core import log_lines
 from luci_scheduler.core.debug_log import format_line
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.foreign_text import abridged
 from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
@@ -21,6 +22,8 @@ from luci_scheduler.ports import Clock, Entropy, PutPoller, Queue, QueueTask
 
 __all__ = ["CallCache", "Controller", "offer", "timer_task"]
 
+_MAX_SUMMARY = 1000
+"""Characters of a summary: enough for the last lines of a program's output."""
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
@@ -134,6 +137,10 @@ class Controller:
     def set_task(self, *, view_url: str, task_data: Mapping[str, Any]) -> None:
         """Store the address of the external task, and the data that its manager needs to find it."""
         self.invocation = replace(self.invocation, view_url=view_url, task_data=dict(task_data))
+
+    def set_summary(self, text: str) -> None:
+        """Keep why the invocation failed, or how the external task ended; an empty text forgets it."""
+        self.invocation = replace(self.invocation, summary=abridged(text, _MAX_SUMMARY))
 
     def add_timer(self, delay: int, title: str, payload: Mapping[str, Any] | None = None) -> Timer:
         """Schedule a call of ``handle_timer`` after ``delay`` nanoseconds.

@@ -93,6 +93,8 @@ class UrlFetchManager:
         text = dump_response(outcome) if isinstance(outcome, Fetched) else log_lines.FETCH_FAILED.format(error=outcome)
         controller.log(text)
         controller.set_status(status)
+        if not good:
+            controller.set_summary(outcome.status if isinstance(outcome, Fetched) else str(outcome))
 
     def _timed(self, controller: Controller, url: str) -> tuple[Fetched | FetchError, int]:
         timeout, started = _KIND.launch_time(controller.invocation.task), controller.clock.now()

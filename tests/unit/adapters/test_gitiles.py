@@ -314,6 +314,36 @@ class TestOnRealRepositories:
         assert error.transient
         assert asked.log(TINT, sha, limit=1).commits[0].id == sha
 
+    def test_expressions(self, server: GitilesServer, tmp_path: Path) -> None:
+        """The host resolves names, steps and short hashes; the names of files and folders are not revisions."""
+        repository = Repository.create(tmp_path / HOST / "tint")
+        newest, middle, oldest = commit_history(repository, 3)
+        repository.commit("Docs\n", {"docs/a.md": "a"}, "docs/x")
+        repository.tag("v1", middle, "Version 1")
+        asked = client(server.url_of(HOST))
+        expected = {"main": newest, "HEAD": newest, "refs/heads/main": newest, "HEAD~2": oldest, "main^^": oldest}
+        expected |= {"v1": middle, "v1~1": oldest, newest[:8]: newest, "main^0": newest, middle: middle}
+        assert {text: asked.resolve(TINT, text) for text in expected} == expected
+        assert asked.resolve(TINT, "docs/x") == repository.resolve("docs/x")
+        for text in ("nope", "main~3", "main/file", "docs/x/docs", "docs", "0" * 40):
+            assert refusal(lambda text=text: asked.resolve(TINT, text)).code in {"NOT_FOUND", "INVALID_ARGUMENT"}
+        assert refusal(lambda: asked.resolve(RepoUrl(HOST, "none"), "main")).code == "NOT_FOUND"
+
+
+def test_an_answer_without_a_commit(recorded: Recorded) -> None:
+    """A folder, an empty object or a strange hash is no commit."""
+    for body in ('{"id": "1", "entries": []}', "{}", '{"commit": "main"}', '{"commit": 7}'):
+        recorded.body = f")]}}'\n{body}".encode()
+        error = refusal(lambda: client(recorded.url).resolve(TINT, "main"))
+        assert (error.code, error.transient) == ("NOT_FOUND", False)
+
+
+def test_a_commit_has_its_own_path(recorded: Recorded) -> None:
+    """The whole expression is one part of the path."""
+    recorded.body = f')]}}\'\n{{"commit": "{NEW}"}}'.encode()
+    assert client(recorded.url, authenticated=True).resolve(RepoUrl(HOST, "a/b"), "wip/x~2^") == NEW
+    assert recorded.paths == ["/a/a%2Fb/+/wip%2Fx~2%5E?format=JSON"]
+
 
 def test_an_answer_that_arrives_byte_by_byte() -> None:
     """The deadline is for the whole answer, not for each piece of it."""
@@ -408,3 +438,22 @@ def test_refs_that_git_does_not_know_are_left_out(recorded: Recorded) -> None:
     refs = {"main": {"value": NEW}, "a\nb": {"value": NEW}, "c": {"value": "x\x1b"}, "d": 7, "\u200fe": {"value": OLD}}
     recorded.body = b")]}'\n" + json.dumps(refs).encode()
     assert client(recorded.url).refs(TINT, "refs/heads") == {"refs/heads/main": NEW, "refs/heads/\u200fe": OLD}
+
+
+def test_authors_and_subjects(recorded: Recorded) -> None:
+    """They are foreign text: one line, without control characters and secrets, and cut."""
+    recorded.answer("gitiles-log-range-tree-diff.body.txt")
+    newest = client(recorded.url).log(TINT, NEW, limit=2).commits[0]
+    assert (newest.author, newest.subject) == ("Ben Example", "Fold constants in MSL writer")
+    texts: dict[str, Any] = {
+        "log": [{"commit": NEW, "author": {"name": "A\u202eda\n"}, "message": "\n Bearer abcdefghijk\x1b[1m\nB"}]
+    }
+    recorded.body = b")]}'\n" + json.dumps(texts).encode()
+    (hostile,) = client(recorded.url).log(TINT, NEW, limit=1).commits
+    assert (hostile.author, hostile.subject) == ("A\\u202eda", "Bearer [redacted]\\x1b[1m")
+    long, odd = "x" * 5000, {"commit": NEW, "author": "Ada", "message": 7}
+    texts = {"log": [{"commit": NEW, "author": {"name": long}, "message": long}, odd, {"commit": NEW}]}
+    recorded.body = b")]}'\n" + json.dumps(texts).encode()
+    cut, *others = client(recorded.url).log(TINT, NEW, limit=3).commits
+    assert (cut.author, cut.subject) == ("x" * 99 + "…", "x" * 199 + "…")
+    assert [(item.author, item.subject) for item in others] == [("", ""), ("", "")]

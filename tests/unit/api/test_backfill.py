@@ -86,8 +86,9 @@ def _run(world: World) -> None:
     [
         ({"jobs": []}, 400, "jobs must name 1 to 10 jobs"),
         ({"jobs": [{"project": "proj", "job": f"j{n}"} for n in range(11)]}, 400, "jobs must name 1 to 10 jobs"),
-        ({"fromRevision": "main"}, 400, "from_revision must be 40"),
-        ({"toRevision": "\u0660" * 40}, 400, "to_revision must be 40"),
+        ({"fromRevision": "main..x"}, 400, "from_revision must be a hash, a branch"),
+        ({"toRevision": "0" * 40}, 400, "to_revision is the hash of a deleted ref"),
+        ({"toRevision": "nowhere"}, 404, f"{REPO} has no commit with this name: to_revision 'nowhere'"),
         ({"ref": "main"}, 400, "ref must be a full ref name"),
         ({"repo": "https://169.254.169.254/x"}, 400, "repo: only .googlesource.com repos are supported"),
         (
@@ -169,13 +170,13 @@ def test_a_paused_job_is_previewed_and_refused() -> None:
 
 
 def test_the_cost_of_a_backfill() -> None:
-    """One read for each job and one for the watchers; two calls to Gitiles; one deferred task for each job."""
+    """One read for each job, one for the watchers, two for the key; two calls to Gitiles; a task for each job."""
     world, gitiles, hashes = _world()
     gitiles.calls.clear()
     world.store.counts.clear()
     Client(world).call(
         "BackfillCommits", _request(hashes, jobs=[REF, {"project": "proj", "job": "b"}]), OWNER, OPERATOR
     )
-    assert world.counted() == "3R/2W/2c"
+    assert world.counted() == "5R/2W/2c"
     assert gitiles.calls == [f"log {MAIN}..{hashes[-1]} n=1", f"log {hashes[0]}..{hashes[-1]} n=101"]
     assert len(world.queue.tasks) == 2

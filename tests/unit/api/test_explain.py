@@ -469,7 +469,7 @@ def test_spellings_of_a_repository_and_invisible_jobs() -> None:
 
 @pytest.mark.parametrize(
     ("repo", "revision", "ref"),
-    [(REPO, "main", ""), (REPO, "A" * 40, ""), (REPO, "a" * 40, "main"), ("https://evil.example.com/x", "a" * 40, "")],
+    [(REPO, "main^!", ""), (REPO, "a" * 40, "main"), ("https://evil.example.com/x", "a" * 40, "")],
 )
 def test_bad_explain_requests(repo: str, revision: str, ref: str) -> None:
     """Bad arguments are refused before any read."""

@@ -34,15 +34,16 @@ def run(
     environment: dict[str, str] | None = None,
     pause: Any = None,
     lost: int = 0,
+    answered: int = 0,
 ) -> Ran:
-    """Run the command as a user of the world; the first ``lost`` responses do not arrive."""
+    """Run the command as a user of the world; after ``answered`` responses the next ``lost`` ones do not arrive."""
     client, out = Client(world), io.StringIO()
-    losses = iter(range(lost))
+    losses = iter([False] * answered + [True] * lost)
 
     def post(url: str, data: bytes, headers: dict[str, str], **_: Any) -> requests.Response:
         path = url.removeprefix("http://localhost")
         answer = client.http(path, data, who, **{name.replace("-", "_"): text for name, text in headers.items()})
-        if next(losses, None) is not None:
+        if next(losses, False):
             raise requests.ConnectionError
         response = requests.Response()
         response.status_code = answer.status_code

@@ -15,7 +15,7 @@ from emulator.replay.player import play
 from emulator.replay.scenario import load_scenario
 from luci_scheduler.cli.main import main
 from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, show_table
-from luci_scheduler.core.instants import MICROSECOND, format_rfc3339
+from luci_scheduler.core.instants import format_rfc3339
 from tests.unit.api.support import ADMIN, OWNER, READER, STRANGER, world_for
 from tests.unit.cli.support import Console, in_turn, run, run_on, says
 from tests.unit.engine.world import REPO, World, config
@@ -49,10 +49,10 @@ def test_a_job_and_its_invocations() -> None:
         world.finish()
         world.notify(f"n{number}")
     found = run(world, "invocations", "proj/job", "--limit", "60", "--json").document["invocations"]
-    numbers = [item["invocationRef"]["invocationId"] for item in found]
+    numbers = [item["invocation"]["invocationRef"]["invocationId"] for item in found]
     assert len(set(numbers)) == len(numbers) == len(world.invocations()) <= 60
     assert len(run(world, "invocations", "proj/job", "--limit", "3").out.splitlines()) == 4
-    assert "state     " in run(world, "job", "show", "proj/job").out
+    assert "state         " in run(world, "job", "show", "proj/job").out
     for name in (f"proj/job/{numbers[0]}", f"http://localhost/jobs/proj/job/{numbers[0]}"):
         assert "status      SUCCEEDED" in run(world, "invocation", "show", name).out
 
@@ -90,8 +90,9 @@ def test_an_error_names_the_missing_object(
 
 def test_a_project_without_visible_jobs_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """The API answers with an empty list, which alone would not show a mistyped name."""
-    assert run(_running(), "jobs", "prj").code == Exit.DONE
-    assert capsys.readouterr().err == "no job in the project prj, or no permission to see its jobs\n"
+    assert run(_running(), "jobs", "prj").code == Exit.NOT_FOUND
+    text = "luci-scheduler: no job in the project prj, or no permission to see its jobs; did you mean proj?\n"
+    assert capsys.readouterr().err == text
 
 
 def test_actions_leave_their_reason() -> None:
@@ -112,14 +113,14 @@ def test_actions_leave_their_reason() -> None:
 def test_the_author_and_reason_of_a_pause_are_shown() -> None:
     """The reason is shown while the job is paused; a second pause changes nothing, and the command says so."""
     world = _running()
-    assert "paused    no\n" in run(world, "job", "show", "proj/job").out
+    assert "paused        no\n" in run(world, "job", "show", "proj/job").out
     assert "change" not in run(world, "job", "show", "proj/job", "--json").document
     assert run(world, "job", "resume", "proj/job").out == "not paused\n"
     assert run(world, "job", "pause", "proj/job", "--reason", "too\x1b red").out == "done\n"
     since = format_rfc3339(world.clock.now())
     world.tick(60)
     shown = run(world, "job", "show", "proj/job", who=READER)
-    assert f"paused    by {OWNER} since {since}: too  red\n" in shown.out
+    assert f"paused        by {OWNER} since {since}: too  red\n" in shown.out
     again = run(world, "job", "pause", "proj/job", "--reason", "another one", who=ADMIN)
     assert (again.code, again.out) == (0, f"already paused by {OWNER} since {since}: too  red\n")
     assert run(world, "job", "pause", "proj/job", "--json").document == {"changed": False}
@@ -128,10 +129,10 @@ def test_the_author_and_reason_of_a_pause_are_shown() -> None:
     assert document["change"] == {
         "who": f"user:{OWNER}",
         "reason": "too\x1b red",
-        "whenTs": str(world.store.job("proj/job").value.changed_when // MICROSECOND),
+        "when": since,
     }
     assert run(world, "job", "resume", "proj/job", "--json").document == {"changed": True}
-    assert "paused    no\n" in run(world, "job", "show", "proj/job").out
+    assert "paused        no\n" in run(world, "job", "show", "proj/job").out
     assert run(world, "job", "abort", "proj/job", "--json").document == {}
 
 
@@ -142,12 +143,12 @@ def test_a_lost_response_has_no_second_effect(verb: str, capsys: pytest.CaptureF
     before = len(world.invocations())
     pauses: list[float] = []
     assert run(world, *arguments, lost=2, pause=pauses.append).code == 0
-    assert len(pauses) == 2
+    assert pauses[:2] == [1, 3]
     _settle(world)
     effect = len(world.invocations()) - before
     assert effect == (2 if verb == "backfill" else 1)
     assert run(world, *arguments, lost=99).code == Exit.UNAVAILABLE
-    *progress, message = capsys.readouterr().err.splitlines()
+    *progress, message = [line for line in capsys.readouterr().err.splitlines() if "not known" not in line]
     assert [line.rpartition(": ")[2] for line in progress] == [
         f"retrying with the same key in {pause} s" for pause in (1, 3, 1, 3)
     ]
@@ -264,24 +265,39 @@ def test_the_log_is_followed_to_its_end() -> None:
 
 
 def test_a_followed_log_outlasts_an_outage_of_a_minute() -> None:
-    """Unanswered calls are repeated for a minute; then the command gives up."""
+    """After its first answer, the command repeats unanswered calls for a minute; then it gives up."""
     world = _running()
     name = f"proj/job/{world.invocations()[0].id}"
     pauses: list[float] = []
 
     def end(seconds: float) -> None:
         pauses.append(seconds)
-        if len(pauses) == 30:
+        if len(pauses) == 31:
             world.finish()
             world.notify("n1")
 
-    followed = run(world, "invocation", "log", name, "--follow", pause=end, lost=30)
+    followed = run(world, "invocation", "log", name, "--follow", pause=end, answered=1, lost=30)
     assert (followed.code, followed.out) == (0, world.log())
-    assert sum(pauses) == 60
-    pauses.clear()
-    assert run(world, "invocation", "log", name, "--follow", pause=pauses.append, lost=31).code == Exit.UNAVAILABLE
-    assert run(world, "invocation", "log", name, lost=1).code == Exit.UNAVAILABLE
+    assert sum(pauses) == 62
+    world = _running()
+    name = f"proj/job/{world.invocations()[0].id}"
+    for more, code in (((), Exit.UNAVAILABLE), (("--outage", "10"), Exit.UNAVAILABLE), (("--patience", "9"), 8)):
+        assert run(world, "invocation", "log", name, "--follow", *more, answered=1, lost=99).code == code
+
+
+def test_before_the_first_answer_an_outage_is_an_error_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong address must not look like an outage that may end."""
+    world, pauses = _running(), list[float]()
+    name = f"proj/job/{world.invocations()[0].id}"
+    assert run(world, "logs", name, "--follow", lost=1, pause=pauses.append).code == Exit.UNAVAILABLE
     assert run(world, "invocation", "log", "proj/job/1", "--follow").code == Exit.NOT_FOUND
+    capsys.readouterr()
+    for words in (("logs", name, "--follow"), ("job", "trigger", "proj/job", "--follow")):
+        assert main([*words, "--url", "http://127.0.0.1:1"], {}) == Exit.UNAVAILABLE
+        error = capsys.readouterr().err
+        assert "no console can be reached at http://127.0.0.1:1, because there is no connection: start one" in error
+        assert "may have happened" not in error
+    assert pauses == []
 
 
 def test_a_log_is_followed_through_one_outage_after_another() -> None:
@@ -293,7 +309,7 @@ def test_a_log_is_followed_through_one_outage_after_another() -> None:
     script = [
         answer for reply in replies for answer in [*[Console(503, "no", X_Prpc_Grpc_Code="14")] * 20, says(reply)]
     ]
-    out, post = io.StringIO(), in_turn(*script)
+    out, post = io.StringIO(), in_turn(*script[20:])
     options = ("invocation", "log", name, "--follow", "--url", "http://localhost")
     assert main(options, {}, lambda given: Session(given, post, lambda _: None, out)) == 0
     assert out.getvalue() == "a\nb\n"

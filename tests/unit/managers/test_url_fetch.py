@@ -44,6 +44,18 @@ def answer(body: bytes = b"", *headers: tuple[str, str], code: int = 200, length
     return Fetched(code, f"{code} Words", headers, body, length)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "summary"),
+    [(answer(code=503), "503 Words"), (FetchError("no answer in time"), "no answer in time"), (answer(), "")],
+)
+def test_summaries(outcome: Fetched | FetchError, summary: str) -> None:
+    """The invocation keeps the status line, or the reason why there is no answer."""
+    it = world()
+    it.fetch.outcome = outcome
+    triggered(it)
+    assert [item.summary for item in it.invocations()] == [summary]
+
+
 def test_golden_log() -> None:
     """The whole log of a fetch: percent signs stay, headers are sorted and end in CRLF, an empty line follows."""
     it = world()

@@ -211,6 +211,9 @@ def test_the_health_of_a_poller(status: Status, words: str) -> None:
     assert Visitor(world).json("/jobs/proj/poller")["poller"]["known"] == {"refs/heads/main": "a" * 40}
 
 
+NO_REVISION = "must be a hash, a branch, a tag or HEAD, perhaps followed by ~N or ^N"
+
+
 @pytest.mark.parametrize(
     ("path", "code", "words"),
     [
@@ -220,8 +223,8 @@ def test_the_health_of_a_poller(status: Status, words: str) -> None:
         ("/jobs/proj/job/7", 404, "The requested invocation is not found."),
         ("/jobs/proj/job?c=zzz", 400, "Malformed cursor."),
         ("/nowhere", 404, "There is no such page."),
-        ("/commits?repo=x&revision=y", 400, "revision must be 40 lower-case hexadecimal digits"),
-        ("/backfill/proj/job?from=a&to=b", 400, "from_revision must be 40 lower-case hexadecimal digits"),
+        ("/commits?repo=x&revision=y..z", 400, f"revision {NO_REVISION}"),
+        ("/backfill/proj/job?from=a..b&to=b", 400, f"from_revision {NO_REVISION}"),
     ],
 )
 def test_errors_have_the_originals_texts(path: str, code: int, words: str) -> None:

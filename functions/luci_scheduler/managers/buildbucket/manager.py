@@ -84,12 +84,15 @@ class BuildbucketManager:
         body = client.prepare(request, controller.log)
         controller.count_save()
         action = Call.ADD if server.protocol is Era.V1 else Call.SCHEDULE
-        build = client.launched(request, self._obtain(controller, client, request, body, action), controller.log)
+        answer = self._obtain(controller, client, request, body, action)
+        build = client.launched(request, answer, controller.log)
         _check_id(build.id)
         controller.set_task(view_url=build.url, task_data={"build_id": build.id})
         controller.set_status(build.status or Status.RUNNING)
         if build.status is None:
             self._schedule_check(controller, server)
+        else:
+            controller.set_summary(client.summary(answer))
 
     def _obtain(
         self,
@@ -240,6 +243,7 @@ class BuildbucketManager:
             raise
         if status is not None:
             controller.set_status(status)
+            controller.set_summary(client.summary(answer))
 
     def _call(self, controller: Controller, name: str, action: Call, call: Callable[[], Any]) -> Any:
         """Call Buildbucket once per delivery. An error counts as the response; it is logged and classified."""

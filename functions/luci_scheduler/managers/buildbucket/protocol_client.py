@@ -60,6 +60,9 @@ class ProtocolClient(Protocol):
     def checked(self, answer: Mapping[str, Any], log: Log) -> Status | None:
         """Read and log the answer to a status check. Return the final status, or None while the build is active."""
 
+    def summary(self, answer: Mapping[str, Any]) -> str:
+        """Return the words of an ended build about its end, unchecked; empty if there are none."""
+
     def cancel(self, server: str, build_id: str) -> None:
         """Cancel a build; do nothing if it has ended."""
 

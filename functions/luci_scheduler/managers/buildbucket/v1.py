@@ -7,6 +7,7 @@ from typing import Any
 
 from luci_scheduler.core import go_json, log_lines
 from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.foreign_json import read_answer
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.invocation import Status
@@ -146,6 +147,16 @@ class V1Client:
             log(log_lines.V1_BUILD.format(answer=_printed(answer)))
         return status
 
+    def summary(self, answer: Mapping[str, Any]) -> str:
+        """Return the error or the remark in the build's details; otherwise the reason of its failure."""
+        build = answer.get("build")
+        if not isinstance(build, Mapping):
+            return ""
+        details = _details(_string(build, "result_details_json"))
+        texts = [_text(details, "error", "message"), _text(details, "ui", "info")]
+        reasons = [_string(build, name) for name in ("failure_reason", "cancelation_reason")]
+        return next((text for text in (*texts, *reasons) if text), "")
+
     def cancel(self, server: str, build_id: str) -> None:
         """Cancel a build; do nothing if it has ended.
 
@@ -187,6 +198,18 @@ def _error_of(answer: Mapping[str, Any]) -> tuple[str, str] | None:
 def _string(part: Mapping[str, Any], name: str) -> str:
     value = part.get(name)
     return value if isinstance(value, str) else ""
+
+
+def _details(text: str) -> Mapping[str, Any]:
+    try:
+        return read_answer(text.encode(errors="replace"))
+    except ValueError:
+        return {}
+
+
+def _text(details: Mapping[str, Any], group: str, name: str) -> str:
+    part = details.get(group)
+    return _string(part, name) if isinstance(part, Mapping) else ""
 
 
 def _examined(build: Mapping[str, Any], log: Log) -> Status | None:

@@ -49,6 +49,12 @@ _ORDER = (
 The content of a field is logged in the order in which the server sent it.
 """
 
+_FIELDS = (
+    "id,builder,number,createdBy,createTime,startTime,endTime,updateTime,status,statusDetails,critical,canary,"
+    "input.experimental,input.gerritChanges,input.gitilesCommit,summaryMarkdown"
+)
+"""The fields that a check asks for: those of Buildbucket's default mask, and the summary, which it omits."""
+
 _FREE_FORM = (
     ("input", "properties"),
     ("output", "properties"),
@@ -153,7 +159,7 @@ class V2Client:
 
     def get(self, server: str, build_id: str) -> dict[str, Any]:
         """Fetch a build."""
-        return build_message(self._wire.v2(server, "GetBuild", {"id": build_id}))
+        return build_message(self._wire.v2(server, "GetBuild", {"id": build_id, "mask": {"fields": _FIELDS}}))
 
     def checked(self, answer: Mapping[str, Any], log: Log) -> Status | None:
         """Read and log the answer to ``GetBuild``. Return the final status, or None while the build is active."""
@@ -163,6 +169,10 @@ class V2Client:
         else:
             log(log_lines.V2_BUILD.format(answer=_printed(answer)))
         return status
+
+    def summary(self, answer: Mapping[str, Any]) -> str:
+        """Return the build's summary, in Markdown."""
+        return str(answer.get("summaryMarkdown") or "")
 
     def cancel(self, server: str, build_id: str) -> None:
         """Cancel a build."""

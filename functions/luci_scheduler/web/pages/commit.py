@@ -62,7 +62,7 @@ def _read(page_request: PageRequest, query: _Query) -> tuple[list[Explanation], 
     if not query.is_asked:
         return [], ""
     try:
-        return explain_commit(page_request.context, query.repo, query.revision.lower(), query.ref), ""
+        return explain_commit(page_request.context, query.repo, query.revision, query.ref), ""
     except ApiError as error:
         return [], error.message
 

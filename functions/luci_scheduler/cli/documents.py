@@ -1,0 +1,118 @@
+"""The API's messages as JSON documents and as lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from luci_scheduler.cli.session import plain, show_table
+from luci_scheduler.core.instants import MICROSECOND, SECOND, Instant, format_rfc3339
+
+__all__ = [
+    "commit_text",
+    "document",
+    "fact_lines",
+    "history_table",
+    "invocation_name",
+    "job_name",
+    "moment",
+    "page_of",
+    "took",
+]
+
+_SHORT_HASH = 10  # digits
+_MAX_SUBJECT = 50
+_MAX_AUTHOR = 20
+_HISTORY = ["INVOCATION", "STATUS", "STARTED", "TOOK", "COMMIT", "SUBJECT", "AUTHOR", "CAUSE"]
+
+
+def document(value: Any) -> Any:
+    """Return a message with times as RFC 3339: ``startedTs`` becomes ``started``. Numbers of 64 bits stay texts."""
+    match value:
+        case dict():
+            return dict(_member(name, item) for name, item in value.items())
+        case list():
+            return [document(item) for item in value]
+        case _:
+            return value
+
+
+def _member(name: str, value: Any) -> tuple[str, Any]:
+    return (
+        (name[:-2], moment(value)) if name.endswith("Ts") and not isinstance(value, dict) else (name, document(value))
+    )
+
+
+def moment(microseconds: Any) -> str:
+    """Format an instant of the API; a hyphen if there is none."""
+    value = int(microseconds or 0)
+    return format_rfc3339(Instant(value * MICROSECOND)) if value else "-"
+
+
+def second(microseconds: Any) -> str:
+    """Format an instant of the API to the second, for tables."""
+    value = int(microseconds or 0)
+    return moment(value - value % (SECOND // MICROSECOND)) if value else "-"
+
+
+def took(start: Any, end: Any) -> str:
+    """Return how long something took: ``1h02m``, ``3m04s``, ``5s``, ``0.2s``; a hyphen without both ends."""
+    if not int(start or 0) or not int(end or 0):
+        return "-"
+    tenths = max(0, int(end) - int(start)) * MICROSECOND * 10 // SECOND
+    seconds = tenths // 10
+    if seconds < 10:  # noqa: PLR2004 - shorter times are shown to the tenth
+        return f"{tenths / 10:g}s"
+    minutes, hours = seconds // 60, seconds // 3600
+    if hours:
+        return f"{hours}h{minutes % 60:02}m"
+    return f"{minutes}m{seconds % 60:02}s" if minutes else f"{seconds}s"
+
+
+def job_name(ref: Mapping[str, str]) -> str:
+    """Return ``PROJECT/JOB``."""
+    return f"{ref.get('project', '')}/{ref.get('job', '')}"
+
+
+def invocation_name(ref: Mapping[str, Any]) -> str:
+    """Return ``PROJECT/JOB/NUMBER``."""
+    return f"{job_name(ref['jobRef'])}/{ref['invocationId']}"
+
+
+def page_of(console: str, name: str) -> str:
+    """Return the address of the page of a job or an invocation."""
+    return f"{console}/jobs/{'/'.join(quote(part, safe='') for part in name.split('/'))}"
+
+
+def commit_text(details: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the short hash of an invocation's newest commit, its subject and its author; hyphens without a commit."""
+    commit, count = details.get("commit", {}), int(details.get("commitCount", 0))
+    if not commit.get("revision"):
+        return "-", "-", "-"
+    more = f" +{count - 1}" if count > 1 else ""
+    subject, author = commit.get("subject", ""), commit.get("author", "")
+    return commit["revision"][:_SHORT_HASH] + more, _cut(subject, _MAX_SUBJECT), _cut(author, _MAX_AUTHOR)
+
+
+def history_table(invocations: Sequence[Mapping[str, Any]]) -> str:
+    """Return a table of invocations with their commits, results and causes."""
+    return show_table(_HISTORY, [_row(item) for item in invocations])
+
+
+def _row(details: Mapping[str, Any]) -> list[str]:
+    item = details["invocation"]
+    start, end = item.get("startedTs"), item.get("finishedTs")
+    fixed = [str(item["invocationRef"]["invocationId"]), item.get("status", ""), second(start), took(start, end)]
+    return [*fixed, *commit_text(details), details.get("cause", "") or "-"]
+
+
+def _cut(text: str, most: int) -> str:
+    return (text if len(text) <= most else f"{text[: most - 1]}…") or "-"
+
+
+def fact_lines(facts: Mapping[str, str]) -> list[str]:
+    """Return aligned lines of names and values; empty values are left out, and further lines are indented."""
+    width = max(map(len, facts)) + 2
+    shown = {name: [plain(line) for line in value.split("\n")] for name, value in facts.items() if value}
+    return [f"{name:<{width}}" + f"\n{'':<{width}}".join(lines) for name, lines in shown.items()]

@@ -1,0 +1,214 @@
+"""``luci-scheduler invocations``, ``invocation`` and ``logs``: the history of a job, and one invocation."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from luci_scheduler.cli.documents import (
+    commit_text,
+    document,
+    fact_lines,
+    history_table,
+    invocation_name,
+    job_name,
+    moment,
+    page_of,
+    took,
+)
+from luci_scheduler.cli.follow import Request, add_follow, follow_log, report
+from luci_scheduler.cli.job_commands import JOB_HELP, add_reason, add_request_id, add_verb, fresh_key
+from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, plain, show_table
+
+__all__ = ["add_commands"]
+
+_PAGE = 50  # invocations of one call
+_INVOCATION_HELP = "PROJECT/JOB/NUMBER, or the address of the invocation's page"
+_TARGET_HELP = "an invocation, or a job for its latest invocation; the address of a page also works"
+_RESULTS = {
+    "failed": ["FAILED", "OVERRUN"],
+    "succeeded": ["SUCCEEDED"],
+    "aborted": ["ABORTED"],
+    "active": ["STARTING", "RETRYING", "RUNNING"],
+}
+_FOLLOW_LOG = "write the log until the invocation's end; the exit code is that of its result"
+_FOLLOW_RERUN = "write the log of the new invocation until its end; the exit code is that of its result"
+
+
+def add_commands(nouns: Any) -> None:
+    """Add this module's nouns to the parser."""
+    _add_invocations(nouns)
+    _add_invocation(nouns)
+    parser = nouns.add_parser("logs", help="write the log of an invocation, or of a job's latest invocation")
+    parser.add_argument("target", metavar="JOB_OR_INVOCATION", help=_TARGET_HELP)
+    add_follow(parser, _FOLLOW_LOG)
+    parser.set_defaults(run=_logs)
+
+
+def _add_invocations(nouns: Any) -> None:
+    parser = nouns.add_parser(
+        "invocations", help="list a job's invocations with commit, cause and result, newest first"
+    )
+    parser.add_argument("job", metavar="JOB", help=JOB_HELP)
+    parser.add_argument("--result", choices=sorted(_RESULTS), help="list only invocations with this result")
+    parser.add_argument(
+        "--limit", type=int, default=20, metavar="N", help="the largest number of invocations (default: %(default)s)"
+    )
+    parser.add_argument("--all", action="store_true", help="list all invocations")
+    parser.add_argument(
+        "--cursor", default="", help="continue a list: the cursor that the previous list ended with (nextCursor)"
+    )
+    parser.set_defaults(run=_invocations)
+
+
+def _add_invocation(nouns: Any) -> None:
+    verbs = nouns.add_parser("invocation", help="show, follow, abort or rerun an invocation").add_subparsers(
+        metavar="VERB", required=True
+    )
+    argument = ("invocation", _INVOCATION_HELP)
+    show = "show an invocation: its result and the reason, its commit, cause and triggers"
+    add_verb(verbs, "show", show, argument, _invocation_show)
+    verb = add_verb(verbs, "log", "write an invocation's debug log", argument, _invocation_log)
+    add_follow(verb, _FOLLOW_LOG)
+    verb = add_verb(verbs, "abort", "abort an invocation", argument, _invocation_abort)
+    add_reason(verb, "invocation")
+    verb = add_verb(verbs, "rerun", "emit an invocation's triggers again", argument, _invocation_rerun)
+    add_request_id(verb)
+    add_follow(verb, _FOLLOW_RERUN)
+
+
+def _invocations(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    if options.limit < 1:
+        raise CommandError("--limit must be at least 1", Exit.WRONG_USAGE)
+    ref, found, cursor = job_ref(options.job, session.url), list[dict[str, Any]](), options.cursor
+    while options.all or len(found) < options.limit:
+        size = _PAGE if options.all else min(_PAGE, options.limit - len(found))
+        request = {"jobRef": ref, "cursor": cursor, "pageSize": size, "statuses": _RESULTS.get(options.result, [])}
+        page = session.call("GetHistory", request)
+        found += page.get("invocations", [])
+        cursor = page.get("nextCursor", "")
+        if not cursor:
+            break
+    session.show({"invocations": document(found), "nextCursor": cursor}, history_table(found))
+    if cursor:
+        session.progress(f"there are more: continue with --cursor {cursor}, or list them with --all")
+    return Exit.DONE
+
+
+def _invocation_show(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    found = session.call("DescribeInvocation", invocation_ref(options.invocation, session.url))
+    item = found["invocation"]
+    name = invocation_name(item["invocationRef"])
+    start, end = item.get("startedTs"), item.get("finishedTs")
+    facts = {
+        "invocation": name,
+        "status": item.get("status", ""),
+        "reason": _reason(found),
+        "started": moment(start),
+        "finished": moment(end),
+        "took": took(start, end),
+        "attempts": str(found.get("attempts", "")),
+        "cause": found.get("cause", ""),
+        "commit": _commit(found),
+        "started by": item.get("triggeredBy", ""),
+        "config": item.get("configRevision", ""),
+        "build": item.get("viewUrl", "") or "-",
+        "page": page_of(session.url, name),
+    }
+    lines = fact_lines(facts)
+    if triggers := found.get("triggers"):
+        lines += ["", _trigger_table(triggers)]
+    if (more := int(found.get("triggerCount", 0)) - len(triggers or [])) > 0:
+        lines.append(f"and {more} older trigger{'' if more == 1 else 's'}")
+    session.show({**document(found), "url": page_of(session.url, name)}, "\n".join(lines))
+    return Exit.DONE
+
+
+def _reason(found: Mapping[str, Any]) -> str:
+    """Return why an invocation failed, was aborted, or is tried again."""
+    status, summary = found["invocation"].get("status", ""), found.get("summary", "")
+    if who := found.get("abortRequestedBy", "").removeprefix("user:"):
+        is_over = found["invocation"].get("final")
+        said = f"abort{'ed' if is_over else ' requested'} by {who}: {found.get('abortReason') or 'no reason was given'}"
+        return f"{said}\n{summary}" if summary else said
+    if status == "RETRYING":
+        return f"{summary or 'the last attempt failed'}\nnext attempt at {moment(found.get('nextAttemptTs'))}"
+    if status == "FAILED":
+        return summary or "not known: the log has it"
+    return str(summary)
+
+
+def _commit(found: Mapping[str, Any]) -> str:
+    commit = found.get("commit")
+    if not commit:
+        return ""
+    _, subject, author = commit_text(found)
+    place = f"{commit.get('revision', '')} on {commit.get('ref', '')} of {commit.get('repo', '')}"
+    return place if subject == "-" else f"{place}\n{subject} ({author})"
+
+
+def _trigger_table(triggers: list[dict[str, Any]]) -> str:
+    rows = [
+        [item.get("title", "") or item["id"], item.get("cause", ""), moment(item.get("createdTs"))] for item in triggers
+    ]
+    return show_table(["TRIGGER", "CAUSE", "CREATED"], rows)
+
+
+def _invocation_log(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    return _write_log(session, options, invocation_ref(options.invocation, session.url))
+
+
+def _logs(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    return _write_log(session, options, _target(session, options.target))
+
+
+def _target(session: Session, text: str) -> Mapping[str, Any]:
+    """Return the InvocationRef of an invocation, or of the latest invocation of a job."""
+    try:
+        return invocation_ref(text, session.url)
+    except CommandError as error:
+        try:
+            ref = job_ref(text, session.url)
+        except CommandError:
+            raise error from None
+    latest = session.call("GetHistory", {"jobRef": ref, "pageSize": 1}).get("invocations", [])
+    if not latest:
+        raise CommandError(f"{plain(job_name(ref))} has had no invocation yet", Exit.FAILED)
+    found: Mapping[str, Any] = latest[0]["invocation"]["invocationRef"]
+    session.progress(f"invocation {invocation_name(found)}")
+    return found
+
+
+def _write_log(session: Session, options: argparse.Namespace, ref: Mapping[str, Any]) -> int:
+    if options.follow:
+        code = follow_log(session, options, ref)
+        if options.json:
+            session.show_document(document(session.call("GetInvocationLog", ref)))
+        return code
+    reply = session.call("GetInvocationLog", ref)
+    session.say(str(reply.get("debugLog", "")), end="")
+    session.show_document(document(reply))
+    return Exit.DONE
+
+
+def _invocation_abort(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    ref = invocation_ref(options.invocation, session.url)
+    reply = session.call("AbortInvocation", {"invocationRef": ref, "reason": options.reason})
+    aborted = bool(reply.get("invocationIds"))
+    text = "abort requested" if aborted else "nothing to abort: the invocation is over"
+    session.show({"invocationIds": [], **reply}, f"{text}: {invocation_name(ref)}")
+    return Exit.DONE
+
+
+def _invocation_rerun(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    ref, key = invocation_ref(options.invocation, session.url), options.request_id or fresh_key()
+    reply = session.act("RerunInvocation", {"invocationRef": ref, "requestId": key})
+    request = Request([(ref["jobRef"], name) for name in reply.get("triggerIds", [])])
+    return report(session, options, request, reply)
