@@ -110,7 +110,7 @@ class MemoryStore:
     def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
         """Read many jobs at once."""
         with self._lock:
-            return self._readable([("jobs", job_id) for job_id in job_ids], self._job_at)
+            return self._readable([_named("jobs", job_id) for job_id in job_ids], self._job_at)
 
     def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Versioned[Job]]:
         """Read many jobs at once, with their versions."""
@@ -149,7 +149,7 @@ class MemoryStore:
     def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
         """List a job's invocations, newest first."""
         with self._lock:
-            ids = sorted(InvocationId(int(path[3])) for path in self._under("jobs", job_id, "invocations"))
+            ids = sorted(InvocationId(int(path[3])) for path in self._under(*_named("jobs", job_id, "invocations")))
             left = [_path_of(job_id, identifier) for identifier in ids if after is None or identifier > after]
             found: list[Invocation] = []
             while left and len(found) < limit:
@@ -172,7 +172,7 @@ class MemoryStore:
         """Read many triggers or markers at once."""
         with self._lock:
             return self._readable(
-                [("jobs", job_id, "triggers", trigger_id) for job_id, trigger_id in keys], self._trigger_at
+                [_named("jobs", job_id, "triggers", trigger_id) for job_id, trigger_id in keys], self._trigger_at
             )
 
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
@@ -197,7 +197,7 @@ class MemoryStore:
             return found
 
     def _waiting(self, job_id: JobId) -> list[Path]:
-        paths = self._pending.get(("jobs", job_id, "triggers"), {})
+        paths = self._pending.get(_named("jobs", job_id, "triggers"), {})
         # Equal keys are in the order of the documents' names, as in Firestore.
         places = {(self._documents[path].document["pending"], documents.document_id(path[-1])): path for path in paths}
         return [places[place] for place in sorted(places)]
@@ -340,7 +340,7 @@ class MemoryStore:
 
     def _get(self, *path: str) -> _Stored | None:
         with self._lock:
-            return self._documents.get(path)
+            return self._documents.get(_named(*path))
 
     def _under(self, *prefix: str) -> list[Path]:
         return list(self._folders.get(prefix, ()))
@@ -395,7 +395,14 @@ def _invocation_path(invocation: Invocation) -> Path:
 
 
 def _path_of(job_id: JobId, invocation_id: InvocationId) -> Path:
-    return ("jobs", job_id, "invocations", documents.invocation_document_id(invocation_id))
+    return _named("jobs", job_id, "invocations", documents.invocation_document_id(invocation_id))
+
+
+def _named(*path: str) -> Path:
+    """Return a path, and refuse empty names as Firestore's adapter does."""
+    if not all(path):
+        documents.document_id("")
+    return path
 
 
 def _keep(index: dict[Path, None], path: Path, *, wanted: bool) -> None:

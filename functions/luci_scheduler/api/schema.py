@@ -13,9 +13,14 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2
 
 from luci_scheduler.api.access import Permission
+from luci_scheduler.api.explanation import Origin, Reason
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.public_state import JobState
+from luci_scheduler.core.trigger import PayloadKind
 
 __all__ = [
     "ADMIN",
+    "ENUMS",
     "MESSAGES",
     "METHODS",
     "NAMES_ONE_JOB",
@@ -56,8 +61,13 @@ class Method:
 
     @property
     def path(self) -> str:
-        """The path under which clients call it."""
+        """The path under which pRPC clients call it."""
         return f"/prpc/{self.service}/{self.name}"
+
+    @property
+    def plain_path(self) -> str:
+        """The path under which clients call it in plain JSON."""
+        return f"/api/v1/{self.service}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,16 @@ class Field:
     is_repeated: bool
     is_payload: bool
     """Whether the field is one of the alternatives of a trigger's payload."""
+
+    @property
+    def is_time(self) -> bool:
+        """Whether the number is a time, in microseconds since 1970."""
+        return self.kind == "int64" and (self.name.endswith("_ts") or self.name == "timestamp")
+
+    @property
+    def is_message(self) -> bool:
+        """Whether the value is a message of the table."""
+        return self.kind in MESSAGES
 
 
 METHODS: tuple[Method, ...] = (
@@ -246,6 +266,19 @@ MESSAGES: Mapping[str, str] = {
     "5 last_tick_nonce int64",
 }  # fmt: skip
 """Message → ``number name type``; ``*`` marks a repeated field, ``|`` an alternative. ``..._ts`` are µs since 1970."""
+
+
+_STATUSES = tuple(str(status) for status in Status)
+ENUMS: Mapping[str, tuple[str, ...]] = {
+    "JobState.ui_status": tuple(str(state) for state in JobState),
+    "Invocation.status": _STATUSES,
+    "HistoryRequest.statuses": _STATUSES,
+    "Explanation.status": _STATUSES,
+    "Explanation.reason": tuple(str(reason) for reason in Reason),
+    "Explanation.origin": tuple(str(origin) for origin in Origin if origin),
+    "TriggerDetails.kind": tuple(str(kind) for kind in PayloadKind),
+}
+"""Message and field of a text → its values. A newer version of the functions may add values."""
 
 
 def fields_of(message: str) -> Iterator[Field]:
