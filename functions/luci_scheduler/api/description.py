@@ -7,7 +7,7 @@ from typing import Any
 
 from luci_scheduler.api.errors import Code
 from luci_scheduler.api.json_values import is_left_out, plain_name
-from luci_scheduler.api.schema import ENUMS, MESSAGES, METHODS, Field, Method, fields_of
+from luci_scheduler.api.schema import ALWAYS, ENUMS, MESSAGES, METHODS, Field, Method, fields_of
 
 __all__ = ["PATH", "openapi"]
 
@@ -106,7 +106,9 @@ def _schema(message: str) -> dict[str, Any]:
 
 def _is_required(message: str, field: Field) -> bool:
     """Return whether a member is always there: in replies, and in references to objects."""
-    return message in _NAMES_OBJECT or (message not in _REQUESTED and not is_left_out(message, field))
+    if message in _NAMES_OBJECT or f"{message}.{field.name}" in ALWAYS:
+        return True
+    return message not in _REQUESTED and not is_left_out(message, field)
 
 
 def _requested() -> frozenset[str]:

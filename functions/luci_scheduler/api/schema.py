@@ -20,6 +20,7 @@ from luci_scheduler.core.trigger import PayloadKind
 
 __all__ = [
     "ADMIN",
+    "ALWAYS",
     "ENUMS",
     "MESSAGES",
     "METHODS",
@@ -279,6 +280,18 @@ ENUMS: Mapping[str, tuple[str, ...]] = {
     "TriggerDetails.kind": tuple(str(kind) for kind in PayloadKind),
 }
 """Message and field of a text → its values. A newer version of the functions may add values."""
+
+
+ALWAYS = frozenset(
+    {
+        "Invocation.invocation_ref", "Invocation.started_ts", "Invocation.status", "Job.job_ref", "Job.state",
+        "JobState.ui_status", "JobDetails.job", "InvocationLog.invocation", "InvocationDetails.invocation",
+        "JobDescription.job", "Explanation.job_ref", "Explanation.reason", "Definition.job_ref",
+        "Definition.definition", "BackfillJob.job_ref", "Inspection.now_ts", "Probe.created_ts", "Probe.now_ts",
+        "ProbeMark.at_ts",
+    }
+)  # fmt: skip
+"""Message and field of a reply → never empty, although the form of the field allows it."""
 
 
 def fields_of(message: str) -> Iterator[Field]:
