@@ -1,4 +1,4 @@
-# The topic that announces starts and ends of invocations. Its readers make subscriptions of their own.
+# The topic that announces starts and ends of invocations. Readers make the subscriptions.
 
 resource "google_pubsub_topic" "events" {
   count = var.invocation_events.enabled ? 1 : 0
@@ -19,7 +19,7 @@ resource "google_pubsub_topic_iam_member" "events_publisher" {
   member  = google_service_account.this["functions"].member
 }
 
-# They may attach subscriptions of their own projects.
+# Subscribers may be in other projects.
 resource "google_pubsub_topic_iam_member" "events_subscriber" {
   for_each = var.invocation_events.enabled ? var.invocation_events.subscribers : []
 

@@ -7,15 +7,16 @@ topic. Without a topic there is no document and no task.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from luci_scheduler.core.announcement import Announcement, end_of, start_of, with_link
 from luci_scheduler.core.deferred import KEPT, Deferred, deferred_id, is_abandoned, postponed
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.core.job import Result, Status
+from luci_scheduler.core.job import Job, Status
 from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.ports import Versioned
 
 __all__ = ["KIND", "end_work", "start_work", "try_announcement"]
 
@@ -33,9 +34,11 @@ def start_work(runtime: Runtime, before: Invocation, after: Invocation) -> Defer
     return _work(start_of(after), runtime.clock.now())
 
 
-def end_work(runtime: Runtime, ended: Invocation, earlier: Sequence[Result]) -> Deferred | None:
-    """Return the work of announcing an end; None without a topic. ``earlier`` holds the job's results before it."""
-    return None if runtime.topic is None else _work(end_of(ended, earlier), runtime.clock.now())
+def end_work(runtime: Runtime, ended: Invocation, job: Versioned[Job] | None) -> Deferred | None:
+    """Return the work of announcing an end; None without a topic. ``job`` is the job before the end, if it exists."""
+    if runtime.topic is None:
+        return None
+    return _work(end_of(ended, job.value.recent if job else ()), runtime.clock.now())
 
 
 def try_announcement(runtime: Runtime, work: Deferred) -> Deferred | None:

@@ -219,7 +219,7 @@ def _commit_end(
 
     def attempt(job: Versioned[Job] | None) -> Sequence[Versioned[Invocation]] | StoreConflictError:
         nonlocal lost_at, end
-        end = end_work(runtime, invocation, job.value.recent if job else ())
+        end = end_work(runtime, invocation, job)
         try:
             if job is not None:
                 ended = _with_end(job, invocation)
