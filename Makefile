@@ -1,22 +1,28 @@
-# Each target creates the environment .venv in the checkout first, with the project installed.
+# Each target but `help` creates the environment .venv in the checkout first, with the project installed.
 # Tests run on the deployed runtime, Python 3.12 (`image.runtime` of infra/terraform), where it is installed.
-PYTHON ?= $(shell for python in python3.12 ~/.pyenv/versions/3.12.*/bin/python python3; do \
-	"$$python" -c "" 2>/dev/null && echo "$$python" && break; done)
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.12 ~/.pyenv/versions/3.12.*/bin/python python3 python3.13 python3.11; do \
+	"$$python" -c "$(NEW_ENOUGH)" 2>/dev/null && echo "$$python" && exit; done; echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check help test bench month crash rollout terraform-test terraform-year demo replay lock clean
+# Options for `demo` and `up`: make demo ARGS="--store memory"
+ARGS ?=
 
-check: $(STAMP)  ## lint, formats, types, import rules, Terraform (the default)
+.PHONY: help check test bench month crash rollout terraform-test terraform-year demo up replay wheel wheel-test lock clean
+
+help:  ## this list (the default)
+	@echo "make TARGET, where TARGET is:"
+	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do printf '  %-15s %s\n' "$$name" "$$text"; done
+	@echo "CI runs: make check test. New here: make demo, or make up."
+
+check: $(STAMP)  ## lint, formats, types, import rules, Terraform
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	infra/check
-
-help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 test: $(STAMP)  ## all tests, in two processes
 	$(BIN)/python -m tests
@@ -41,11 +47,20 @@ rollout: $(STAMP)  ## functions of two releases side by side, 300 commits: ten m
 bench: $(STAMP)  ## one commit for 300 jobs, a month of virtual time, cold start: twenty minutes
 	$(BIN)/python -m tests.benchmarks
 
-demo: $(STAMP)  ## a commit becomes a build, live
-	$(BIN)/python -m emulator demo
+demo: $(STAMP)  ## a commit becomes a build, live; options in ARGS="--store memory"
+	$(BIN)/luci-scheduler local demo $(ARGS)
+
+up: $(STAMP)  ## the scheduler on this machine, until Ctrl-C
+	$(BIN)/luci-scheduler local up $(ARGS)
 
 replay: $(STAMP)  ## a replay of the golden invocation
 	$(BIN)/python -m emulator replay tests/golden/tint-mac-rel/scenario.json
+
+wheel: $(STAMP)  ## the package for pip and pipx, in dist/
+	$(BIN)/python -m hatchling build -t wheel
+
+wheel-test: $(STAMP)  ## pip installs the wheel and all its dependencies from the package index
+	$(BIN)/python -m pytest -m "install or not install" tests/integration/test_wheel.py
 
 # The locks contain hashes and no addresses of package indexes.
 LOCK := $(BIN)/uv pip compile -q --python-version 3.12 --generate-hashes --no-emit-index-url --no-header
@@ -56,11 +71,14 @@ lock: $(STAMP)  ## new locks of the dependencies, in requirements/ and functions
 	$(LOCK) --no-emit-package ruff tests/clients/requirements.in -o tests/clients/requirements.txt
 
 $(STAMP): requirements/dev.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --require-hashes -r requirements/dev.txt
-	command -v java >/dev/null || $(BIN)/python -m pip install -q --require-hashes -r requirements/java.txt
-	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
-	touch $@
+	@$(PYTHON) -c "$(NEW_ENOUGH)" 2>/dev/null || { echo "this project needs Python 3.11 or newer, and $(PYTHON) is older or missing:" \
+		"install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@echo "installing the project and its dependencies into $(VENV): a minute or two, once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --require-hashes -r requirements/dev.txt
+	@command -v java >/dev/null || $(BIN)/python -m pip install -q --require-hashes -r requirements/java.txt
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
 
 clean:  ## removes the environment and the caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

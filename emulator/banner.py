@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from emulator.local_cloud import LocalCloud
+from emulator.watched import push_command, watched
 from luci_scheduler.config.folder import FILE
 from luci_scheduler.core.instants import Instant, format_rfc3339
 
@@ -41,7 +42,7 @@ def addresses(cloud: LocalCloud, start_page: str = "", google_apis: str = "") ->
             "",
             *(f"  {name:<{width}}  {value}" for name, value in rows.items()),
             "",
-            f"  {_exports(cloud)}",
+            *(f"  {line}" for line in _gestures(cloud)),
             "",
         ]
     )
@@ -102,6 +103,12 @@ def _log_row(cloud: LocalCloud) -> str:
     if folder is None:
         return "not written"
     return f"{folder}{'' if cloud.options.kept else ' (deleted at the end)'}"
+
+
+def _gestures(cloud: LocalCloud) -> list[str]:
+    """Return the lines that a developer pastes into another terminal."""
+    push = push_command(cloud, watched(cloud))
+    return [_exports(cloud), *([push] if push else [])]
 
 
 def _exports(cloud: LocalCloud) -> str:

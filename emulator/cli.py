@@ -18,8 +18,8 @@ __all__ = ["main"]
 
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
-_OPTION = re.compile(r"--[a-z-]+")
 _INSTALL = "pip install 'serverless-luci-scheduler[local]' installs everything that the local cloud needs"
+_OPTION = re.compile(r"--[a-z-]+")
 _STATUSES = "exit status: 0 done, 1 failed (one line on standard error gives the reason), 2 wrong usage"
 
 
@@ -135,6 +135,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 def _add_up(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     _add_contents(parser)
+    _add_builds(parser)
     _add_output(parser)
     _add_behavior(parser)
     _add_front_end(parser)
@@ -149,6 +150,14 @@ def _add_contents(parser: argparse.ArgumentParser) -> None:
         help="holds configs/<project>/luci-scheduler.cfg, repositories/<host>/<project>, logs/ and the state, which "
         "the next run continues; a new folder gets a sample project (default: a temporary folder)",
     )
+    parser.add_argument(
+        "--watch",
+        type=Path,
+        metavar="PATH",
+        help="start a build for each commit in the git repository of PATH, which is served in place, unchanged "
+        "(default: asks if the current folder is in one)",
+    )
+    parser.add_argument("--no-watch", action="store_false", dest="watch", help="watch no repository, and do not ask")
     parser.add_argument("--fresh", action="store_true", help="forget the state of earlier runs in --folder")
     parser.add_argument(
         "--configs", type=Path, metavar="FOLDER", help="where <project>/luci-scheduler.cfg are, if not in --folder"
@@ -166,6 +175,22 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--quiet", action="store_true", help="print only the addresses and problems")
     output.add_argument(
         "--json", action="store_true", help="print JSON lines: the addresses, then a line for each commit, build..."
+    )
+
+
+def _add_builds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--build",
+        type=_command,
+        metavar="COMMAND",
+        help="run this in the shell for each build, on a checkout of its commit, such as 'sh build.sh' "
+        "(default: builds do nothing and succeed)",
+    )
+    parser.add_argument(
+        "--builders",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file that maps builders to commands (default: builders.toml in --folder, if it exists)",
     )
 
 
@@ -245,4 +270,10 @@ def _push_address(text: str) -> str:
 def _host(text: str) -> str:
     if not _HOST.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a host name such as status.example.com")
+    return text
+
+
+def _command(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is no command; give one such as 'sh build.sh'")
     return text

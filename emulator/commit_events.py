@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlencode
@@ -161,14 +161,14 @@ def _short_ref(ref: str) -> str:
 class MissingRepositories:
     """Writes a line into the feed for each watched repository that a request does not find, once."""
 
-    def __init__(self, feed: Feed, is_watched: Callable[[str], bool]) -> None:
+    def __init__(self, feed: Feed, watched: Callable[[], Collection[str]]) -> None:
         self._feed = feed
-        self._is_watched = is_watched
+        self._watched = watched
         self._said: set[str] = set()
 
     def __call__(self, repo: str, advice: str) -> None:
         """Take note of a repository (``https://<host>/<name>``), and of the sentence that says where to put it."""
-        if repo not in self._said and self._is_watched(repo):
+        if repo not in self._said and repo in self._watched():
             self._said.add(repo)
             self._feed.post("problem", advice, repo=repo)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -18,12 +19,12 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from emulator.buildbucket.plans import Command
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options, TcpPorts
 from emulator.settings import BUILDBUCKET_HOST
 from emulator.start import start_local_cloud
 from emulator.start_page import StartPage
+from emulator.stores import Store, choose_store
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.web.presentation import definition_text
 
@@ -43,8 +44,9 @@ job {{
   buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Linux Tests" }}
 }}
 """
+_FILE = "tests.py"
 # Long enough for two status checks, two seconds apart.
-_SCRIPT = """
+_SCRIPT = """\
 import os, time
 print("testing revision", os.environ["REVISION"], flush=True)
 for suite, seconds in {"unit": 2, "integration": 2, "end to end": 1.5}.items():
@@ -121,7 +123,7 @@ def _view() -> Iterator[_View]:
 
 
 def main(
-    store: Literal["emulators", "memory"] = "emulators",
+    store: Store | None = None,
     *,
     console_port: int = 0,
     download_url: str = "",
@@ -130,7 +132,7 @@ def main(
     """Run the demo.
 
     Args:
-        store: see `Options.store`.
+        store: see `Options.store`; None: the emulators if they are at hand, else memory.
         console_port: the port of the pages; 0 picks a free port.
         download_url: see `Options.download_url`.
         keep: keep the local cloud running until Ctrl-C.
@@ -142,6 +144,9 @@ def main(
         LocalCloudError: the local cloud cannot start.
     """
     began = time.monotonic()
+    store, reason = choose_store(store, download_url=download_url)
+    if reason:
+        print(f"{reason}, so the demo runs in memory; --store emulators downloads the official emulators", flush=True)
     with tempfile.TemporaryDirectory(prefix="demo-") as name, ExitStack() as running:
         folder = Path(name)
         config = folder / "configs" / "sample" / "luci-scheduler.cfg"
@@ -151,7 +156,7 @@ def main(
             options = Options(
                 folder=folder,
                 check_interval_seconds=_CHECK_SECONDS,
-                plan=Command((sys.executable, "-c", _SCRIPT)),
+                build=shlex.join((sys.executable, _FILE)),
                 ports=TcpPorts(console=console_port),
                 store=store,
                 download_url=download_url,
@@ -172,7 +177,7 @@ def main(
 
 def _commit(cloud: LocalCloud, view: _View) -> float:
     """Commit, publish the commit, and return the time of the publication."""
-    files = {"engine.txt": "fast\n", "README": "An engine.\n"}
+    files = {"engine.txt": "fast\n", "README": "An engine.\n", _FILE: _SCRIPT}
     revision = cloud.repository(_REPO).commit("Make the engine faster", files, at=time.time_ns())
     cloud.publish_commit(_REPO, _REF, revision)
     view.stage("Commit", f"{revision[:12]} on {_REF} of {_REPO}, published to the topic gitiles-commit")

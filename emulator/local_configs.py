@@ -11,7 +11,7 @@ from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import read_folder
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 
-__all__ = ["ProjectFile", "is_watched", "project_files", "valid_configs"]
+__all__ = ["ProjectFile", "project_files", "valid_configs", "watched_repositories"]
 
 _KEPT = 64
 
@@ -38,9 +38,9 @@ def valid_configs(folder: Path, rules: ConfigRules) -> Iterator[ProjectConfig]:
     return (file.config for file in project_files(folder, rules) if file.config is not None)
 
 
-def is_watched(folder: Path, rules: ConfigRules, repo: str) -> bool:
-    """Return whether a valid config watches a repository, ``https://<host>/<name>``."""
-    return any(repo in config.watchers for config in valid_configs(folder, rules))
+def watched_repositories(folder: Path, rules: ConfigRules) -> set[str]:
+    """Return the repositories, ``https://<host>/<name>``, that valid configs watch."""
+    return {repo for config in valid_configs(folder, rules) for repo in config.watchers}
 
 
 @lru_cache(_KEPT)

@@ -51,6 +51,11 @@ class Options:
     """The API that the Buildbucket server speaks: ``v1`` (2021) or ``v2``."""
     plan: Plan | None = None
     """The default plan of builds; `LocalCloud.buildbucket` accepts others while it runs."""
+    build: str = ""
+    """A line for the shell that every build runs, on a checkout of its commit; empty: builds follow ``plan``."""
+    builders: Path | None = None
+    """A file that maps builders to commands (see `emulator.builds.builders_file`), which precede ``build``; if None,
+    ``builders.toml`` in ``folder``, if there is one."""
     clock: Clock | None = None
     """The clock of the servers; a `RealClock` with ``speed`` if None."""
     project: str = field(default_factory=fresh_project)

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 BUILDBUCKET_HOST = "cr-buildbucket.appspot.com"
-"""The Buildbucket server that configs name; the local cloud's own server takes its place."""
+"""The usual Buildbucket server in configs. The local cloud's own server takes the place of every one."""
 PUBLISHER = "cr-buildbucket@appspot.gserviceaccount.com"
 """The account that publishes the notifications of builds."""
 
@@ -101,7 +101,7 @@ def function_environment(
     Raises:
         LocalCloudError: the functions would refuse it.
     """
-    server = {"host": BUILDBUCKET_HOST, "publisher": PUBLISHER, "protocol": protocol, "url": at.buildbucket}
+    server = {"host": "*", "publisher": PUBLISHER, "protocol": protocol, "url": at.buildbucket}
     environment = {
         "FIRESTORE_EMULATOR_HOST": at.firestore,
         "PUBSUB_EMULATOR_HOST": at.pubsub,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from emulator.announcements import announcing, create_events_topic
 from emulator.buildbucket.server import BuildbucketServer
+from emulator.builds.subjects import Subjects
 from emulator.clock import AdjustableClock, Clock, RealClock
 from emulator.cloud_scheduler import CloudScheduler
 from emulator.cloud_tasks.server import CloudTasksServer
@@ -22,10 +23,12 @@ from emulator.errors import LocalCloudError
 from emulator.feed import Feed
 from emulator.front_end.front_end import FrontEnd
 from emulator.function_log import FunctionLog
+from emulator.gitiles.git import require_git
 from emulator.gitiles.server import GitilesServer
 from emulator.kept_state import write_documents
+from emulator.local_builds import BuildFeed, LocalBuilds
 from emulator.local_cloud import Function, LocalCloud
-from emulator.local_configs import is_watched
+from emulator.local_configs import watched_repositories
 from emulator.memory_host import InProcessFunction, MemoryHost
 from emulator.memory_pubsub import MemoryPubSub
 from emulator.message_faults import FaultyPubSub
@@ -65,6 +68,7 @@ def start_local_cloud(options: Options) -> Iterator[LocalCloud]:
     """
     if options.speed != 1.0 and options.store != "memory":
         raise LocalCloudError("only a local cloud in memory runs faster than real time: use --store memory, or speed 1")
+    require_git()
     with ExitStack() as stack:
         try:
             cloud = _start(options, stack)
@@ -97,7 +101,9 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
     events = CommitEvents(backends.pubsub.publish, options.project, base.feed)
     servers = _start_servers(base, backends.pubsub, events)
     functions = _start_functions(base, backends, servers)
-    events.console_url = servers.gitiles.around.console_url = functions.handed_out["console"]
+    events.console_url = servers.gitiles.around.console_url = servers.buildbucket.around.console_url = (
+        functions.handed_out["console"]
+    )
     for emulator in backends.emulators:
         emulator.wait_until_ready()
     rows = subscriptions(options.project, [PUBLISHER])
@@ -234,6 +240,8 @@ class _Servers:
 
 def _start_servers(base: _Base, pubsub: FaultyPubSub, events: CommitEvents) -> _Servers:
     options, ports = base.options, base.options.ports
+    gitiles = GitilesServer(base.folders.repositories, port=require_free(ports.gitiles, "Gitiles"))
+    builds = LocalBuilds(options, base.folders.configs, base.folders.repositories, gitiles, base.feed)
     servers = _Servers(
         CloudTasksServer(
             clock=base.clock,
@@ -248,17 +256,22 @@ def _start_servers(base: _Base, pubsub: FaultyPubSub, events: CommitEvents) -> _
             service_account=PUBLISHER,
             hostname=BUILDBUCKET_HOST,
             default_plan=options.plan,
+            plan_source=builds.plan,
+            parallel=builds.parallel,
         ),
-        GitilesServer(base.folders.repositories, port=require_free(ports.gitiles, "Gitiles")),
+        gitiles,
     )
-    watched = partial(is_watched, base.folders.configs, options.config_rules)
+    watched = partial(watched_repositories, base.folders.configs, options.config_rules)
     around = servers.gitiles.around
-    around.pushed, around.is_watched = events.pushed, watched
+    around.pushed, around.watched = events.pushed, watched
     around.missing = MissingRepositories(base.feed, watched)
     base.stack.enter_context(servers.cloud_tasks)
     for server in (servers.buildbucket, servers.gitiles):
         server.start()
         base.stack.callback(server.stop)
+    servers.buildbucket.around.gitiles_url = servers.gitiles.url
+    servers.buildbucket.around.subjects = Subjects(base.folders.repositories)
+    servers.buildbucket.on_change(BuildFeed(base.feed, servers.buildbucket.url).changed)
     servers.cloud_tasks.create_queue(queue_path(options.project), QUEUE_RATES, QUEUE_RETRIES)
     return servers
 

@@ -11,30 +11,31 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 from emulator.banner import addresses, addresses_json
+from emulator.builds.builders_file import FILE as BUILDERS_FILE
 from emulator.clock import AdjustableClock
+from emulator.commit_events import RefWatcher
 from emulator.config_watch import ConfigWatch
 from emulator.errors import LocalCloudError
 from emulator.kept_state import KeptState, kept_state
 from emulator.local_control_plane import LocalControlPlane
-from emulator.official import why_not_at_hand
 from emulator.options import Options, TcpPorts, fresh_project
 from emulator.sample import make_sample
 from emulator.settings import THIS_MACHINE
 from emulator.start import start_local_cloud
 from emulator.start_page import StartPage
+from emulator.stores import choose_store
 from emulator.terminal import Form, Terminal
+from emulator.watching import choose_repository, watch
 from luci_scheduler.config.folder import FILE
 
-__all__ = ["choose_store", "until_stopped", "up"]
+__all__ = ["until_stopped", "up"]
 
 _INTERRUPTED = 130
-_PARTS = ("configs", "repositories", "logs", "state")
-"""The folders in the folder of a local cloud."""
-
-Store = Literal["emulators", "memory"]
+_PARTS = ("configs", "repositories", "logs", "state", BUILDERS_FILE)
+"""The content of the folder of a local cloud."""
 
 
 def up(options: argparse.Namespace) -> int:
@@ -53,7 +54,8 @@ def up(options: argparse.Namespace) -> int:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-cloud-")))
         form: Form = "json" if options.json else "quiet" if options.quiet else "text"
         local = _read_options(options, folder, kept, form)
-        if is_empty and options.configs is None:
+        is_watching = _watch(options, folder, local, form)
+        if is_empty and options.configs is None and not is_watching:
             _add_sample(folder, local)
         return until_stopped(local, form)
 
@@ -86,6 +88,25 @@ def _check_content(folder: Path) -> None:
         )
 
 
+def _watch(options: argparse.Namespace, folder: Path, local: Options, form: Form) -> bool:
+    """Watch the repository that the user names, or the one around the current folder if the user wants that."""
+    if options.watch is False:
+        return False
+    ask = _ask if form == "text" and sys.stdin.isatty() and sys.stderr.isatty() else None
+    found = choose_repository(options.watch, Path.cwd(), ask, local.on_progress)
+    if found is None:
+        return False
+    configs, is_ours = options.configs or folder / "configs", options.configs is None
+    said = watch(found, folder / "repositories", configs, rules=local.config_rules, is_ours=is_ours)
+    local.on_progress(said)
+    return True
+
+
+def _ask(question: str) -> bool:
+    print(f"{question} [y/n] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def _add_sample(folder: Path, options: Options) -> None:
     try:
         file = make_sample(folder / "configs")
@@ -94,29 +115,6 @@ def _add_sample(folder: Path, options: Options) -> None:
             f"the folder {folder} cannot be used: {error.strerror}: {error.filename}; name another one"
         ) from error
     options.on_progress(f"made a sample project for the new folder: {file.resolve()}")
-
-
-def choose_store(wanted: Store | None, kept: KeptState | None = None, *, download_url: str = "") -> tuple[Store, str]:
-    """Return the store of a local cloud, and why it is in memory if the caller did not choose that.
-
-    Args:
-        wanted: the caller's choice; None takes that of the run before, else the emulators if they are at hand.
-        kept: the state of the run before.
-        download_url: where the caller wants to download the emulators from; empty: no choice.
-
-    Raises:
-        LocalCloudError: the run before used another store than the caller wants.
-    """
-    header = kept.header if kept else None
-    before: Store | None = None if header is None else "memory" if header.store == "memory" else "emulators"
-    if kept and wanted and before and wanted != before:
-        raise LocalCloudError(
-            f"the state in {kept.folder} is of --store {before}: use that store, or --fresh, which forgets the state"
-        )
-    if chosen := wanted or before:
-        return chosen, ""
-    reason = "" if download_url else why_not_at_hand()
-    return ("memory" if reason else "emulators"), reason
 
 
 def _read_options(options: argparse.Namespace, folder: Path, kept: KeptState | None, form: Form) -> Options:
@@ -130,6 +128,8 @@ def _read_options(options: argparse.Namespace, folder: Path, kept: KeptState | N
         folder=folder,
         kept=kept,
         check_interval_seconds=options.check_interval,
+        build=options.build or "",
+        builders=options.builders,
         protocol=options.protocol,
         project=_project(options.project, kept) or fresh_project(),
         settings=_settings(options),
@@ -195,6 +195,7 @@ def until_stopped(options: Options, form: Form = "text") -> int:
             was_up = True
             page = stack.enter_context(StartPage(cloud))
             apis = stack.enter_context(LocalControlPlane(cloud))
+            stack.enter_context(RefWatcher(cloud.repositories, cloud.commit_events, cloud.feed))
             stack.enter_context(ConfigWatch(cloud.configs, cloud.sync, cloud.feed))
             show = addresses_json if form == "json" else addresses
             print(show(cloud, page.url, apis.url), flush=True)

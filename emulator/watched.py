@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from emulator.branches import HEADS, WatchedRepo, watched_repos
-from emulator.gitiles.projects import find_repository
+from emulator.gitiles.projects import find_repository, is_read_only
 from emulator.gitiles.repository import Repository
 from emulator.local_cloud import LocalCloud
 from emulator.local_configs import valid_configs
@@ -26,9 +26,11 @@ def watched(cloud: LocalCloud) -> list[WatchedRepo]:
 
 
 def push_command(cloud: LocalCloud, repos: Sequence[WatchedRepo]) -> str:
-    """Return the command that pushes the current branch to the first watched repository; empty if there is none."""
-    if not repos:
-        return ""
-    url = parse_repo_url(repos[0].repo)
-    branch = repos[0].branches[0].removeprefix(HEADS) if repos[0].branches else "main"
-    return f"git push {cloud.gitiles.url}/{url.host}/{url.project} HEAD:{branch}"
+    """Return the command that pushes the current branch to the first repository that takes pushes; empty if none."""
+    for item in repos:
+        url = parse_repo_url(item.repo)
+        path = find_repository(cloud.repositories / url.host, url.project)
+        if path is None or not is_read_only(path):
+            branch = item.branches[0].removeprefix(HEADS) if item.branches else "main"
+            return f"git push {cloud.gitiles.url}/{url.host}/{url.project} HEAD:{branch}"
+    return ""

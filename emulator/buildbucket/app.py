@@ -12,7 +12,7 @@ from werkzeug.wrappers import Request, Response
 
 from emulator.buildbucket.identifiers import ANONYMOUS
 from emulator.buildbucket.injection import CutError, json_response
-from emulator.buildbucket.pages import build_page
+from emulator.buildbucket.pages import Pages
 from emulator.buildbucket.service import Service
 from emulator.buildbucket.state import BuildbucketRequest, BuildbucketState
 from emulator.buildbucket.v1_endpoint import V1Endpoint
@@ -29,7 +29,10 @@ _RULES = Map(
     [
         Rule("/prpc/<service>/<method>", endpoint="prpc"),
         Rule("/auth/api/v1/server/info", endpoint="info", methods=["GET"]),
-        Rule("/build/<build_id>", endpoint="page", methods=["GET"]),
+        Rule("/", endpoint="pages.builds", methods=["GET"]),
+        Rule("/build/<build_id>", endpoint="pages.build", methods=["GET"]),
+        Rule("/build/<build_id>/log", endpoint="pages.log", methods=["GET"]),
+        Rule("/assets/builds.js", endpoint="pages.script", methods=["GET"]),
         Rule("/control/<path:path>", endpoint="control"),
         Rule(f"{_V1}/builds", endpoint="v1.put", methods=["PUT"]),
         Rule(f"{_V1}/builds/batch", endpoint="v1.put_batch", methods=["PUT"]),
@@ -57,7 +60,7 @@ def identity_of(authorization: str) -> str:
 
 
 class BuildbucketApp:
-    """Serves both APIs, the page of a build, the service's information and the control endpoint.
+    """Serves both APIs, the pages of builds, the service's information and the control endpoint.
 
     Args:
         service: the builds and everything that changes them.
@@ -81,6 +84,7 @@ class BuildbucketApp:
         self._state = state
         self._v1 = V1Endpoint(service, state)
         self._v2 = V2Endpoint(service, state, app_id, spacing)
+        self._pages = Pages(service, state)
         self._info = {
             "app_id": app_id,
             "app_runtime": "python",
@@ -107,15 +111,9 @@ class BuildbucketApp:
             return self._control(request, arguments["path"])
         if endpoint == "info":
             return json_response(self._info, 200)
-        if endpoint == "page":
-            return self._page(arguments["build_id"])
+        if endpoint.startswith("pages."):
+            return self._pages.answer(request, endpoint.removeprefix("pages."), arguments.get("build_id", ""))
         return self._logged_call(request, endpoint, arguments)
-
-    def _page(self, build_id: str) -> Response:
-        build = self._service.store.get(int(build_id)) if build_id.isdecimal() else None
-        if build is None:
-            return Response("build not found\n", 404)
-        return Response(build_page(build), mimetype="text/html")
 
     def _logged_call(self, request: Request, endpoint: str, arguments: Mapping[str, Any]) -> Response:
         """Handle an API call and record it, even if a fault cuts its connection."""

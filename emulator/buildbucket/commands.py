@@ -131,17 +131,22 @@ def _work(build: Build, command: Command, programs: Programs, output: BuildOutpu
     for note in place.notes:
         output.say(note)
     limit = _limit(build, command)
+    begin = output.end
     if place.prepare:
         ended = programs.run(place.prepare, place.prepare_env, folder)
         if ended.status != 0:
-            summary = _summary("The checkout", ended, limit, output)
+            summary = _summary("The checkout", ended, limit, output, begin)
             return Outcome("INFRA_FAILURE", timeout=ended.is_late, summary=summary)
+    begin = output.end
     ended = programs.run(command.argv, {**inherited(), **variables(build, place.commit), **command.env}, folder)
-    return outcome_of_exit(ended.status, _summary("The command", ended, limit, output), is_late=ended.is_late)
+    return outcome_of_exit(ended.status, _summary("The command", ended, limit, output, begin), is_late=ended.is_late)
 
 
-def _summary(what: str, ended: Exit, limit: int, output: BuildOutput) -> str:
-    """Return the summary of a build in Markdown: how a program ended, and its last lines as a block of code."""
+def _summary(what: str, ended: Exit, limit: int, output: BuildOutput, begin: int) -> str:
+    """Return the summary of a build in Markdown: how a program ended, and its last lines as a block of code.
+
+    The output of the program begins at the position ``begin``.
+    """
     after = f"after {ended.seconds:.1f} s"
     if ended.is_late:
         how = f"ran longer than its time limit of {ui_duration(limit)}, and was stopped"
@@ -149,6 +154,7 @@ def _summary(what: str, ended: Exit, limit: int, output: BuildOutput) -> str:
         how = f"was ended by the signal {Signals(-ended.status).name} {after}"
     else:
         how = f"ended with status {ended.status} {after}" if ended.status else f"succeeded {after}"
-    lines = output.last_lines(_SUMMARY_LINES if ended.status or ended.is_late else 1, _SUMMARY_CHARACTERS)
+    count = _SUMMARY_LINES if ended.status or ended.is_late else 1
+    lines = output.last_lines(begin, count, _SUMMARY_CHARACTERS)
     block = "".join(f"\n    {line}" for line in lines.split("\n")) if lines else ""
     return f"{what} {how}." + (f"\n{block}" if block else "")

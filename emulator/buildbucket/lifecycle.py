@@ -124,6 +124,10 @@ class LifeCycle:
         self._later(limit, lambda at: self._force(build.id, at, Outcome("CANCELED")))
         return canceling
 
+    def runs_command(self, build_id: int) -> bool:
+        """Return whether a build of this server runs a program."""
+        return isinstance(self._chosen.get(build_id), Command)
+
     def stop(self) -> None:
         """Kill the running programs."""
         self._commands.stop()

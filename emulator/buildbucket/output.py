@@ -111,9 +111,14 @@ class BuildOutput:
             note = f"\n[... {gap:,} characters are left out here ...]\n" if gap > 0 else ""
             return Excerpt(head + note + tail, self._total)
 
-    def last_lines(self, lines: int, characters: int) -> str:
+    @property
+    def end(self) -> int:
+        """The position after the output so far."""
+        return self._total
+
+    def last_lines(self, since: int, lines: int, characters: int) -> str:
         """Return the last lines that are not blank, at most so many, and at most so many characters."""
-        text = self.read(most=4 * characters).text
+        text = self.read(since, most=4 * characters).text
         chosen = [line for line in text.splitlines() if line.strip()][-lines:]
         return "\n".join(chosen)[-characters:].lstrip("\n")
 
@@ -134,6 +139,7 @@ class Outputs:
     def __init__(self, limit: int = _ALL) -> None:
         self._limit = limit
         self._outputs: OrderedDict[int, BuildOutput] = OrderedDict()
+        self._removed: set[int] = set()
         self._lock = threading.Lock()
 
     def add(self, build_id: int) -> BuildOutput:
@@ -142,7 +148,7 @@ class Outputs:
         with self._lock:
             self._outputs[build_id] = output
             while len(self._outputs) > 1 and sum(item.kept for item in self._outputs.values()) > self._limit:
-                self._outputs.popitem(last=False)
+                self._removed.add(self._outputs.popitem(last=False)[0])
         return output
 
     def restore(self, build_id: int, text: str) -> None:
@@ -153,3 +159,8 @@ class Outputs:
         """Return a build's output; None if its program never started, or its output was removed."""
         with self._lock:
             return self._outputs.get(build_id)
+
+    def was_removed(self, build_id: int) -> bool:
+        """Return whether a build had an output that newer ones have replaced."""
+        with self._lock:
+            return build_id in self._removed

@@ -1,55 +1,104 @@
-"""The HTML page of a build."""
+"""The pages of the Buildbucket server for people: the latest builds, a build with its output, the output as text."""
 
 from __future__ import annotations
 
-import html
-import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from werkzeug.wrappers import Request, Response
 
 from emulator.buildbucket.builds import Build
-from emulator.buildbucket.v2_build import summary_markdown
-from emulator.buildbucket.wire_time import format_timestamp
+from emulator.buildbucket.service import Service
+from emulator.buildbucket.state import BuildbucketState
+from emulator.buildbucket.views import COLORS, build_view, choose, commit_of, list_address, row
+from emulator.serving.pages import templates
 
-__all__ = ["build_page"]
+__all__ = ["Pages"]
 
-_STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}"
-    "dt{font-weight:600}dd{margin:0 0 .5rem}pre{overflow-x:auto;border:1px solid;padding:.5rem}"
-    ":root{color-scheme:light dark}"
+_FOLDER = Path(__file__).parent / "templates"
+_SHOWN = 1 << 17
+"""The characters of an output that its page shows: the last ones."""
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
 )
+_NEXT, _ENDED = "X-Next", "X-Ended"
+_LARGEST_ID = 1 << 63
 
 
-def build_page(build: Build, log_tail: str = "") -> str:
-    """Return the HTML page of a build; all values from requests are escaped."""
-    spec = build.spec
-    commit = spec.gitiles_commit or {}
-    rows = [
-        ("Status", build.status + (" (canceling)" if build.cancel_time is not None and not build.ended else "")),
-        ("Builder", str(spec.builder)),
-        ("Number", "" if build.number is None else str(build.number)),
-        (
-            "Commit",
-            f"{commit.get('host', '')}/{commit.get('project', '')} {commit.get('ref', '')} {commit.get('id', '')}"
-            if commit
-            else "",
-        ),
-        ("Created by", spec.created_by),
-        ("Created", format_timestamp(build.create_time)),
-        ("Started", _time(build.start_time)),
-        ("Canceled by", build.canceled_by),
-        ("Ended", _time(build.end_time)),
-        ("Summary", summary_markdown(build)),
-        ("Tags", ", ".join(f"{key}:{value}" for key, value in spec.tags)),
-    ]
-    entries = "".join(f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in rows if value)
-    properties = html.escape(json.dumps(dict(spec.properties), indent=2, sort_keys=True))
-    log = f"<h2>End of the log</h2><pre>{html.escape(log_tail)}</pre>" if log_tail else ""
-    return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Build {build.id}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
-        f"<body><main><h1>Build {build.id}</h1><dl>{entries}</dl>"
-        f"<h2>Properties</h2><pre>{properties}</pre>{log}</main></body></html>"
-    )
+class Pages:
+    """Answers requests for pages."""
 
+    def __init__(self, service: Service, state: BuildbucketState) -> None:
+        self._service = service
+        self._around = state.around
 
-def _time(instant: int | None) -> str:
-    return "" if instant is None else format_timestamp(instant)
+    def answer(self, request: Request, name: str, build_id: str) -> Response:
+        """Return a page: ``builds``, ``build``, ``log`` or ``script``; ``build_id`` comes from the address."""
+        if name == "script":
+            return Response((_FOLDER / "builds.js").read_bytes(), content_type="text/javascript; charset=utf-8")
+        if name == "builds":
+            return self._builds(request)
+        build = self._find(build_id)
+        if build is None:
+            return self._html("missing.html", 404, build_id=build_id)
+        return self._log(request, build) if name == "log" else self._build(build)
+
+    def _find(self, build_id: str) -> Build | None:
+        is_number = build_id.isascii() and build_id.isdecimal() and len(build_id) < len(str(_LARGEST_ID)) + 1
+        return self._service.store.get(int(build_id)) if is_number else None
+
+    def _builds(self, request: Request) -> Response:
+        chosen = choose(self._service.store.newest_first(), request.args.to_dict())
+        now, subjects = self._service.clock.now(), self._subjects(chosen.builds)
+        return self._html(
+            "builds.html",
+            rows=[row(build, now, self._around, subjects) for build in chosen.builds],
+            chosen=chosen,
+            statuses=COLORS,
+            list_address=list_address,
+        )
+
+    def _build(self, build: Build) -> Response:
+        view = build_view(build, self._service.clock.now(), self._around, self._subjects([build]))
+        output = self._service.outputs.get(build.id)
+        excerpt = output.read(most=_SHOWN) if output else None
+        return self._html(
+            "build.html",
+            view=view,
+            row=view.row,
+            is_over=build.ended,
+            text=excerpt.text if excerpt else "",
+            next=excerpt.next if excerpt else None,
+            nothing="" if output else self._why_no_output(build),
+            list_address=list_address,
+        )
+
+    def _why_no_output(self, build: Build) -> str:
+        if self._service.outputs.was_removed(build.id):
+            return "The output of this build was removed, because the outputs of newer builds needed its place."
+        if self._service.life_cycle.runs_command(build.id):
+            return f"The command has not started. At most {self._service.parallel} commands run at once."
+        return (
+            "No command belongs to this builder, so nothing ran: the local cloud started and ended the build by "
+            "itself. To run a command, start the local cloud with --build COMMAND, or write a file builders.toml."
+        )
+
+    def _log(self, request: Request, build: Build) -> Response:
+        """Return the output as text, from the position ``from`` on; the headers are for the script."""
+        output = self._service.outputs.get(build.id)
+        # The build is read before its output, so that nothing follows the output of a build that has ended.
+        excerpt = output.read(request.args.get("from", 0, int)) if output else None
+        headers = {"Cache-Control": "no-store", _ENDED: "true" if build.ended else "false"}
+        headers |= {_NEXT: str(excerpt.next)} if excerpt else {}
+        body = excerpt.text if excerpt else f"{self._why_no_output(build)}\n"
+        return Response(body, 200, headers, content_type="text/plain; charset=utf-8")
+
+    def _subjects(self, builds: Iterable[Build]) -> Any:
+        return self._around.subjects({key for build in builds if (key := commit_of(build)) is not None})
+
+    def _html(self, template: str, status: int = 200, **values: Any) -> Response:
+        page = templates(_FOLDER).get_template(template)
+        html = page.render(server="Buildbucket", console_url=self._around.console_url, **values)
+        return Response(html, status, {"Content-Security-Policy": _POLICY}, content_type="text/html; charset=utf-8")

@@ -19,7 +19,7 @@ from emulator.buildbucket.notifications import Notifier, Publisher
 from emulator.buildbucket.output import Outputs
 from emulator.buildbucket.plans import Announce, Manual, Plan, Plans, PlanSource, Script
 from emulator.buildbucket.service import Service
-from emulator.buildbucket.state import BuildbucketRequest, BuildbucketState
+from emulator.buildbucket.state import BuildbucketRequest, BuildbucketState, Surroundings
 from emulator.clock import Clock
 from emulator.serving.emulated_server import EmulatedServer
 from emulator.serving.faults import Faults
@@ -93,6 +93,7 @@ class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
         super().__init__(app, state, host, port)
         self._service = service
         self._canned = state.canned
+        self._around = state.around
 
     def start(self) -> None:
         """Serve requests and run due changes of builds. Connections are accepted when this returns."""
@@ -109,6 +110,11 @@ class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
     def builds(self) -> BuildStore:
         """The store of builds."""
         return self._service.store
+
+    @property
+    def around(self) -> Surroundings:
+        """The local cloud around the server; its members may be set while the server runs."""
+        return self._around
 
     @property
     def outputs(self) -> Outputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from emulator.buildbucket.canned import CannedResponses
@@ -10,7 +10,22 @@ from emulator.buildbucket.faults import Fault
 from emulator.serving.emulated_server import ServerState
 from emulator.serving.faults import Faults
 
-__all__ = ["BuildbucketRequest", "BuildbucketState"]
+__all__ = ["BuildbucketRequest", "BuildbucketState", "CommitKey", "Surroundings"]
+
+CommitKey = tuple[str, str, str]
+"""Host, project and hash of a commit."""
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """The local cloud around the server, for its pages. A server alone has none of it."""
+
+    console_url: str = ""
+    """Where the console is; empty: pages do not link to it."""
+    gitiles_url: str = ""
+    """Where the pages of commits are: ``<url>/<host>/<project>/+/<hash>``; empty: pages do not link to them."""
+    subjects: Callable[[Collection[CommitKey]], Mapping[CommitKey, str]] = lambda _: {}
+    """Returns the first lines of commits, without those that are not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +57,8 @@ class BuildbucketRequest:
 
 @dataclass(slots=True)
 class BuildbucketState(ServerState[Faults[Fault], BuildbucketRequest]):
-    """Faults, prepared responses, request log and authentication of a Buildbucket server."""
+    """Faults, prepared responses, request log and authentication of a Buildbucket server, and its surroundings."""
 
     faults: Faults[Fault] = field(default_factory=Faults)
     canned: CannedResponses = field(default_factory=CannedResponses)
+    around: Surroundings = field(default_factory=Surroundings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import html
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request, Response
 
+from emulator.gitiles.browse import Site, commit_html, file_html, hosts_html, log_html, repository_html
 from emulator.gitiles.errors import GitilesError, error_response
 from emulator.gitiles.faults import GitilesFault
 from emulator.gitiles.git import GitError, MissingGitError
 from emulator.gitiles.git_service import GitService, missing_advice
 from emulator.gitiles.pages import RepositoryPages
-from emulator.gitiles.projects import find_repository, projects
+from emulator.gitiles.projects import description, find_repository, projects
 from emulator.gitiles.smart_http import split_service
 from emulator.gitiles.state import GitilesRequest, GitilesState
 from emulator.serving.control import ControlEndpoint, Handler, state_handlers
@@ -149,18 +149,29 @@ class GitilesApp:
         if target.host.startswith("."):
             raise GitilesError(404, "REPOSITORY_NOT_FOUND")
         if target.path.strip("/") == "":
-            base = f"{request.host_url}{target.host}/" if target.host else request.host_url
-            return _reply(projects(target.root, base), kind, _UNCACHED)
+            return self._projects(request, target, kind)
         name, plus, rest = target.path.lstrip("/").partition("/+")
         repository = find_repository(target.root, name)
+        host, name = _host_and_name(target, name)
         if repository is None:
-            raise self._missing(request, *_host_and_name(target, name))
+            raise self._missing(request, host, name)
         faults = self._state.faults
-        pages = RepositoryPages(repository, faults.hidden(), zones=self._state.zones)
+        pages = RepositoryPages(repository, faults.hidden(), zones=self._state.zones and kind != "HTML")
         try:
-            return _repository_page(pages, plus, rest, request, kind)
+            if kind != "HTML":
+                return _repository_page(pages, plus, rest, request, kind)
+            site = Site(request.host_url, self._state.around.console_url, host, name)
+            return _html(_repository_html(site, pages, repository, plus, rest, request))
         finally:
             faults.count_hidden(pages.missed)
+
+    def _projects(self, request: Request, target: _Target, kind: str) -> Response:
+        around = self._state.around
+        if kind == "HTML":
+            site = Site(request.host_url, around.console_url)
+            return _html(hosts_html(site, self._root, target.host, around.watched()))
+        base = f"{request.host_url}{target.host}/" if target.host else request.host_url
+        return _reply(projects(target.root, base), kind, _UNCACHED)
 
     def _missing(self, request: Request, host: str, name: str) -> GitilesError:
         advice = missing_advice(self._root, request.host_url, host, name) if host and name else ""
@@ -195,13 +206,32 @@ def _is_git(response: Response) -> bool:
     return response.is_streamed or (response.content_type or "").startswith("application/x-git-")
 
 
+def _html(page: str) -> Response:
+    return Response(page, 200, {"Content-Type": "text/html; charset=utf-8", "Cache-Control": _UNCACHED})
+
+
+def _repository_html(
+    site: Site, pages: RepositoryPages, repository: Path, plus: str, rest: str, request: Request
+) -> str:
+    """Return a page of a repository for people; ``rest`` is the path after ``/+``, such as ``log/main``."""
+    view, _, argument = rest.partition("/")
+    if not plus or view == "refs":
+        return repository_html(site, pages, repository, description(repository))
+    if view == "log":
+        return log_html(site, pages, argument.strip("/"), request.args)
+    if view in {"", "show"} and argument:
+        revision, path = pages.split_revision(argument)
+        if path or argument.endswith("/"):
+            return file_html(site, pages, revision, path)
+        return commit_html(site, pages, revision)
+    raise GitilesError(404, "CANNOT_PARSE_GITILES_VIEW")
+
+
 def _repository_page(pages: RepositoryPages, plus: str, rest: str, request: Request, kind: str) -> Response:
     """Return a page of a repository; ``rest`` is the path after ``/+``, such as ``log/main``."""
     view, _, argument = rest.partition("/")
     cache = _CACHED if _FULL_HASH.match(argument.rpartition("..")[2]) else _UNCACHED
     if not plus:
-        if kind == "HTML":
-            return _reply(pages.refs(""), kind, _UNCACHED)
         raise GitilesError(400, "UNSUPPORTED_RESPONSE_FORMAT")
     if view == "log":
         return _reply(pages.log(argument, request.args), _no_text(kind), cache)
@@ -234,10 +264,6 @@ def _reply(value: object, kind: str, cache: str) -> Response:
     if kind == "TEXT":
         raise GitilesError(400, "UNSUPPORTED_RESPONSE_FORMAT")
     headers = {"Cache-Control": cache, "X-Content-Type-Options": "nosniff"}
-    if kind == "HTML":
-        text = html.escape(json.dumps(value, indent=2, ensure_ascii=False))
-        page = f"<!DOCTYPE html><title>Gitiles</title><pre>{text}</pre>"
-        return Response(page, 200, {**headers, "Content-Type": "text/html; charset=utf-8"})
     headers |= {"Content-Type": "application/json; charset=utf-8", "Content-Disposition": "attachment"}
     return Response(f"{_GUARD}{dump_json(value)}\n", 200, headers)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, cast
 
 from emulator.errors import LocalCloudError
 
-__all__ = ["GitError", "MissingGitError", "git", "git_environment", "require_git"]
+__all__ = ["GitError", "MissingGitError", "explained", "git", "git_beginning", "git_environment", "require_git"]
 
 _MISSING = (
     "git is not installed: install it so that `git` is on the PATH (`apt-get install git`, `dnf install git`, "
@@ -80,8 +82,41 @@ def git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise GitError(f"git {arguments[0]} did not run on {repository}: {error}") from error
     if result.returncode != 0:
-        raise GitError(result.stderr.decode(errors="replace").strip())
+        raise GitError(explained(result.stderr.decode(errors="replace").strip()))
     return result.stdout
+
+
+def git_beginning(repository: Path, limit: int, *arguments: str) -> bytes:
+    """Run git as `git` does, and return at most ``limit`` bytes of its output; the rest is never made.
+
+    Raises:
+        GitError: git is not installed.
+    """
+    try:
+        with subprocess.Popen(
+            ["git", "-C", str(repository), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=git_environment(),
+        ) as process:
+            timer = threading.Timer(_TIMEOUT_SECONDS, process.kill)
+            timer.start()
+            try:
+                return cast("IO[bytes]", process.stdout).read(limit)
+            finally:
+                process.kill()
+                timer.cancel()
+    except FileNotFoundError as error:
+        raise MissingGitError from error
+
+
+def explained(message: str) -> str:
+    """Return git's message, with advice that holds here if git distrusts the owner of a repository."""
+    if "dubious ownership" not in message:
+        return message
+    place = message.partition("'")[2].partition("'")[0]
+    return f"{place} belongs to another user, and git does not trust it: clone it, and use the clone"
 
 
 def require_git() -> None:

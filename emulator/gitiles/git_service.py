@@ -78,7 +78,7 @@ class GitService:
     def _create(self, host: str, name: str) -> Path | None:
         """Make an empty bare repository if a config watches it, and return its folder."""
         path = repository_path(self._root / host, name)
-        if not host or path is None or path.exists() or not self._state.around.is_watched(f"https://{host}/{name}"):
+        if not host or path is None or path.exists() or f"https://{host}/{name}" not in self._state.around.watched():
             return None
         return Repository.create(path).path
 

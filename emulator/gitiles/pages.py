@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from werkzeug.datastructures import MultiDict
 
 from emulator.gitiles.commits import commit_to_json, read_commits, tree_diffs
 from emulator.gitiles.errors import GitilesError
-from emulator.gitiles.git import GitError, git
+from emulator.gitiles.git import GitError, git, git_beginning
 
-__all__ = ["RepositoryPages"]
+__all__ = ["RefRow", "RepositoryPages"]
 
 _DEFAULT_PAGE, _MAX_PAGE = 100, 10_000
 _FORBIDDEN_IN_REVISIONS = ("..", "@{", ":", "\n", "\\", "?", "*", "[", " ")
@@ -25,6 +26,19 @@ _FLAGS = {
     "reverse": "--reverse",
     "no-merges": "--no-merges",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class RefRow:
+    """A branch or a tag."""
+
+    ref: str
+    """The full name."""
+    commit: str
+    """The commit's hash, also for an annotated tag."""
+    time: str
+    """When the commit, or the annotated tag, was made."""
+    subject: str
 
 
 class RepositoryPages:
@@ -111,6 +125,36 @@ class RepositoryPages:
             else git(self._path, "ls-tree", identifier)
         )
         return base64.b64encode(raw)
+
+    def head(self) -> str:
+        """Return the full name of the branch that ``HEAD`` names, or its hash; empty without a commit."""
+        try:
+            revision = git(self._path, "rev-parse", "--verify", "--quiet", "HEAD").decode().strip()
+        except GitError:
+            return ""
+        try:
+            return git(self._path, "symbolic-ref", "--quiet", "HEAD").decode(errors="replace").strip()
+        except GitError:
+            return revision
+
+    def latest_refs(self, folder: str, count: int) -> list[RefRow]:
+        """Return the refs of a folder, such as ``refs/heads``, with the latest commits or tags first."""
+        fields = ("refname", "objectname", "*objectname", "creatordate:format:%Y-%m-%d %H:%M:%S UTC", "subject")
+        line_format = "%00".join(f"%({field})" for field in fields)
+        arguments = ("--sort=-creatordate", f"--count={count}", f"--format={line_format}", folder)
+        rows = (line.split("\0") for line in _lines(git(self._path, "for-each-ref", *arguments)))
+        return [RefRow(ref, peeled or value, time, subject) for ref, value, peeled, time, subject in rows]
+
+    def difference(self, revision: str, limit: int) -> tuple[str, bool]:
+        """Return a commit's difference from its parent as text, and whether it was cut after ``limit`` bytes."""
+        options = ("-p", "-M", "--root", "--no-commit-id", "--no-color", "--no-ext-diff", "--no-textconv")
+        raw = git_beginning(self._path, limit + 1, "diff-tree", *options, revision)
+        return raw[:limit].decode(errors="replace"), len(raw) > limit
+
+    def beginning(self, blob: str, limit: int) -> tuple[bytes, int]:
+        """Return the first ``limit`` bytes of a file, and its size."""
+        size = int(git(self._path, "cat-file", "-s", blob))
+        return git_beginning(self._path, limit, "cat-file", "blob", blob), size
 
     def split_revision(self, text: str) -> tuple[str, str]:
         """Split ``<rev>/<path>`` at the shortest existing revision; 404 if there is none."""

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["find_repository", "is_read_only", "projects", "read_only_sentence", "repositories", "repository_path"]
+__all__ = [
+    "description",
+    "find_repository",
+    "is_read_only",
+    "projects",
+    "read_only_sentence",
+    "repositories",
+    "repository_path",
+]
 
 _MAX_DEPTH = 5
 _NO_DESCRIPTION = "Unnamed repository"
@@ -44,8 +52,8 @@ def projects(root: Path, base: str) -> dict[str, dict[str, Any]]:
     for path in sorted(repositories(root)):
         name = path.relative_to(root).as_posix().removesuffix(".git")
         found[name] = {"name": name, "clone_url": f"{base}{name}"}
-        if description := _description(path):
-            found[name]["description"] = description
+        if text := description(path):
+            found[name]["description"] = text
     return found
 
 
@@ -71,7 +79,8 @@ def _is_repository(path: Path) -> bool:
     return any((folder / "HEAD").is_file() and (folder / "objects").is_dir() for folder in (path, path / ".git"))
 
 
-def _description(path: Path) -> str:
+def description(path: Path) -> str:
+    """Return a repository's description; empty if it has none of its own."""
     files = (path / "description", path / ".git" / "description")
     text = next((file.read_text(encoding="utf-8", errors="replace").strip() for file in files if file.is_file()), "")
     return "" if text.startswith(_NO_DESCRIPTION) else text

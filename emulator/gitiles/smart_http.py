@@ -17,7 +17,8 @@ from typing import IO, cast
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
 
-from emulator.gitiles.git import MissingGitError, git_environment
+from emulator.errors import one_line
+from emulator.gitiles.git import MissingGitError, explained, git_environment
 
 __all__ = ["Limits", "refused", "run_backend", "service_of", "split_service"]
 
@@ -159,9 +160,9 @@ class _Backend:
     def _failure(self) -> Response:
         self._process.wait()
         self._errors.seek(0)
-        lines = self._errors.read(_MAX_HEADERS).decode(errors="replace").strip().splitlines()
+        message = self._errors.read(_MAX_HEADERS).decode(errors="replace").strip()
         self._end()
-        return refused(f"git http-backend failed: {lines[0] if lines else 'it took too long'}", 500)
+        return refused(one_line(f"git http-backend: {explained(message) or 'it took too long'}"), 500)
 
     def _pieces(self) -> Iterator[bytes]:
         while piece := self._output.read1(_PIECE):  # type: ignore[attr-defined] # the pipe is buffered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from emulator.gitiles.errors import ErrorForm
@@ -20,8 +20,8 @@ class Surroundings:
 
     pushed: Callable[[Push], None] = lambda _: None
     """Gets each push that changed refs, before the client gets its answer."""
-    is_watched: Callable[[str], bool] = lambda _: False
-    """Returns whether a config watches a repository (``https://<host>/<name>``): a push then creates it."""
+    watched: Callable[[], Collection[str]] = frozenset
+    """Returns the repositories (``https://<host>/<name>``) that configs watch: a push creates them."""
     missing: Callable[[str, str], None] = lambda _repo, _advice: None
     """Gets each repository that a request did not find, and the sentence that says where to put it."""
     console_url: str = ""

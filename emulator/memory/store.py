@@ -15,7 +15,7 @@ from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.errors import PermanentError, StoreConflictError
 from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.probe import Probe
@@ -27,6 +27,7 @@ from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
     DeleteDeferred,
+    JobList,
     PutPaused,
     PutWatchers,
     UpdateInvocation,
@@ -146,10 +147,12 @@ class MemoryStore:
             return None
         return found, debug_log.trim("".join(stored.log))
 
-    def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
+    def invocations(
+        self, job_id: JobId, limit: int, after: InvocationId | None = None, status: Status | None = None
+    ) -> Sequence[Invocation]:
         """List a job's invocations, newest first."""
         with self._lock:
-            ids = sorted(InvocationId(int(path[3])) for path in self._under(*_named("jobs", job_id, "invocations")))
+            ids = sorted(InvocationId(int(path[3])) for path in self._history(job_id, status))
             left = [_path_of(job_id, identifier) for identifier in ids if after is None or identifier > after]
             found: list[Invocation] = []
             while left and len(found) < limit:
@@ -157,6 +160,16 @@ class MemoryStore:
                 found += self._readable(left[:wanted], self._invocation_at)
                 left = left[wanted:]
             return found
+
+    def count_invocations(self, job_id: JobId, status: Status, limit: int) -> int:
+        """Count a job's invocations with a status."""
+        with self._lock:
+            return min(limit, len(self._history(job_id, status)))
+
+    def _history(self, job_id: JobId, status: Status | None) -> list[Path]:
+        """Return the documents of a job's invocations, in no order."""
+        paths = self._under(*_named("jobs", job_id, "invocations"))
+        return [path for path in paths if status in (None, self._documents[path].document.get("status"))]
 
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
         """Read many invocations at once."""
@@ -220,6 +233,51 @@ class MemoryStore:
         with self._lock:
             due = [path for path in self._due if _is_job(path) and self._is_due(path, before)]
             return self._readable(self._by_due(due, after)[:limit], self._job_at)
+
+    def listed_jobs(self, wanted: JobList, limit: int, after: str = "") -> Sequence[Job]:
+        """Return the jobs of a list by their place."""
+        with self._lock:
+            return self._readable(self._listed(wanted, after), self._job_at)[:limit]
+
+    def count_jobs(self, wanted: JobList, limit: int) -> int:
+        """Count the jobs of a list."""
+        with self._lock:
+            return min(limit, len(self._listed(wanted)))
+
+    def count_job_commits(self, wanted: JobList, after: str = "", last: str = "") -> int:
+        """Sum up the commits of the jobs in a part of a list."""
+        with self._lock:
+            found = [self._documents[path].document for path in self._listed(wanted, after)]
+        return sum(document["commits"] for document in found if not last or document["place"] <= last)
+
+    def jobs_that_trigger(self, job_id: JobId, limit: int) -> Sequence[Job]:
+        """Return the jobs that trigger a job."""
+        with self._lock:
+            paths = [
+                path for path in self._under("jobs") if job_id in self._documents[path].document.get("triggers", ())
+            ]
+            return self._readable(sorted(paths)[:limit], self._job_at)
+
+    def _listed(self, wanted: JobList, after: str = "") -> list[Path]:
+        """Return the documents of a list's jobs, sorted by place."""
+        first, end = wanted.places(after)
+        found = [
+            (document["place"], path)
+            for path, document in self._jobs_in(wanted.project, wanted.realms)
+            if wanted.state in (None, document["state"])
+            and first < (document["place"] or "")
+            and (not end or document["place"] < end)
+        ]
+        return [path for _, path in sorted(found)]
+
+    def _jobs_in(self, project: str, realms: tuple[str, ...] | None) -> list[tuple[Path, Mapping[str, Any]]]:
+        """Return the jobs of a project and of these realms; None: of any realm."""
+        jobs = [(path, self._documents[path].document) for path in self._under("jobs")]
+        return [
+            (path, document)
+            for path, document in jobs
+            if document.get("project") == project and (realms is None or document["realm"] in realms)
+        ]
 
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""

@@ -26,6 +26,7 @@ from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.managers.buildbucket.builder_id import server_of
 from luci_scheduler.ports import Buildbucket, Clock, ConfigSource, Fetch, Gitiles, Headers, Queue, Store, Topic
 from luci_scheduler.settings import ConfigSourceSetting, Settings
 
@@ -151,9 +152,10 @@ def make_identify(settings: Settings, clock: Clock) -> Identify:
 
 def make_buildbucket(settings: Settings, session: _MakeSession, clock: Clock) -> Buildbucket:
     """Return the client of the configured Buildbucket servers."""
+    servers = {server.host: server for server in settings.buildbucket_servers}
 
     def base_url(host: str) -> str:
-        server = settings.buildbucket(host)
+        server = server_of(servers, host)
         return server.url.rstrip("/") if server and server.url else f"https://{host}"
 
     return BuildbucketClient(base_url, session, clock, settings.request_deadline_seconds * SECOND)

@@ -15,8 +15,8 @@ from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.core.job import Job
+from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.core.job import FAILING_PLACES, Job, JobState
 from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.probe import Probe
 from luci_scheduler.core.project_record import ProjectRecord
@@ -43,6 +43,7 @@ __all__ = [
     "Gitiles",
     "GitilesError",
     "Headers",
+    "JobList",
     "LogPage",
     "Pollers",
     "PutDeferred",
@@ -192,6 +193,24 @@ Write = CheckedWrite | PutWatchers | PutPaused
 """All writes. Watchers and paused marks have no precondition: each write replaces only its own part of the document."""
 
 
+@dataclass(frozen=True, slots=True)
+class JobList:
+    """The jobs of a list: the enabled jobs of a project that meet every condition."""
+
+    project: str
+    realms: tuple[str, ...] | None = None
+    """Only jobs in these realms; None: in any realm. Above 30 realms a list costs one more query for each 30."""
+    state: JobState | None = None
+    """Only jobs in this state; None: in any state."""
+    failing: bool = False
+    """Only failing jobs."""
+
+    def places(self, after: str = "") -> tuple[str, str]:
+        """Return the places between which the jobs after a place are; both are exclusive, and no end is empty."""
+        first, end = FAILING_PLACES if self.failing else ("", "")
+        return max(first, after), end
+
+
 class Pollers(Protocol):
     """The part of the store that gitiles jobs read directly; they write through their controller."""
 
@@ -246,10 +265,20 @@ class Store(Pollers, Protocol):
     ) -> tuple[Versioned[Invocation], str] | None:
         """Read an invocation with its debug log, for people; the log is trimmed as LUCI trims it."""
 
-    def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
+    def invocations(
+        self, job_id: JobId, limit: int, after: InvocationId | None = None, status: Status | None = None
+    ) -> Sequence[Invocation]:
         """List a job's invocations without their logs, newest first, starting after ``after``.
 
+        ``status`` selects invocations with this status. It does not find those that ended under functions that did not
+        store the status for queries.
         Skipped documents do not count: a result of fewer than ``limit`` invocations is the end of the list.
+        """
+
+    def count_invocations(self, job_id: JobId, status: Status, limit: int) -> int:
+        """Return how many of a job's invocations have a status, as `invocations` finds them; at most ``limit``.
+
+        Costs one read for each 1,000 counted invocations, and at least one.
         """
 
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
@@ -272,6 +301,28 @@ class Store(Pollers, Protocol):
 
     def due_jobs(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Job]:
         """Return the jobs that are due at ``before``, the earliest first, starting after ``after``."""
+
+    def listed_jobs(self, wanted: JobList, limit: int, after: str = "") -> Sequence[Job]:
+        """Return the jobs of a list by their `Job.place`, starting after the place ``after``.
+
+        Skipped documents do not count: a result of fewer than ``limit`` jobs is the end of the list.
+        """
+
+    def count_jobs(self, wanted: JobList, limit: int) -> int:
+        """Return the number of jobs of a list, or ``limit`` if there are more.
+
+        Costs one read for each 1,000 counted jobs, and at least one.
+        """
+
+    def count_job_commits(self, wanted: JobList, after: str = "", last: str = "") -> int:
+        """Return the sum of `Job.commits` over the jobs of a list from the place after ``after`` to ``last``.
+
+        An empty ``last`` is the end of the list. Each change of one of these jobs raises the sum. Costs one read for
+        each 1,000 jobs, and at least one.
+        """
+
+    def jobs_that_trigger(self, job_id: JobId, limit: int) -> Sequence[Job]:
+        """Return the jobs that trigger a job, sorted by ID, at most ``limit``. Some may be disabled."""
 
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""

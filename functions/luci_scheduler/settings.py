@@ -35,7 +35,8 @@ class BuildbucketServer:
     """How to reach one Buildbucket host (``SCHEDULER_BUILDBUCKET_SERVERS``, a JSON list of such objects)."""
 
     host: str
-    """The name in the ``server`` fields of configs, e.g. ``cr-buildbucket.appspot.com``."""
+    """The name in the ``server`` fields of configs, e.g. ``cr-buildbucket.appspot.com``; ``*``, which only the local
+    cloud may have, for all hosts that no other server has."""
     publisher: str
     """E-mail of the account that publishes its notifications; names the topic."""
     protocol: Era = Era.V2
@@ -112,7 +113,7 @@ class Settings:
     """Where the keys that sign OIDC tokens are published."""
     buildbucket_servers: tuple[BuildbucketServer, ...] = ()
     """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url", "topic", "notifications"}``: the servers
-    that jobs may name."""
+    that jobs may name. The host ``*``, which only a local cloud may have, stands for all others."""
     gitiles_urls: Mapping[str, str] | None = None
     """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are called only below
     ``googlesource.com``. The host ``*``, which only a local cloud may have, stands for all of those: their base URL is
@@ -241,10 +242,6 @@ class Settings:
         """Base URL of the console's pages."""
         return self.console_url or f"https://{self.default_hostname}"
 
-    def buildbucket(self, host: str) -> BuildbucketServer | None:
-        """Return the server at ``host``, or None if it is not configured."""
-        return next((server for server in self.buildbucket_servers if server.host == host), None)
-
 
 def variable_of(setting: Field[Any]) -> str:
     """Return the environment variable of a field of `Settings`."""
@@ -298,8 +295,7 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
         for name in ("local_user", "local_service")
         if name in values and not values.get("local")
     ]
-    if _EVERY_HOST in (values.get("gitiles_urls") or {}) and not values.get("local"):
-        faults.append(f'{PREFIX}GITILES_URLS: the host "*" is for the local cloud only: name each host')
+    faults += [] if values.get("local") else _every_host_faults(values)
     if environment.get("K_SERVICE"):
         given = [name for name in ("local", "local_user", "local_service") if values.get(name)]
         faults += [
@@ -308,6 +304,19 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
             for name in given
         ]
     return faults
+
+
+def _every_host_faults(values: Mapping[str, Any]) -> list[str]:
+    """Refuse a server for every host: a config could name any host, and it would get the service account's token."""
+    hosts = {
+        "gitiles_urls": values.get("gitiles_urls") or (),
+        "buildbucket_servers": [server.host for server in values.get("buildbucket_servers", ())],
+    }
+    return [
+        f'{PREFIX}{name.upper()}: the host "*" is for the local cloud only: name each host'
+        for name, given in hosts.items()
+        if _EVERY_HOST in given
+    ]
 
 
 def _secrets(text: str) -> tuple[str, ...]:

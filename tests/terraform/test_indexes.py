@@ -161,7 +161,7 @@ def test_expired_documents_are_deleted(minimal: Life) -> None:
 
 def test_functions_wait_for_their_indexes() -> None:
     """The functions are deployed after the indexes, because an upgrade may add a query and its index."""
-    module = REPOSITORY / ROOT / "modules/database/outputs.tf"
-    assert "depends_on = [google_firestore_field.indexed]" in module.read_text(encoding="utf-8")
+    module = (REPOSITORY / ROOT / "modules/database/outputs.tf").read_text(encoding="utf-8")
+    assert "depends_on = [google_firestore_field.indexed, google_firestore_index.job_lists]" in module
     functions = (REPOSITORY / ROOT / "functions.tf").read_text(encoding="utf-8")
     assert re.search(r"SCHEDULER_DATABASE += module\.database\.name", functions)

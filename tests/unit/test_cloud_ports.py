@@ -129,6 +129,21 @@ def test_configs_are_read_with_credentials_in_a_deployment(monkeypatch: pytest.M
     assert gitiles._url == f"{base_url}/x"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("hosts", "host", "base"),
+    [
+        (["a.example.com", "*"], "a.example.com", "http://a.example.com.local"),
+        (["a.example.com", "*"], "new.example.com", "http://*.local"),
+        (["a.example.com"], "new.example.com", "https://new.example.com"),
+    ],
+)
+def test_the_address_of_a_buildbucket_server(hosts: list[str], host: str, base: str) -> None:
+    """A local cloud serves every host, also one that a config names later."""
+    servers = tuple(BuildbucketServer(name, "p@x", url=f"http://{name}.local/") for name in hosts)
+    client: Any = cloud_ports(_settings(buildbucket_servers=servers), store=MemoryStore()).buildbucket
+    assert client._base_url(host) == base
+
+
 @pytest.mark.parametrize("local", [False, True])
 def test_access_tokens_are_checked_at_the_named_host_alone(monkeypatch: pytest.MonkeyPatch, *, local: bool) -> None:
     """A redirect would let another host say whose token it is. Plain HTTP is for a local cloud."""

@@ -26,8 +26,6 @@ def test_good_environment() -> None:
     settings = read_settings(GOOD)
     assert settings.token_secrets == ("the new signing key", "the old signing key")
     assert [server.protocol for server in settings.buildbucket_servers] == [Era.V1, Era.V2]
-    assert settings.buildbucket("i") is settings.buildbucket_servers[1]
-    assert settings.buildbucket("nobody") is None
 
 
 def test_all_faults_are_reported_together() -> None:
@@ -165,6 +163,15 @@ def test_the_name_of_a_local_service_cannot_replace_that_of_cloud_run(more: dict
         return
     with pytest.raises(SettingsError, match=fault):
         read_settings(environment)
+
+
+def test_only_the_local_cloud_has_one_buildbucket_server_for_all_hosts() -> None:
+    """In the cloud a config could otherwise name any host, which would get the service account's token."""
+    servers = '[{"host": "*", "publisher": "x@y", "url": "http://127.0.0.1:1"}]'
+    environment = {**GOOD, "SCHEDULER_BUILDBUCKET_SERVERS": servers}
+    with pytest.raises(SettingsError, match=r'BUILDBUCKET_SERVERS: the host "\*" is for the local cloud only'):
+        read_settings(environment)
+    assert read_settings({**environment, "SCHEDULER_LOCAL": "true"}).buildbucket_servers[0].host == "*"
 
 
 @pytest.mark.parametrize("value", ["true", "false"])

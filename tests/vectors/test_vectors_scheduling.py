@@ -13,10 +13,9 @@ from luci_scheduler.core.cron_machine import CronState, EarlyTickError, StartInv
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant, parse_rfc3339
-from luci_scheduler.core.job import TriggeringPolicy
+from luci_scheduler.core.job import TriggeringPolicy, public_state
 from luci_scheduler.core.policy.base import Decision
 from luci_scheduler.core.policy.registry import make_policy
-from luci_scheduler.core.public_state import public_state
 from luci_scheduler.core.schedule import DISTANT_FUTURE, BadScheduleError, Schedule, parse_schedule
 from luci_scheduler.core.triage_throttle import triage_key, triage_kick
 from luci_scheduler.core.trigger import Trigger, sort_key

@@ -29,7 +29,7 @@ from luci_scheduler.core.errors import PermanentError, SchedulerError, StoreConf
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.probe import Probe
@@ -41,6 +41,7 @@ from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
     DeleteDeferred,
+    JobList,
     PutPaused,
     PutWatchers,
     UpdateInvocation,
@@ -59,6 +60,7 @@ _PAUSES = (0.1, 0.4)  # seconds before a read is retried: a short failure must n
 _ONCE = Retry(predicate=lambda _: False)
 """Replaces the library's own policy, which retries reads for five minutes and ignores the timeout of a call."""
 _JOB_FIELDS = ("schema", "record", "enabled", "next_due")  # without the triage log, which only pages read
+_MAX_IN = 30  # values of an "in" condition
 _INVOCATION_FIELDS = ("schema", "definition", "state", "next_due", "expire_at")
 
 P = ParamSpec("P")
@@ -222,10 +224,11 @@ class FirestoreStore:
         return _versioned(invocation, snapshot), _joined(document.get("log", ()))
 
     @_translated
-    def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
+    def invocations(
+        self, job_id: JobId, limit: int, after: InvocationId | None = None, status: Status | None = None
+    ) -> Sequence[Invocation]:
         """List a job's invocations, newest first."""
-        ordered = self._job_ref(job_id).collection("invocations").select(_INVOCATION_FIELDS)
-        ordered = ordered.order_by(FieldPath.document_id())
+        ordered = self._history(job_id, status).select(_INVOCATION_FIELDS).order_by(FieldPath.document_id())
         found: list[Invocation] = []
         while (wanted := limit - len(found)) > 0:
             query = ordered.limit(wanted)
@@ -238,6 +241,16 @@ class FirestoreStore:
                 break
             after = InvocationId(int(snapshots[-1].id))
         return found
+
+    @_translated
+    def count_invocations(self, job_id: JobId, status: Status, limit: int) -> int:
+        """Count a job's invocations with a status."""
+        return self._count(self._history(job_id, status).limit(limit))
+
+    def _history(self, job_id: JobId, status: Status | None) -> Any:
+        """Return the query that finds a job's invocations."""
+        found = self._job_ref(job_id).collection("invocations")
+        return found if status is None else found.where(filter=FieldFilter("status", "==", str(status)))
 
     @_translated
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
@@ -307,6 +320,65 @@ class FirestoreStore:
         if after is not None:
             query = _after(query, after.due, self._job_ref(after.job_id))
         return _readable(self._results(query), _job_of)
+
+    @_translated
+    def listed_jobs(self, wanted: JobList, limit: int, after: str = "") -> Sequence[Job]:
+        """Return the jobs of a list by their place."""
+        found = [job for query in self._lists(wanted, after) for job in self._first_jobs(query, limit)]
+        return sorted(found, key=lambda job: job.place)[:limit]
+
+    def _first_jobs(self, query: Any, limit: int) -> list[Job]:
+        """Return the first jobs of a query. An unreadable job leaves a gap, so read on until the list is full."""
+        query = query.select((*_JOB_FIELDS, "place", "commits"))
+        found: list[Job] = []
+        while (wanted := limit - len(found)) > 0:
+            snapshots = self._results(query.limit(wanted))
+            found += _readable(snapshots, _job_of)
+            if len(snapshots) < wanted:
+                break
+            query = query.start_after(snapshots[-1])
+        return found
+
+    @_translated
+    def count_jobs(self, wanted: JobList, limit: int) -> int:
+        """Count the jobs of a list."""
+        return min(limit, sum(self._count(query.limit(limit)) for query in self._lists(wanted)))
+
+    @_translated
+    def count_job_commits(self, wanted: JobList, after: str = "", last: str = "") -> int:
+        """Sum up the commits of the jobs in a part of a list."""
+        queries = self._lists(wanted, after)
+        if last:
+            queries = [query.where(filter=FieldFilter("place", "<=", last)) for query in queries]
+        return sum(self._sum_of_commits(query) for query in queries)
+
+    @_translated
+    def jobs_that_trigger(self, job_id: JobId, limit: int) -> Sequence[Job]:
+        """Return the jobs that trigger a job."""
+        query = self._client.collection("jobs").where(filter=FieldFilter("triggers", "array_contains", job_id))
+        return sorted(_readable(self._results(query.select(_JOB_FIELDS).limit(limit)), _job_of), key=lambda job: job.id)
+
+    def _count(self, query: Any) -> int:
+        ((result,),) = self._read(lambda **limits: query.count().get(**limits))
+        return int(result.value)
+
+    def _sum_of_commits(self, query: Any) -> int:
+        ((result,),) = self._read(lambda **limits: query.sum("commits").get(**limits))
+        return int(result.value)
+
+    def _lists(self, wanted: JobList, after: str = "") -> list[Any]:
+        """Return the queries that find the jobs of a list together, each sorted by place.
+
+        Places are unique in a project. The second sort key makes counts and sums use the index of the list.
+        """
+        first, end = wanted.places(after)
+        query = self._client.collection("jobs").where(filter=FieldFilter("project", "==", wanted.project))
+        if wanted.state is not None:
+            query = query.where(filter=FieldFilter("state", "==", str(wanted.state)))
+        query = query.where(filter=FieldFilter("place", ">", first))
+        if end:
+            query = query.where(filter=FieldFilter("place", "<", end))
+        return _in_realms(query.order_by("place").order_by("commits"), wanted.realms)
 
     @_translated
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
@@ -397,6 +469,14 @@ class FirestoreStore:
 
     def _unchanged(self, update_time: Any) -> Any:
         return self._client.write_option(last_update_time=update_time)
+
+
+def _in_realms(query: Any, realms: tuple[str, ...] | None) -> list[Any]:
+    """Return the queries that find the jobs of a query that are in these realms; None: in any realm."""
+    if realms is None:
+        return [query]
+    parts = [realms[start : start + _MAX_IN] for start in range(0, len(realms), _MAX_IN)]
+    return [query.where(filter=FieldFilter("realm", "in", list(part))) for part in parts]
 
 
 def _by_due(query: Any) -> Any:

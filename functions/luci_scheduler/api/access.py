@@ -115,6 +115,12 @@ class Access:
         granted = self._granted(principals, permission, project)
         return not self.admins.isdisjoint(principals) or any(not grant.realm for grant in granted)
 
+    def realms(self, identity: Identity, permission: Permission, project: str) -> tuple[str, ...] | None:
+        """Return the realms of a project in which ``identity`` has a permission, sorted; None: in all of them."""
+        if self.allows_everywhere(identity, permission, project):
+            return None
+        return tuple(sorted({grant.realm for grant in self._granted(_principals(identity), permission, project)}))
+
     def _granted(self, principals: frozenset[str], permission: Permission, project: str) -> Iterator[_Grant]:
         """Yield the grants of a permission in a project, or in any project if none is named."""
         for grant in self.grants:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from threading import Lock
@@ -19,7 +19,7 @@ from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 from luci_scheduler.ports import GitCommit, Gitiles, GitilesError
 
-__all__ = ["MAX_CALLS", "commit_titles", "remember_titles"]
+__all__ = ["MAX_CALLS", "Titles", "commit_titles", "remember_titles"]
 
 MAX_CALLS = 8
 """The largest number of calls to repository hosts for one page."""
@@ -30,6 +30,9 @@ _CACHED = 5000  # commits of one process, with less than a kilobyte each
 _REPOS = 500  # repositories whose watching projects a process remembers
 _PATIENCE = 30 * SECOND  # until a failed question is asked again
 _REVISION = re.compile(r"[0-9a-f]{40}")
+
+Titles = Mapping[tuple[str, str], GitCommit]
+"""Repository as a list spells it, and hash → the commit. Commits that are not known are missing."""
 
 _Key = tuple[str, str]  # repository (normalized URL) and hash
 
@@ -85,7 +88,7 @@ _memories: WeakKeyDictionary[Gitiles, _Memory] = WeakKeyDictionary()
 _memories_lock = Lock()
 
 
-def commit_titles(context: Context, wanted: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], GitCommit]:
+def commit_titles(context: Context, wanted: Sequence[tuple[str, str]], watched: Collection[str] = ()) -> Titles:
     """Return the commits of a list that are known, or that the repositories' hosts return quickly.
 
     A commit never changes, so a process asks for it once. One call also covers its ancestors. All calls of a page
@@ -96,6 +99,7 @@ def commit_titles(context: Context, wanted: Sequence[tuple[str, str]]) -> Mappin
         context: the caller's context. Only repositories are asked that a project watches in which the caller sees
             jobs: the scheduler reads repositories under its own account.
         wanted: pairs of repository, in any spelling, and hash; the newest first, because one call covers older ones.
+        watched: repositories (normalized URLs) that a project watches in which the caller sees jobs: no read is needed.
 
     Returns:
         The found commits by the pairs in ``wanted``. Missing pairs are shown by their hash alone.
@@ -103,7 +107,7 @@ def commit_titles(context: Context, wanted: Sequence[tuple[str, str]]) -> Mappin
     memory, keys = _memory(context.runtime.gitiles), _keys(wanted)
     missing = [key for key in dict.fromkeys(keys.values()) if memory.known(key) is None]
     try:
-        if missing := _askable(context, memory, missing):
+        if missing := _askable(context, memory, missing, watched):
             with limited(time_left(_SECONDS)):
                 _ask(context, memory, missing)
     except SchedulerError:
@@ -133,10 +137,14 @@ def _keys(wanted: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], _Key]:
     return keys
 
 
-def _askable(context: Context, memory: _Memory, missing: Sequence[_Key]) -> list[_Key]:
+def _askable(context: Context, memory: _Memory, missing: Sequence[_Key], watched: Collection[str]) -> list[_Key]:
     """Return the commits that may be asked for now."""
     now, shown = context.runtime.clock.now(), dict.fromkeys(repo for repo, _ in missing)
-    allowed = {repo for repo in list(shown)[:MAX_CALLS] if any(map(context.sees_some, memory.projects(context, repo)))}
+    allowed = {
+        repo
+        for repo in list(shown)[:MAX_CALLS]
+        if repo in watched or any(map(context.sees_some, memory.projects(context, repo)))
+    }
     return [key for key in missing if key[0] in allowed and memory.may_ask(key, now)]
 
 

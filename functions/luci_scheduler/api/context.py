@@ -51,6 +51,10 @@ class Context:
         """Return whether the caller sees every job that a project has or will have."""
         return self.access.allows_everywhere(self.caller, Permission.GET, project)
 
+    def realms(self, project: str) -> tuple[str, ...] | None:
+        """Return the realms of a project whose jobs the caller sees, sorted; None if the caller sees all jobs."""
+        return self.access.realms(self.caller, Permission.GET, project)
+
     def require_visible_project(self, job_ids: Sequence[JobId]) -> None:
         """Refuse a caller whom the policy grants nothing in any project of these jobs; do nothing without jobs.
 
@@ -60,16 +64,6 @@ class Context:
         if job_ids and not any(self.sees_some(project) for project in _projects(job_ids)):
             raise no_such_job(", ".join(sorted(set(job_ids))))
 
-    def require_visible(self, jobs: Iterable[Job]) -> None:
-        """Refuse a caller who may not see every one of these jobs; costs no reads.
-
-        Raises:
-            NoSuchJobError: the caller may not see one of them.
-        """
-        for job in jobs:
-            if not self._sees(job):
-                raise no_such_job()
-
     def visible_job(self, job_id: JobId) -> Job:
         """Return an enabled job that the caller may see.
 
@@ -78,8 +72,21 @@ class Context:
         Raises:
             NoSuchJobError: the job does not exist, is disabled, or is not visible.
         """
+        job = self.known_job(job_id)
+        if not job.enabled:
+            raise no_such_job()
+        return job
+
+    def known_job(self, job_id: JobId) -> Job:
+        """Return a job that the caller may see, even if no config defines it any more; costs the same reads.
+
+        The realm of its last definition decides.
+
+        Raises:
+            NoSuchJobError: the job does not exist or is not visible.
+        """
         found = self.runtime.store.job(job_id) if self.sees_some(project_of(job_id)) else None
-        if found is None or not self._sees(found.value):
+        if found is None or not self.may(Permission.GET, found.value):
             raise no_such_job()
         return found.value
 

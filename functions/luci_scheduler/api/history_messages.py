@@ -1,67 +1,92 @@
-"""Messages about invocations, their triggers and their commits."""
+"""Messages about jobs and invocations with their commits, causes and triggers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from luci_scheduler.api.history import Described, NamedCommit, cause_of, commit_of
-from luci_scheduler.api.messages import invocation_message, microseconds
+from luci_scheduler.api.causes import Cause, CauseKind, CommitRef, trigger_cause
+from luci_scheduler.api.history import Described, ListedJob
+from luci_scheduler.api.messages import invocation_message, job_message, job_ref, microseconds
 from luci_scheduler.api.schema import message_class
 from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.job import Job, Result
 from luci_scheduler.core.trigger import Trigger, sort_key
+from luci_scheduler.display import displayed
+from luci_scheduler.ports import GitCommit
 
-__all__ = ["invocation_details", "trigger_details"]
+__all__ = ["invocation_details", "listed_job", "trigger_details"]
 
 _MAX_TRIGGERS = 50  # in the details of an invocation: the newest ones
+_NO_CAUSE = Cause(CauseKind.UNKNOWN)
 
 
 def trigger_details(trigger: Trigger) -> Any:
-    """Return a trigger with its cause; its commit has no subject."""
-    commit = {"commit": _commit(commit_of(trigger))} if trigger.is_commit else {}
+    """Return a trigger with its cause."""
     return message_class("TriggerDetails")(
         id=trigger.id,
         title=trigger.title,
-        url=trigger.url,
+        url=displayed(trigger.url),
         kind=str(trigger.kind),
         created_ts=microseconds(trigger.created),
-        cause=cause_of(trigger),
-        **commit,
+        cause=_cause(trigger_cause(trigger)),
     )
 
 
-def invocation_details(found: Described, *, all_triggers: bool = False) -> Any:
+def invocation_details(found: Described, *, with_triggers: bool = False) -> Any:
     """Return an invocation with its commit and cause.
 
     Args:
         found: the invocation.
-        all_triggers: whether the newest triggers are listed, not only the cause of the newest one.
+        with_triggers: whether the newest triggers are listed.
     """
     item = found.invocation
     triggers = sorted(item.incoming_triggers, key=sort_key, reverse=True)
     reply = message_class("InvocationDetails")(
         invocation=invocation_message(item),
-        commit_count=found.commit_count,
-        cause=cause_of(triggers[0]) if triggers else "",
+        cause=_cause(found.cause),
         summary=item.summary,
         attempts=item.attempts,
         next_attempt_ts=microseconds(item.next_due) if item.status is Status.RETRYING else 0,
         abort_requested_by=item.abort_requested_by,
         abort_reason=item.abort_reason,
         trigger_count=len(triggers),
+        triggers=map(trigger_details, triggers[:_MAX_TRIGGERS] if with_triggers else ()),
     )
-    if found.commit:
-        reply.commit.MergeFrom(message_class("Commit")(**_commit(found.commit)))
-    if all_triggers:
-        reply.triggers.extend(map(trigger_details, triggers[:_MAX_TRIGGERS]))
+    _add_commit(reply, found.commit, found.title)
     return reply
 
 
-def _commit(commit: NamedCommit) -> Mapping[str, str]:
-    return {
-        "repo": commit.repo,
-        "ref": commit.ref,
-        "revision": commit.revision,
-        "subject": commit.subject,
-        "author": commit.author,
-    }
+def listed_job(found: ListedJob) -> Any:
+    """Return a job with its latest result."""
+    reply = message_class("ListedJob")(job=job_message(found.job))
+    if found.result:
+        reply.latest.MergeFrom(_result(found.job, found.result))
+        reply.latest.cause.MergeFrom(message_class("Cause")(**_cause(found.cause or _NO_CAUSE)))
+        _add_commit(reply.latest, found.commit, found.title)
+    return reply
+
+
+def _result(job: Job, result: Result) -> Any:
+    return message_class("InvocationDetails")(
+        invocation={
+            "invocation_ref": {"job_ref": job_ref(job.id), "invocation_id": result.invocation_id},
+            "started_ts": microseconds(result.started),
+            "finished_ts": microseconds(result.finished),
+            "triggered_by": result.triggered_by,
+            "status": str(result.status),
+            "final": True,
+            "view_url": displayed(result.view_url),
+        },
+        summary=result.summary,
+    )
+
+
+def _add_commit(reply: Any, commit: CommitRef | None, title: GitCommit | None) -> None:
+    if commit is not None:
+        about = {"subject": title.subject, "author": title.author} if title else {}
+        place = {"repo": commit.repo, "ref": commit.ref, "revision": commit.revision, "other_commits": commit.others}
+        reply.commit.MergeFrom(message_class("TriggerCommit")(**place, **about))
+
+
+def _cause(cause: Cause) -> dict[str, str]:
+    return {"kind": str(cause.kind), "by": cause.by}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.history import Described, describe_all
+from luci_scheduler.api.overviews import visible_sources
 from luci_scheduler.api.service import visible_targets
-from luci_scheduler.core.identifiers import JobId, project_of
+from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.poller_record import PollerRecord
@@ -32,7 +32,7 @@ class JobDescription:
     targets: tuple[JobId, ...]
     """The visible jobs that it triggers."""
     sources: tuple[JobId, ...]
-    """The visible jobs whose triggers led to its latest invocations."""
+    """The visible jobs that trigger it."""
     next_run: Instant | None
     """When its schedule fires next; None if it does not."""
     last_poll: Instant | None
@@ -48,8 +48,9 @@ class JobDescription:
 def describe_job(context: Context, job_id: JobId) -> JobDescription:
     """Return a job with its state.
 
-    Costs one read for the job, up to 10 for invocations and up to 11 for pending triggers, one for the poller, one for
-    each triggered job unless the caller sees the whole project, and what `commit_titles` costs.
+    Costs one read for the job, up to 10 for invocations and up to 11 for pending triggers, one for the poller, up to 10
+    for jobs that trigger it, one for each triggered job unless the caller sees the whole project, and what
+    `commit_titles` costs.
 
     Raises:
         NoSuchJobError: the job does not exist or is not visible.
@@ -63,7 +64,7 @@ def describe_job(context: Context, job_id: JobId) -> JobDescription:
     return JobDescription(
         job=job,
         targets=tuple(visible_targets(context, job)),
-        sources=_sources(context, job, [trigger for item in latest for trigger in item.incoming_triggers] + pending),
+        sources=tuple(item.id for item in visible_sources(context, job)),
         next_run=None if job.paused or tick in (None, DISTANT_FUTURE) else tick,
         last_poll=_last_poll(job) if polls else None,
         pending=tuple(pending[:MAX_PENDING_SHOWN]),
@@ -71,12 +72,6 @@ def describe_job(context: Context, job_id: JobId) -> JobDescription:
         poller=poller.value if poller else None,
         invocations=tuple(describe_all(context, latest)),
     )
-
-
-def _sources(context: Context, job: Job, triggers: Sequence[Trigger]) -> tuple[JobId, ...]:
-    """Return the jobs that emitted these triggers, if the caller may see them."""
-    named = sorted({JobId(item.job_id) for item in triggers if item.job_id and project_of(JobId(item.job_id))})
-    return tuple(named) if context.sees_all(project_of(job.id)) else ()
 
 
 def _last_poll(job: Job) -> Instant | None:

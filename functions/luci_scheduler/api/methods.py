@@ -20,7 +20,9 @@ from luci_scheduler.api import (
 )
 from luci_scheduler.api.commit_trigger import WantedCommit, trigger_at_commit
 from luci_scheduler.api.context import Context
-from luci_scheduler.api.history_messages import invocation_details, trigger_details
+from luci_scheduler.api.explain_paths import MAX_FILES, changed_files
+from luci_scheduler.api.explanation import CommitFacts
+from luci_scheduler.api.history_messages import invocation_details, listed_job, trigger_details
 from luci_scheduler.api.messages import (
     empty,
     invocation_id_of,
@@ -197,13 +199,20 @@ def _describe_job(context: Context, request: Any) -> Any:
 
 def _get_history(context: Context, request: Any) -> Any:
     job_id = job_id_of(request.job_ref)
-    page = history.get_history(context, job_id, request.statuses, request.cursor, request.page_size)
+    page = history.get_history(context, job_id, request.status, request.cursor, request.page_size)
     return message_class("History")(invocations=map(invocation_details, page.invocations), next_cursor=page.next_cursor)
 
 
 def _describe_invocation(context: Context, request: Any) -> Any:
     found = history.describe_invocation(context, *invocation_id_of(request))
-    return invocation_details(found, all_triggers=True)
+    return invocation_details(found, with_triggers=True)
+
+
+def _list_jobs(context: Context, request: Any) -> Any:
+    page = history.list_jobs(context, request.project, request.filter, request.cursor, request.page_size)
+    if page is None:
+        return message_class("ListJobsReply")()
+    return message_class("ListJobsReply")(jobs=map(listed_job, page.jobs), next_cursor=page.next_cursor)
 
 
 def _get_triggers(context: Context, request: Any) -> Any:
@@ -217,9 +226,9 @@ def _get_names(context: Context, request: Any) -> Any:
 
 
 def _explain_commit(context: Context, request: Any) -> Any:
-    explanations = explain.explain_commit(context, request.repo, request.revision, request.ref)
-    reply = message_class("ExplainCommitReply")()
-    for item in explanations:
+    answer = explain.explain_commit(context, request.repo, request.revision, request.ref)
+    reply = message_class("ExplainCommitReply")(commit=_commit_facts(answer.facts))
+    for item in answer.explanations:
         reply.explanations.add(
             job_ref=job_ref(item.job_id),
             reason=str(item.reason),
@@ -232,8 +241,29 @@ def _explain_commit(context: Context, request: Any) -> Any:
             waiting_for=item.waiting_for,
             origin=str(item.origin),
             asked_by=item.asked_by,
+            poll_job=job_ref(item.poll_job) if item.poll_job else None,
+            poll_invocation_id=item.poll_invocation,
+            next_poll_ts=microseconds(item.next_poll),
+            summary=item.summary,
+            started_ts=microseconds(item.started),
+            finished_ts=microseconds(item.finished),
         )
     return reply
+
+
+def _commit_facts(facts: CommitFacts) -> Any:
+    commit, message = facts.commit, message_class("Commit")
+    if commit is None:
+        return message(revision=facts.revision, problem=facts.problem)
+    files = changed_files(commit.diff)
+    return message(
+        revision=facts.revision,
+        author=commit.author,
+        subject=commit.subject,
+        committed_ts=microseconds(commit.committed),
+        files=files[:MAX_FILES],
+        more_files=max(0, len(files) - MAX_FILES),
+    )
 
 
 def _get_definitions(context: Context, request: Any) -> Any:
@@ -356,6 +386,7 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     (OPERATOR, "ExplainCommit"): _explain_commit,
     (OPERATOR, "DescribeJob"): _describe_job,
     (OPERATOR, "GetHistory"): _get_history,
+    (OPERATOR, "ListJobs"): _list_jobs,
     (OPERATOR, "DescribeInvocation"): _describe_invocation,
     (OPERATOR, "GetTriggers"): _get_triggers,
     (OPERATOR, "GetNames"): _get_names,

@@ -133,7 +133,9 @@ METHODS: tuple[Method, ...] = (
     Method(OPERATOR, "DescribeJob", "JobRef", "JobDescription", "get",
            "Returns a job's task, triggers, pending triggers, next run, polls, active invocations and latest results."),
     Method(OPERATOR, "GetHistory", "HistoryRequest", "History", "get",
-           "Returns a page of a job's invocations with commits and causes, newest first, perhaps only some statuses."),
+           "Returns a page of a job's invocations with commits and causes, newest first, perhaps with one status."),
+    Method(OPERATOR, "ListJobs", "ListJobsRequest", "ListJobsReply", "get",
+           "Returns a part of a project's jobs with their latest results: failing jobs first, or only some jobs."),
     Method(OPERATOR, "DescribeInvocation", "InvocationRef", "InvocationDetails", "get",
            "Returns an invocation with its commit, cause, triggers, attempts, and the reason of its failure or abort."),
     Method(OPERATOR, "GetTriggers", "TriggersRequest", "TriggersReply", "get",
@@ -219,13 +221,17 @@ MESSAGES: Mapping[str, str] = {
     "RerunInvocationRequest": "1 invocation_ref InvocationRef, 2 request_id string",
     "TriggerIds": "1 trigger_ids string*, 2 repeated bool",
     "Aborted": "1 invocation_ids int64*",
-    "Commit": "1 repo string, 2 ref string, 3 revision string, 4 subject string, 5 author string",
-    "TriggerDetails": "1 id string, 2 title string, 3 url string, 4 kind string, 5 created_ts int64, 6 cause string, "
-    "7 commit Commit",
-    "InvocationDetails": "1 invocation Invocation, 2 commit Commit, 3 commit_count int32, 4 cause string, "
-    "5 summary string, 6 attempts int32, 7 next_attempt_ts int64, 8 abort_requested_by string, 9 abort_reason string, "
-    "10 triggers TriggerDetails*, 11 trigger_count int32",
-    "HistoryRequest": "1 job_ref JobRef, 2 cursor string, 3 page_size int32, 4 statuses string*",
+    "TriggerCommit": "1 repo string, 2 ref string, 3 revision string, 4 subject string, 5 author string, "
+    "6 other_commits int32",
+    "Cause": "1 kind string, 2 by string",
+    "TriggerDetails": "1 id string, 2 title string, 3 url string, 4 kind string, 5 created_ts int64, 6 cause Cause",
+    "InvocationDetails": "1 invocation Invocation, 2 commit TriggerCommit, 3 cause Cause, 4 summary string, "
+    "5 attempts int32, 6 next_attempt_ts int64, 7 abort_requested_by string, 8 abort_reason string, "
+    "9 triggers TriggerDetails*, 10 trigger_count int32",
+    "ListJobsRequest": "1 project string, 2 filter string, 3 cursor string, 4 page_size int32",
+    "ListJobsReply": "1 jobs ListedJob*, 2 next_cursor string",
+    "ListedJob": "1 job Job, 2 latest InvocationDetails",
+    "HistoryRequest": "1 job_ref JobRef, 2 cursor string, 3 page_size int32, 4 status string",
     "History": "1 invocations InvocationDetails*, 2 next_cursor string",
     "JobDescription": "1 job Job, 2 change JobChange, 3 definition Struct, 4 triggered_by JobRef*, "
     "5 next_run_ts int64, 6 last_poll_ts int64, 7 failed_polls int32, 8 known_refs int32, 9 pending TriggerDetails*, "
@@ -242,10 +248,13 @@ MESSAGES: Mapping[str, str] = {
     "BackfillCommit": "1 revision string, 2 committed_ts int64",
     "BackfillJob": "1 job_ref JobRef, 2 note string, 3 trigger_ids string*",
     "ExplainCommitRequest": "1 repo string, 2 revision string, 3 ref string",
-    "ExplainCommitReply": "1 explanations Explanation*",
+    "ExplainCommitReply": "1 explanations Explanation*, 2 commit Commit",
+    "Commit": "1 revision string, 2 author string, 3 subject string, 4 committed_ts int64, 5 files string*, "
+    "6 more_files int32, 7 problem string",
     "Explanation": "1 job_ref JobRef, 2 reason string, 3 sentence string, 4 ref string, 5 trigger_id string, "
     "6 invocation_id int64, 7 status string, 8 since_ts int64, 9 waiting_for int64*, 10 origin string, "
-    "11 asked_by string",
+    "11 asked_by string, 12 poll_job JobRef, 13 poll_invocation_id int64, 14 next_poll_ts int64, "
+    "15 summary string, 16 started_ts int64, 17 finished_ts int64",
     "DefinitionsRequest": "1 project string",
     "Definitions": "1 revision string, 2 definitions Definition*",
     "Definition": "1 job_ref JobRef, 2 definition Struct",

@@ -15,10 +15,9 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import BadMemberError, Code, InvalidCursorError, no_such_invocation, no_such_job
 from luci_scheduler.core.errors import JobNotFoundError
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
-from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.core.job import Job
+from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.core.job import Job, JobState
 from luci_scheduler.core.page_cursor import BadCursorError, decode_cursor, encode_cursor
-from luci_scheduler.core.public_state import JobState, public_state
 from luci_scheduler.engine.deferral import abort_work, defer_all
 from luci_scheduler.engine.jobs import pause_job as engine_pause
 from luci_scheduler.engine.jobs import resume_job as engine_resume
@@ -36,6 +35,7 @@ __all__ = [
     "get_invocations",
     "get_job",
     "get_jobs",
+    "invocations_page",
     "pause_job",
     "resume_job",
     "state_of",
@@ -68,12 +68,7 @@ class InvocationLog:
 
 def state_of(job: Job) -> JobState:
     """Return the state of a job as pages and clients show it."""
-    return public_state(
-        active_invocations=len(job.active_invocations),
-        enabled=job.enabled,
-        paused=job.paused,
-        next_tick=job.cron.last_tick_when,
-    )
+    return job.state
 
 
 def get_jobs(context: Context, project: str = "") -> list[Job]:
@@ -161,12 +156,26 @@ def get_invocations(context: Context, job_id: JobId, cursor: str = "", page_size
         InvalidCursorError: the cursor is malformed; INTERNAL, as in the original.
     """
     context.visible_job(job_id)
+    return invocations_page(context, job_id, cursor, page_size)
+
+
+def invocations_page(
+    context: Context, job_id: JobId, cursor: str = "", page_size: int = 0, status: Status | None = None
+) -> InvocationsPage:
+    """Return a page of the invocations of a job that is known to be visible, as `get_invocations` does.
+
+    ``status`` selects invocations with this status. Costs one read for each invocation on the page, and one for the
+    first invocation after it.
+
+    Raises:
+        InvalidCursorError: the cursor is malformed; INTERNAL, as in the original.
+    """
     size = page_size if 0 < page_size <= MAX_PAGE else MAX_PAGE
     try:
         after = decode_cursor(cursor)
     except BadCursorError as error:
         raise InvalidCursorError(Code.INTERNAL, f"internal error: {error}") from error
-    found = tuple(context.runtime.store.invocations(job_id, size + 1, after))
+    found = tuple(context.runtime.store.invocations(job_id, size + 1, after, status))
     page = found[:size]
     return InvocationsPage(page, encode_cursor(page[-1].id) if len(found) > size else "")
 
@@ -183,13 +192,13 @@ def get_invocation(context: Context, job_id: JobId, invocation_id: InvocationId)
 
 
 def get_invocation_log(context: Context, job_id: JobId, invocation_id: InvocationId) -> InvocationLog:
-    """Return an invocation with its job and its debug log; costs two reads.
+    """Return an invocation with its job, which may be removed, and its debug log; costs two reads.
 
     Raises:
         NoSuchJobError: the job does not exist or is not visible.
         NoSuchInvocationError: the invocation does not exist.
     """
-    job = context.visible_job(job_id)
+    job = context.known_job(job_id)
     found = context.runtime.store.invocation_with_log(job_id, invocation_id)
     if found is None:
         raise no_such_invocation()

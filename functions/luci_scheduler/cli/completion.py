@@ -112,7 +112,7 @@ _luci_scheduler() {
   case "$path" in @NAMED@) named=1 ;; esac
   if [ -n "$named" ] && [ "${current#-}" = "$current" ]; then
     words="$(luci-scheduler complete-names "$current" 2>/dev/null)"
-    type compopt >/dev/null 2>&1 && compopt -o nospace
+    case "$words" in */) compopt -o nospace 2>/dev/null ;; esac
   fi
   COMPREPLY=($(compgen -W "$words" -- "$current"))
 }

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from luci_scheduler.cli.messages import ADDED_PREFIX, SUBSCRIPTION_SUFFIX, Message, MessageSource
-from luci_scheduler.cli.session import CommandError, Exit, show_table
+from luci_scheduler.cli.session import CommandError, Exit, plain, show_table
 
 __all__ = ["add_commands", "open_messages"]
 
 _SHOWN = 60
+_EMULATOR = "PUBSUB_EMULATOR_HOST"  # Google's clients read it
+_LOCAL_PROJECT = "local-"  # how the names of local clouds begin (`emulator.options`)
 
 
 def add_commands(nouns: Any) -> None:
@@ -49,8 +52,14 @@ def open_messages(project: str) -> MessageSource:
     """Return the dead letters of a cloud project.
 
     Raises:
-        CommandError: the Pub/Sub client is not installed.
+        CommandError: the Pub/Sub client is not installed, or the project is local and its Pub/Sub is not named.
     """
+    if project.startswith(_LOCAL_PROJECT) and not os.environ.get(_EMULATOR):
+        raise CommandError(
+            f"{plain(project)} is the project of a local cloud: set {_EMULATOR} to the address of Pub/Sub that "
+            "`luci-scheduler local up` prints; a local cloud in memory keeps no dead letters",
+            Exit.WRONG_USAGE,
+        )
     try:
         from luci_scheduler.cli.pubsub_messages import PubSubMessages  # noqa: PLC0415 - needs the extra
     except ImportError as error:

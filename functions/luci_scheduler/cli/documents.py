@@ -10,20 +10,24 @@ from luci_scheduler.cli.session import plain, show_table
 from luci_scheduler.core.instants import MICROSECOND, SECOND, Instant, format_rfc3339
 
 __all__ = [
+    "cause_text",
     "commit_text",
     "document",
     "fact_lines",
     "history_table",
     "invocation_name",
     "job_name",
+    "jobs_table",
     "moment",
     "page_of",
+    "second",
     "took",
 ]
 
 _SHORT_HASH = 10  # digits
 _MAX_SUBJECT = 50
 _MAX_AUTHOR = 20
+_JOBS = ["JOB", "STATE", "PAUSED", "RESULT", "ENDED", "COMMIT", "SUBJECT", "AUTHOR", "CAUSE", "SCHEDULE"]
 _HISTORY = ["INVOCATION", "STATUS", "STARTED", "TOOK", "COMMIT", "SUBJECT", "AUTHOR", "CAUSE"]
 
 
@@ -87,10 +91,11 @@ def page_of(console: str, name: str) -> str:
 
 def commit_text(details: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return the short hash of an invocation's newest commit, its subject and its author; hyphens without a commit."""
-    commit, count = details.get("commit", {}), int(details.get("commitCount", 0))
+    commit = details.get("commit", {})
     if not commit.get("revision"):
         return "-", "-", "-"
-    more = f" +{count - 1}" if count > 1 else ""
+    others = int(commit.get("otherCommits", 0))
+    more = f" +{others}" if others else ""
     subject, author = commit.get("subject", ""), commit.get("author", "")
     return commit["revision"][:_SHORT_HASH] + more, _cut(subject, _MAX_SUBJECT), _cut(author, _MAX_AUTHOR)
 
@@ -100,11 +105,38 @@ def history_table(invocations: Sequence[Mapping[str, Any]]) -> str:
     return show_table(_HISTORY, [_row(item) for item in invocations])
 
 
+def jobs_table(jobs: Sequence[Mapping[str, Any]]) -> str:
+    """Return a table of jobs with their latest results."""
+    return show_table(_JOBS, [_job_row(item) for item in jobs])
+
+
+def _job_row(item: Mapping[str, Any]) -> list[str]:
+    job, latest = item["job"], item.get("latest", {})
+    ended = latest.get("invocation", {})
+    state = [str(job.get("state", {}).get("uiStatus", "")), "yes" if job.get("paused") else "no"]
+    result = [ended.get("status", "-"), second(ended.get("finishedTs")), *commit_text(latest)]
+    return [
+        job_name(job["jobRef"]),
+        *state,
+        *result,
+        cause_text(latest.get("cause", {})) or "-",
+        job.get("schedule", ""),
+    ]
+
+
 def _row(details: Mapping[str, Any]) -> list[str]:
     item = details["invocation"]
     start, end = item.get("startedTs"), item.get("finishedTs")
     fixed = [str(item["invocationRef"]["invocationId"]), item.get("status", ""), second(start), took(start, end)]
-    return [*fixed, *commit_text(details), details.get("cause", "") or "-"]
+    return [*fixed, *commit_text(details), cause_text(details.get("cause", {}))]
+
+
+def cause_text(cause: Mapping[str, str]) -> str:
+    """Return a cause in a few words: ``commit, proj/poller``, ``schedule``, ``ana@example.com``."""
+    kind, by = cause.get("kind", ""), cause.get("by", "")
+    if kind == "person" and by:
+        return by
+    return ", ".join(filter(None, (kind if kind != "unknown" else "-", by)))
 
 
 def _cut(text: str, most: int) -> str:
@@ -115,4 +147,8 @@ def fact_lines(facts: Mapping[str, str]) -> list[str]:
     """Return aligned lines of names and values; empty values are left out, and further lines are indented."""
     width = max(map(len, facts)) + 2
     shown = {name: [plain(line) for line in value.split("\n")] for name, value in facts.items() if value}
-    return [f"{name:<{width}}" + f"\n{'':<{width}}".join(lines) for name, lines in shown.items()]
+    return ["\n".join(_fact(name, lines, width)) for name, lines in shown.items()]
+
+
+def _fact(name: str, lines: Sequence[str], width: int) -> list[str]:
+    return [f"{name if place == 0 else '':<{width}}{line}".rstrip() for place, line in enumerate(lines)]

@@ -12,7 +12,7 @@ from luci_scheduler.cli.session import CommandError, Exit, Session
 
 __all__ = ["Request", "add_follow", "add_patience", "follow_log", "report"]
 
-_PAUSE = 2.0  # seconds between two questions
+_PAUSE = 2.0  # seconds between two questions, at most
 _FIRST_PAUSE = 0.25  # while a new trigger is on its way, which takes a second
 _FIRST_TRIES = 12  # three seconds, then a command that does not follow ends
 _MOST_TRIGGERS = 100  # of one question
@@ -185,21 +185,31 @@ def follow_log(session: Session, options: argparse.Namespace, ref: Mapping[str, 
     Raises:
         CommandError: the console does not answer for too long, the patience ends, or the user interrupts.
     """
-    name, written = invocation_name(ref), ""
+    name, written, pause = invocation_name(ref), "", _FIRST_PAUSE
     try:
         while True:
             reply = _patiently(session, options, lambda: session.call("GetInvocationLog", ref))
             log = str(reply.get("debugLog", ""))
             session.say(_new_part(written, log), end="")
-            written = log
+            pause, written = (_FIRST_PAUSE if log != written else min(_PAUSE, 2 * pause)), log
             if reply["invocation"].get("final"):
                 status = str(reply["invocation"].get("status", ""))
-                session.progress(f"{name}: {status}")
-                return _RESULTS.get(status, Exit.FAILED)
-            session.pause(_PAUSE)
+                code = _RESULTS.get(status, Exit.FAILED)
+                session.progress(f"{name}: {status}{_why(session, ref) if code else ''}")
+                return code
+            session.pause(pause)
     except KeyboardInterrupt as interrupt:
         text = f"stopped following, and {name} goes on: luci-scheduler logs --follow {name}"
         raise CommandError(text, Exit.INTERRUPTED) from interrupt
+
+
+def _why(session: Session, ref: Mapping[str, Any]) -> str:
+    """Return the first line about why an invocation has failed; empty if it is not known."""
+    try:
+        lines = str(session.call("DescribeInvocation", ref).get("summary", "")).strip().splitlines()
+    except CommandError:
+        return ""
+    return f": {lines[0]}" if lines else ""
 
 
 def _patiently(session: Session, options: argparse.Namespace, call: Callable[[], T]) -> T:

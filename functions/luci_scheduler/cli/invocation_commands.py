@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from luci_scheduler.cli.documents import (
-    commit_text,
+    cause_text,
     document,
     fact_lines,
     history_table,
@@ -18,20 +18,23 @@ from luci_scheduler.cli.documents import (
     took,
 )
 from luci_scheduler.cli.follow import Request, add_follow, follow_log, report
-from luci_scheduler.cli.job_commands import JOB_HELP, add_reason, add_request_id, add_verb, fresh_key
+from luci_scheduler.cli.job_commands import (
+    JOB_HELP,
+    add_paging,
+    add_reason,
+    add_request_id,
+    add_verb,
+    fresh_key,
+    hint_at_more,
+    pages,
+)
 from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, plain, show_table
 
 __all__ = ["add_commands"]
 
-_PAGE = 50  # invocations of one call
 _INVOCATION_HELP = "PROJECT/JOB/NUMBER, or the address of the invocation's page"
 _TARGET_HELP = "an invocation, or a job for its latest invocation; the address of a page also works"
-_RESULTS = {
-    "failed": ["FAILED", "OVERRUN"],
-    "succeeded": ["SUCCEEDED"],
-    "aborted": ["ABORTED"],
-    "active": ["STARTING", "RETRYING", "RUNNING"],
-}
+_RESULTS = ("failed", "succeeded", "aborted", "running", "retrying", "starting")
 _FOLLOW_LOG = "write the log until the invocation's end; the exit code is that of its result"
 _FOLLOW_RERUN = "write the log of the new invocation until its end; the exit code is that of its result"
 
@@ -51,14 +54,8 @@ def _add_invocations(nouns: Any) -> None:
         "invocations", help="list a job's invocations with commit, cause and result, newest first"
     )
     parser.add_argument("job", metavar="JOB", help=JOB_HELP)
-    parser.add_argument("--result", choices=sorted(_RESULTS), help="list only invocations with this result")
-    parser.add_argument(
-        "--limit", type=int, default=20, metavar="N", help="the largest number of invocations (default: %(default)s)"
-    )
-    parser.add_argument("--all", action="store_true", help="list all invocations")
-    parser.add_argument(
-        "--cursor", default="", help="continue a list: the cursor that the previous list ended with (nextCursor)"
-    )
+    parser.add_argument("--result", choices=_RESULTS, help="list only invocations with this result")
+    add_paging(parser, "invocations", 20)
     parser.set_defaults(run=_invocations)
 
 
@@ -80,20 +77,10 @@ def _add_invocation(nouns: Any) -> None:
 
 def _invocations(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    if options.limit < 1:
-        raise CommandError("--limit must be at least 1", Exit.WRONG_USAGE)
-    ref, found, cursor = job_ref(options.job, session.url), list[dict[str, Any]](), options.cursor
-    while options.all or len(found) < options.limit:
-        size = _PAGE if options.all else min(_PAGE, options.limit - len(found))
-        request = {"jobRef": ref, "cursor": cursor, "pageSize": size, "statuses": _RESULTS.get(options.result, [])}
-        page = session.call("GetHistory", request)
-        found += page.get("invocations", [])
-        cursor = page.get("nextCursor", "")
-        if not cursor:
-            break
+    request = {"jobRef": job_ref(options.job, session.url), "status": str(options.result or "").upper()}
+    found, cursor = pages(session, options, "GetHistory", request, "invocations")
     session.show({"invocations": document(found), "nextCursor": cursor}, history_table(found))
-    if cursor:
-        session.progress(f"there are more: continue with --cursor {cursor}, or list them with --all")
+    hint_at_more(session, cursor)
     return Exit.DONE
 
 
@@ -111,9 +98,8 @@ def _invocation_show(options: argparse.Namespace) -> int:
         "finished": moment(end),
         "took": took(start, end),
         "attempts": str(found.get("attempts", "")),
-        "cause": found.get("cause", ""),
+        "cause": cause_text(found.get("cause", {})),
         "commit": _commit(found),
-        "started by": item.get("triggeredBy", ""),
         "config": item.get("configRevision", ""),
         "build": item.get("viewUrl", "") or "-",
         "page": page_of(session.url, name),
@@ -145,14 +131,17 @@ def _commit(found: Mapping[str, Any]) -> str:
     commit = found.get("commit")
     if not commit:
         return ""
-    _, subject, author = commit_text(found)
     place = f"{commit.get('revision', '')} on {commit.get('ref', '')} of {commit.get('repo', '')}"
-    return place if subject == "-" else f"{place}\n{subject} ({author})"
+    subject, others = commit.get("subject", ""), int(commit.get("otherCommits", 0))
+    lines = [place, f"{subject} ({commit.get('author', '')})" if subject else ""]
+    lines.append(f"with {others} older commit{'' if others == 1 else 's'}" if others else "")
+    return "\n".join(filter(None, lines))
 
 
 def _trigger_table(triggers: list[dict[str, Any]]) -> str:
     rows = [
-        [item.get("title", "") or item["id"], item.get("cause", ""), moment(item.get("createdTs"))] for item in triggers
+        [item.get("title", "") or item["id"], cause_text(item.get("cause", {})), moment(item.get("createdTs"))]
+        for item in triggers
     ]
     return show_table(["TRIGGER", "CAUSE", "CREATED"], rows)
 

@@ -8,14 +8,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from luci_scheduler.adapters.system import SystemEntropy
-from luci_scheduler.cli.documents import document, fact_lines, history_table, job_name, moment, page_of
+from luci_scheduler.cli.documents import document, fact_lines, history_table, job_name, jobs_table, moment, page_of
 from luci_scheduler.cli.follow import Request, add_follow, report
 from luci_scheduler.cli.names import missing_project
-from luci_scheduler.cli.session import CommandError, Exit, Session, job_ref, plain, show_table
+from luci_scheduler.cli.session import CommandError, Exit, Session, job_ref, plain
 
-__all__ = ["JOB_HELP", "add_commands", "add_reason", "add_request_id", "add_verb", "fresh_key", "full_ref"]
+__all__ = [
+    "JOB_HELP",
+    "add_commands",
+    "add_paging",
+    "add_reason",
+    "add_request_id",
+    "add_verb",
+    "fresh_key",
+    "full_ref",
+    "hint_at_more",
+    "pages",
+]
 
-_SCHEDULER = "scheduler.Scheduler"
+_FILTERS = ("failing", "running", "scheduled", "waiting", "paused")
+_PAGE = 50  # entries of one call
 _MAX_LISTED = 20  # names in one line of a job's facts
 JOB_HELP = "PROJECT/JOB, or the address of the job's page"
 """The help of an argument that names a job."""
@@ -23,10 +35,14 @@ JOB_HELP = "PROJECT/JOB, or the address of the job's page"
 
 def add_commands(nouns: Any) -> None:
     """Add this module's nouns to the parser."""
-    parser = nouns.add_parser("jobs", help="list the jobs of a project, or of all projects")
+    parser = nouns.add_parser(
+        "jobs", help="list the jobs of a project, or of all projects, with their latest results: failing jobs first"
+    )
     parser.add_argument(
         "project", nargs="?", default="", metavar="PROJECT", help="the project (default: all visible projects)"
     )
+    parser.add_argument("--filter", choices=_FILTERS, default="", help="list only these jobs")
+    add_paging(parser, "jobs", 50)
     parser.set_defaults(run=_jobs)
     _add_job(nouns)
 
@@ -46,8 +62,12 @@ def _add_job(nouns: Any) -> None:
     add_reason(add_verb(verbs, "abort", abort, argument, _job_abort), "invocations")
     verb = add_verb(verbs, "trigger", "trigger a job now, perhaps for a commit", argument, _job_trigger)
     verb.add_argument("--revision", default="", help="a commit: a hash or its first digits, a branch, a tag, HEAD~2")
-    verb.add_argument("--repo", default="", metavar="URL", help="with --revision: the repository, as configs name it")
-    verb.add_argument("--ref", default="", help="with --revision: the ref, such as main or refs/heads/main")
+    verb.add_argument(
+        "--repo", default="", metavar="URL", help="with --revision: the repository (default: that of the job's config)"
+    )
+    verb.add_argument(
+        "--ref", default="", help="with --revision: the ref, such as main (default: that of the job's config)"
+    )
     add_request_id(verb)
     add_follow(verb, "write the log of the invocation until its end; the exit code is that of its result")
 
@@ -77,6 +97,40 @@ def add_request_id(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_paging(parser: argparse.ArgumentParser, things: str, default: int) -> None:
+    """Add the options of a long list."""
+    parser.add_argument(
+        "--limit", type=int, default=default, metavar="N", help=f"the largest number of {things} (default: %(default)s)"
+    )
+    parser.add_argument("--all", action="store_true", help=f"list all {things}")
+    parser.add_argument(
+        "--cursor", default="", help="continue a list: the cursor that the previous list ended with (nextCursor)"
+    )
+
+
+def pages(
+    session: Session, options: argparse.Namespace, method: str, request: Mapping[str, Any], member: str
+) -> tuple[list[dict[str, Any]], str]:
+    """Return the entries of a list, up to the limit of the options, and the cursor of the rest; empty at the end."""
+    if options.limit < 1:
+        raise CommandError("--limit must be at least 1", Exit.WRONG_USAGE)
+    found, cursor = list[dict[str, Any]](), options.cursor
+    while options.all or len(found) < options.limit:
+        size = _PAGE if options.all else min(_PAGE, options.limit - len(found))
+        page = session.call(method, {**request, "cursor": cursor, "pageSize": size})
+        found += page.get(member, [])
+        cursor = page.get("nextCursor", "")
+        if not cursor:
+            break
+    return found, cursor
+
+
+def hint_at_more(session: Session, cursor: str) -> None:
+    """Say how a list continues, if it does."""
+    if cursor:
+        session.progress(f"there are more: continue with --cursor {cursor}, or list them with --all")
+
+
 def fresh_key() -> str:
     """Return an idempotency key that no request had before."""
     return f"cli-{SystemEntropy().nonce():016x}"
@@ -89,14 +143,17 @@ def full_ref(text: str) -> str:
 
 def _jobs(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    jobs = session.call("GetJobs", {"project": options.project}, _SCHEDULER).get("jobs", [])
-    if options.project and not jobs:
+    if options.cursor and not options.project:
+        raise CommandError("--cursor continues the list of one project: name the PROJECT", Exit.WRONG_USAGE)
+    projects = [options.project] if options.project else session.call("GetNames", {}).get("names", [])
+    jobs, cursor = list[dict[str, Any]](), ""
+    for project in projects:
+        found, cursor = pages(session, options, "ListJobs", {"project": project, "filter": options.filter}, "jobs")
+        jobs += found
+    if options.project and not jobs and not options.cursor and not options.filter:
         raise missing_project(session, options.project)
-    rows = [
-        [job_name(job["jobRef"]), _state(job), "yes" if job.get("paused") else "no", job.get("schedule", "")]
-        for job in jobs
-    ]
-    session.show({"jobs": document(jobs)}, show_table(["JOB", "STATE", "PAUSED", "SCHEDULE"], rows))
+    session.show({"jobs": document(jobs), "nextCursor": cursor}, jobs_table(jobs))
+    hint_at_more(session, cursor)
     return Exit.DONE
 
 
@@ -218,8 +275,8 @@ def _job_trigger(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
     ref = job_ref(options.job, session.url)
     wanted = {"repo": options.repo, "ref": full_ref(options.ref), "revision": options.revision}
-    if any(wanted.values()) and not all(wanted.values()):
-        raise CommandError("--revision, --repo and --ref belong together: pass all three", Exit.WRONG_USAGE)
+    if (options.repo or options.ref) and not options.revision:
+        raise CommandError("--repo and --ref belong to --revision: pass it also", Exit.WRONG_USAGE)
     reply = session.act("TriggerJob", {"jobRef": ref, "requestId": options.request_id or fresh_key(), **wanted})
     request = Request([(ref, name) for name in reply.get("triggerIds", [])])
     return report(session, options, request, reply)

@@ -128,7 +128,7 @@ def _whole_parser() -> argparse.ArgumentParser:
     nouns: Any = parser._subparsers._group_actions[0]  # type: ignore[union-attr]  # noqa: SLF001
     names = nouns.add_parser(_NAMES)
     names.add_argument("word", nargs="?", default="")
-    names.set_defaults(run=_complete_names, only_text=True)
+    names.set_defaults(run=_complete_names, only_text=True, json=False)
     add_common(names)
     return parser
 

@@ -17,6 +17,7 @@ __all__ = ["cached_names", "hint", "missing_job", "missing_project", "nearest"]
 
 _LIMIT = 3.0  # seconds for the names in an error: the error itself is known
 _MOST = 3
+_FEW = 8  # projects that an error lists if none is near
 _KEPT = 60.0  # seconds for which a shell completes the same names
 
 
@@ -34,17 +35,19 @@ def hint(word: str, known: Sequence[str]) -> str:
 
 def missing_project(session: Session, project: str) -> CommandError:
     """Return the error for a project without visible jobs, with the nearest names."""
-    text = plain(f"no job in the project {project}, or no permission to see its jobs")
-    return CommandError(text + hint(project, _names(session, "")), Exit.NOT_FOUND)
+    text, known = plain(f"no job in the project {project}, or no permission to see its jobs"), _names(session, "")
+    shown = f"; the projects are {', '.join(map(plain, known))}" if 0 < len(known) <= _FEW else ""
+    return CommandError(text + (hint(project, known) or shown), Exit.NOT_FOUND)
 
 
 def missing_job(session: Session, job: str) -> str:
     """Return the nearest names to those of a job that was not found, as the end of an error text."""
     project, _, name = job.partition("/")
     known = _names(session, project)
-    if known:
-        return hint(f"{project}/{name}", [f"{project}/{item}" for item in known])
-    return hint(project, _names(session, ""))
+    if not known:
+        return hint(project, _names(session, ""))
+    found = [f"{project}/{item}" for item in nearest(name, known)]
+    return f"; did you mean {' or '.join(map(plain, found))}?" if found else ""
 
 
 def _names(session: Session, project: str) -> list[str]:

@@ -109,7 +109,10 @@ def _failed(error: Exception) -> CommandError:
         case exceptions.Forbidden() | exceptions.Unauthenticated():
             return CommandError(f"Pub/Sub: {_one_line(error.message)}", Exit.NOT_ALLOWED)
         case GoogleAuthError() if not isinstance(error, TransportError):
-            text = "no valid credentials for Pub/Sub: run `gcloud auth application-default login`"
+            text = (
+                "no valid credentials for Pub/Sub: run `gcloud auth application-default login`, "
+                "or set PUBSUB_EMULATOR_HOST for a local cloud"
+            )
             return CommandError(f"{text} ({type(error).__name__})", Exit.NOT_ALLOWED)
         case _:
             return CommandError(f"no answer from Pub/Sub: {type(error).__name__}", Exit.UNAVAILABLE)

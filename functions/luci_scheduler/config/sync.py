@@ -9,6 +9,7 @@ from functools import partial
 import structlog
 
 from luci_scheduler.config.config_rules import ConfigRules
+from luci_scheduler.config.job_lists import prepare_job_lists
 from luci_scheduler.config.problems import Problem
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.core.errors import (
@@ -21,7 +22,7 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.job_changes import JobChange, defined, removed
-from luci_scheduler.core.project_record import LAYOUT, ProjectRecord
+from luci_scheduler.core.project_record import JOB_LAYOUT, LAYOUT, ProjectRecord
 from luci_scheduler.engine.jobs import pause_marks, put_job
 from luci_scheduler.engine.outbox import tick_task, triage_task
 from luci_scheduler.engine.runtime import Runtime
@@ -76,8 +77,8 @@ def sync_sources(
 def _sync_round(
     runtime: Runtime, sources: Iterable[ConfigSource], key: str, rules: ConfigRules
 ) -> list[SchedulerError]:
-    records = {record.id: record for record in runtime.store.projects()}
     errors: list[SchedulerError] = []
+    records = {record.id: _with_job_lists(runtime, record, key, errors) for record in runtime.store.projects()}
     present, files = _read(sources, records, errors)
     for file in files:
         _sync_or_record(_Sync(runtime, file, key, rules, _seen(records.get(file.project))), errors)
@@ -86,6 +87,16 @@ def _sync_round(
         _logger.warning("config_gone", project=record.id, jobs=len(record.job_ids))
         _sync_or_record(_Sync(runtime, ConfigFile(record.id, "", ""), key, rules, _seen(record)), errors)
     return errors
+
+
+def _with_job_lists(runtime: Runtime, record: ProjectRecord, key: str, errors: list[SchedulerError]) -> ProjectRecord:
+    """Prepare the jobs that an older release stored for lists; return the project's record after that."""
+    try:
+        return prepare_job_lists(runtime, record, key)
+    except SchedulerError as error:
+        _logger.warning("job_lists_not_prepared", project=record.id, reason=str(error))
+        errors.append(error)
+        return record
 
 
 def _has_content(record: ProjectRecord) -> bool:
@@ -333,6 +344,7 @@ def _active_record(file: ConfigFile, config: ProjectConfig, before: ProjectRecor
         warning_count=len(config.warnings),
         commits=before.commits + 1,
         layout=LAYOUT,
+        job_layout=before.job_layout if before.job_ids else JOB_LAYOUT,
     )
 
 

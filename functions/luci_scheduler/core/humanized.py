@@ -1,10 +1,12 @@
-"""Times for people: ``5 minutes ago``, ``28 minutes``."""
+"""Times for people: ``5 minutes ago``, ``28 minutes``, ``1 min 4 s``."""
 
 from __future__ import annotations
 
-from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND
+from itertools import pairwise
 
-__all__ = ["relative", "ui_duration"]
+from luci_scheduler.core.instants import DAY, HOUR, MILLISECOND, MINUTE, SECOND
+
+__all__ = ["exact_duration", "relative", "ui_duration"]
 
 # The original's units: a month has 30 days, and a year has twelve of them.
 _WEEK, _MONTH, _YEAR = 7 * DAY, 30 * DAY, 360 * DAY
@@ -28,6 +30,8 @@ _STEPS: tuple[tuple[int, str, int], ...] = (
     (37 * _YEAR, "years", _YEAR),
 )
 
+_UNITS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (SECOND, "s"))
+
 
 def relative(difference: int, past_label: str, future_label: str) -> str:
     """Return how long ago (positive nanoseconds) or ahead (negative) something is; ``now`` has no label."""
@@ -35,8 +39,20 @@ def relative(difference: int, past_label: str, future_label: str) -> str:
     return text if text == "now" else f"{text} {past_label if difference > 0 else future_label}"
 
 
+def exact_duration(nanoseconds: int) -> str:
+    """Return how long something took, such as "168 ms", "1 min 4 s" or "2 h 5 min"; rounded down, never negative."""
+    left = max(0, nanoseconds)
+    if left < SECOND:
+        return f"{left // MILLISECOND} ms"
+    for (unit, name), (smaller, detail) in pairwise(_UNITS):
+        if left >= unit:
+            rest = left % unit // smaller
+            return f"{left // unit} {name} {rest} {detail}" if rest else f"{left // unit} {name}"
+    return f"{left // SECOND} s"
+
+
 def ui_duration(nanoseconds: int) -> str:
-    """Return how long something took."""
+    """Return how long something took, in the original's words: "1 second" is up to two seconds."""
     text = relative(nanoseconds, "", "").strip()
     return "1 second" if text == "now" else text
 

@@ -11,20 +11,26 @@ from typing import Any
 from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import DAY, Instant
+from luci_scheduler.core.schedule import DISTANT_FUTURE
 
 __all__ = [
+    "FAILING_PLACES",
     "MAX_PENDING",
     "MAX_RECENT",
     "MAX_RESULT_REVISIONS",
     "Flavor",
     "Job",
     "JobDefinition",
+    "JobState",
     "Result",
     "Status",
     "TaskDefinition",
     "TriggeringPolicy",
+    "public_state",
 ]
 
+FAILING_PLACES = ("0", "1")
+"""Failing jobs have a `Job.place` between these two."""
 MAX_PENDING = 1000
 """The maximum number of pending triggers of a job (the original's limit). Above it, the oldest are discarded."""
 MAX_RECENT = 10
@@ -79,6 +85,35 @@ class TriggeringPolicy:
     """For LOGARITHMIC_BATCHING, which requires it: at least 1.0001."""
     pending_timeout: int = 7 * DAY
     """For NEWEST_FIRST, in nanoseconds: a trigger that has been pending this long is discarded."""
+
+
+class JobState(StrEnum):
+    """The state of a job as people and API clients see it, in LUCI's spelling."""
+
+    RUNNING = "RUNNING"
+    DISABLED = "DISABLED"
+    PAUSED = "PAUSED"
+    SCHEDULED = "SCHEDULED"
+    WAITING = "WAITING"
+
+
+def public_state(*, active_invocations: int, enabled: bool, paused: bool, next_tick: Instant | None) -> JobState:
+    """Return the state of a job. Running invocations outweigh all else.
+
+    Args:
+        active_invocations: the number of its invocations that are not final.
+        enabled: whether the config defines and enables it.
+        paused: whether a person paused it.
+        next_tick: when its cron machine expects a tick; None if it expects none.
+    """
+    if active_invocations:
+        return JobState.RUNNING
+    if not enabled:
+        return JobState.DISABLED
+    if paused:
+        return JobState.PAUSED
+    # A `triggered` job expects a tick in the distant future, which is not a planned run.
+    return JobState.WAITING if next_tick in (None, DISTANT_FUTURE) else JobState.SCHEDULED
 
 
 class Flavor(StrEnum):
@@ -175,6 +210,38 @@ class Job:
     def next_due(self) -> Instant | None:
         """When the sweep must handle the job: at the awaited tick or the requested triage, whichever is earlier."""
         return min((due for due in (self.tick_at, self.triage_due) if due is not None), default=None)
+
+    @property
+    def state(self) -> JobState:
+        """The state of the job as people and API clients see it."""
+        return public_state(
+            active_invocations=len(self.active_invocations),
+            enabled=self.enabled,
+            paused=self.paused,
+            next_tick=self.cron.last_tick_when,
+        )
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last invocation that was not aborted failed, or for a job that polls: whether its last poll did.
+
+        A poll that finds nothing new leaves no result, so ``failed_polls`` decides.
+        """
+        if self.definition.flavor is Flavor.TRIGGER:
+            return self.failed_polls > 0
+        last = next((item.status for item in self.recent if item.status is not Status.ABORTED), None)
+        return last in (Status.FAILED, Status.OVERRUN)
+
+    @property
+    def place(self) -> str:
+        """The sort key of the job in lists of its project; empty for a disabled job, which no list has.
+
+        Failing jobs come first, then the other jobs, then the jobs that poll; each by name.
+        """
+        if not self.enabled:
+            return ""
+        group = 0 if self.is_failing else 2 if self.definition.flavor is Flavor.TRIGGER else 1
+        return f"{group}{self.id.partition('/')[2]}"
 
     @property
     def result(self) -> Status | None:

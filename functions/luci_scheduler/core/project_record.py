@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from luci_scheduler.core.identifiers import JobId
 
-__all__ = ["LAYOUT", "ProjectRecord"]
+__all__ = ["JOB_LAYOUT", "LAYOUT", "ProjectRecord"]
 
 LAYOUT = 1
 """How a project's watchers are stored: 0 in one document for all projects of a repository, 1 in one document per
 project."""
+JOB_LAYOUT = 1
+"""How a project's jobs are stored: 0 without, 1 with the fields that lists query, and with their latest results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +38,5 @@ class ProjectRecord:
     """The number of commits to this record. A sync that was overtaken by another sync notices it by this number."""
     layout: int = 0
     """The `LAYOUT` of the functions that activated the config. The next sync moves watchers from an older layout."""
+    job_layout: int = 0
+    """The `JOB_LAYOUT` of all jobs of the project. The next sync moves jobs from an older layout."""

@@ -10,7 +10,7 @@ from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import project_of
 from luci_scheduler.core.job import Job
-from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket
+from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket, server_of
 from luci_scheduler.ports import Buildbucket, BuildbucketError
 
 __all__ = ["BuildServer", "DryRun", "dry_runs"]
@@ -77,7 +77,7 @@ def dry_runs(jobs: Iterable[Job], servers: Mapping[str, BuildServer]) -> list[Dr
 def _all_runs(jobs: Iterable[Job], servers: Mapping[str, BuildServer]) -> Iterator[DryRun]:
     for job in jobs:
         task = job.definition.task
-        server = servers.get(task.fields.get("server", ""))  # only jobs with builds name one
+        server = server_of(servers, task.fields.get("server", ""))  # only jobs with builds name one
         if job.enabled and server is not None:
             named = str(task.fields.get("bucket", ""))
             realm = f"{project_of(job.id)}:{job.definition.realm}"

@@ -75,7 +75,7 @@ def _next_page(job_id: JobId, invocation: str, done: str, form: Form) -> str:
     """
     project, name = split_job_id(job_id)
     if form.get("page") == "project":
-        return project_address(project, form.get("filter", ""), form.get("from", ""), done=done, job=name)
+        return project_address(project, form.get("filter", ""), form.get("after", ""), done=done, job=name)
     # A rerun starts a new invocation, which the job's page shows.
     parts = [invocation] if invocation and done == "abort" else []
     return address("jobs", project, name, *parts, done=done)

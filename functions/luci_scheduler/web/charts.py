@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from luci_scheduler.core.humanized import ui_duration
+from luci_scheduler.core.humanized import exact_duration
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 
@@ -58,17 +58,17 @@ def duration_chart(invocations: Sequence[Invocation], now: Instant) -> Chart | N
         bad = item.status in (Status.FAILED, Status.ABORTED, Status.OVERRUN)
         bars.append(Bar(number * _STEP, round(HEIGHT - height, 1), _WIDTH, height, _css(item.status), bad))
     words = _words([str(item.status).lower() for item in oldest_first], lengths)
-    return Chart(tuple(bars), len(bars) * _STEP, ui_duration(longest), words)
+    return Chart(tuple(bars), len(bars) * _STEP, exact_duration(longest), words)
 
 
 def _words(statuses: Sequence[str], lengths: Sequence[int]) -> str:
     if len(lengths) == 1:
-        return f"1 invocation: {statuses[0]}. Duration: {ui_duration(lengths[0])}."
+        return f"1 invocation: {statuses[0]}. Duration: {exact_duration(lengths[0])}."
     results = ", ".join(f"{number} {status}" for status, number in Counter(statuses).most_common())
     middle = sorted(lengths)[len(lengths) // 2]
     return (
         f"{len(lengths)} invocations, the oldest on the left: {results}. "
-        f"The longest took {ui_duration(max(lengths))}, half of them {ui_duration(middle)} or less."
+        f"The longest took {exact_duration(max(lengths))}, half of them {exact_duration(middle)} or less."
     )
 
 

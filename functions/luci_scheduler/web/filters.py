@@ -1,28 +1,13 @@
-"""Filters of a project's jobs by state, and the addresses of filtered lists."""
+"""Addresses of filtered lists of jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from luci_scheduler.core.public_state import JobState
+from luci_scheduler.api.overviews import FILTERS
 from luci_scheduler.web.addresses import address
 
-__all__ = ["FILTERS", "filters_of", "known_filter", "list_start", "project_address"]
+__all__ = ["known_cursor", "known_filter", "project_address"]
 
-FILTERS: Mapping[str, tuple[JobState, ...]] = {
-    "running": (JobState.RUNNING,),
-    "scheduled": (JobState.SCHEDULED,),
-    "waiting": (JobState.WAITING, JobState.DISABLED),
-    "paused": (JobState.PAUSED,),
-}
-"""Name of a filter → the states of the jobs that pass it."""
-
-_MAX_DIGITS = 6  # of a position in a list: no project has a million jobs
-
-
-def filters_of(state: JobState) -> list[str]:
-    """Return the filters that a job in this state passes."""
-    return [name for name, states in FILTERS.items() if state in states]
+_MAX_CURSOR = 300  # characters: a group and the name of a job
 
 
 def known_filter(text: str) -> str:
@@ -30,13 +15,11 @@ def known_filter(text: str) -> str:
     return text if text in FILTERS else ""
 
 
-def list_start(text: str) -> int:
-    """Return the position in a list that a query value names; 0 if it is not a position."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else 0
+def known_cursor(text: str) -> str:
+    """Return the cursor of a list of jobs, or an empty text if no job can have this place."""
+    return text if len(text) <= _MAX_CURSOR and text.isprintable() else ""
 
 
-def project_address(name: str, wanted: str, start: int | str, **more: str) -> str:
-    """Return the address of a part of a project's page; an unknown filter or start is omitted."""
-    position = list_start(str(start))
-    query = {"filter": known_filter(wanted), "from": str(position) if position else ""}
-    return address("jobs", name, **query, **more)
+def project_address(name: str, wanted: str, after: str, **more: str) -> str:
+    """Return the address of a part of a project's page, which starts after a cursor; an unknown filter is omitted."""
+    return address("jobs", name, filter=known_filter(wanted), after=known_cursor(after), **more)

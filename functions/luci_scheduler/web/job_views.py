@@ -4,38 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from luci_scheduler.api.access import Permission
+from luci_scheduler.api.causes import cause_of, commit_of
+from luci_scheduler.api.commit_titles import Titles
 from luci_scheduler.api.context import Context
-from luci_scheduler.api.service import state_of
-from luci_scheduler.core.humanized import ui_duration
+from luci_scheduler.core.humanized import exact_duration
 from luci_scheduler.core.identifiers import split_job_id
 from luci_scheduler.core.instants import Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation, Status
-from luci_scheduler.core.job import Flavor, Job, TriggeringPolicy
+from luci_scheduler.core.job import Flavor, Job, JobState, TriggeringPolicy, public_state
 from luci_scheduler.core.policy.registry import policy_class
 from luci_scheduler.core.poller_record import PollerRecord
-from luci_scheduler.core.public_state import LABEL_CLASSES
 from luci_scheduler.core.schedule import DISTANT_FUTURE
 from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.web.addresses import invocation_address, job_address
-from luci_scheduler.web.presentation import ago, label_of, shown, status_of
+from luci_scheduler.web.addresses import address, invocation_address, job_address
+from luci_scheduler.web.presentation import ago, safe_url, shown
+from luci_scheduler.web.result_views import cause_json, commit_json, result_json
 
 __all__ = [
     "JobView",
+    "KnownRef",
     "PollerView",
-    "ResultView",
     "TriageView",
-    "job_order",
+    "job_json",
     "job_view",
     "policy_text",
     "poller_view",
-    "result_view",
     "row_json",
     "triage_view",
 ]
+
+_LABELS = {
+    JobState.RUNNING: "info",
+    JobState.DISABLED: "default",
+    JobState.PAUSED: "default",
+    JobState.SCHEDULED: "primary",
+    JobState.WAITING: "warning",
+}
+"""State → the CSS class of its label, as in the original. It does not show disabled jobs; here they look paused."""
 
 _FLAVORS = {
     Flavor.PERIODIC: "Periodic job",
@@ -43,19 +52,6 @@ _FLAVORS = {
     Flavor.TRIGGER: "Triggering job",
 }
 _MAX_REFS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class ResultView:
-    """The result of an invocation, or its present status."""
-
-    address: str
-    invocation_id: str
-    status: str
-    label: str
-    when: str
-    at: str
-    duration: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +71,9 @@ class JobView:
     next_run_at: str
     """RFC 3339; empty if ``next_run`` is not a time."""
     active: int
+    failing: bool
+    removed: bool
+    """Whether no config defines the job any more."""
     paused: bool
     pause_notice: str
     revision: str
@@ -96,16 +95,36 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownRef:
+    """A ref of a polled repository."""
+
+    name: str
+    revision: str
+    """The newest commit that a poll has seen."""
+    address: str
+    """The page of that commit."""
+
+
+@dataclass(frozen=True, slots=True)
 class PollerView:
     """The state of a gitiles job's polls."""
 
     css: str
     """CSS class of the notice: good, bad, or empty before the first poll."""
     words: str
+    failed_address: str
+    """The invocation of the last poll if it failed."""
+    reason: str
+    """Why the last poll failed; empty if it did not, or if the reason is not known."""
     last_poll: str
+    next_poll: str
+    """When the next poll is, as a sentence."""
+    sees: str
+    """What the next poll will find, as a sentence."""
     repo: str
-    refs: Sequence[tuple[str, str]]
-    """Ref and its known revision; the first refs by name."""
+    repo_url: str
+    refs: Sequence[KnownRef]
+    """The first refs by name."""
     more_refs: int
     backlog: Sequence[str]
 
@@ -122,18 +141,16 @@ class TriageView:
     """Changes since the triage, as sentences; if there are any, the log is stale."""
 
 
-def job_order(job: Job) -> tuple[str, bool, str]:
-    """Return the sort key of a job in lists: by project, jobs that poll last, then by name."""
-    project, name = split_job_id(job.id)
-    return project, job.definition.flavor is Flavor.TRIGGER, name
+def job_view(context: Context, job: Job, now: Instant, active: int | None = None) -> JobView:
+    """Return a job as the caller sees it at ``now``.
 
-
-def job_view(context: Context, job: Job, now: Instant) -> JobView:
-    """Return a job as the caller sees it at ``now``."""
+    ``active`` is the number of active invocations if they were read after the job, so that the page does not
+    contradict itself; None: the number in the job's document.
+    """
+    number = len(job.active_invocations) if active is None else active
     project, name = split_job_id(job.id)
-    state = state_of(job)
     tick = job.cron.last_tick_when
-    is_set = tick not in (None, DISTANT_FUTURE)  # a triggered job's next tick is in the distant future
+    state = public_state(active_invocations=number, enabled=job.enabled, paused=job.paused, next_tick=tick)
     return JobView(
         id=job.id,
         project=project,
@@ -143,19 +160,26 @@ def job_view(context: Context, job: Job, now: Instant) -> JobView:
         flavor_words=_FLAVORS[job.definition.flavor],
         schedule=job.definition.schedule,
         state=str(state),
-        label=LABEL_CLASSES[state].removeprefix("label-"),
+        label=_LABELS[state],
         next_run=_next_run(tick, now),
-        next_run_at=format_rfc3339(tick) if tick is not None and is_set else "",
-        active=len(job.active_invocations),
+        next_run_at=format_rfc3339(tick) if _is_planned(tick) else "",
+        active=number,
+        failing=job.is_failing,
+        removed=not job.enabled,
         paused=job.paused,
         pause_notice=_pause_notice(job, now),
         revision=job.definition.revision,
         revision_url=job.definition.revision_url,
-        may_trigger=context.may(Permission.TRIGGER, job),
-        may_abort=context.may(Permission.ABORT, job),
-        may_pause=context.may(Permission.PAUSE, job),
-        may_resume=context.may(Permission.RESUME, job),
+        may_trigger=job.enabled and context.may(Permission.TRIGGER, job),
+        may_abort=job.enabled and context.may(Permission.ABORT, job),
+        may_pause=job.enabled and context.may(Permission.PAUSE, job),
+        may_resume=job.enabled and context.may(Permission.RESUME, job),
     )
+
+
+def _is_planned(tick: Instant | None) -> TypeGuard[Instant]:
+    """Whether a job's next tick is a planned run: a triggered job's next tick is in the distant future."""
+    return tick is not None and tick != DISTANT_FUTURE
 
 
 def _next_run(tick: Instant | None, now: Instant) -> str:
@@ -170,21 +194,6 @@ def _pause_notice(job: Job, now: Instant) -> str:
     who = job.changed_by.removeprefix("user:") or "unknown"
     when = f" {ago(job.changed_when, now)}" if job.changed_when else ""
     return f"Paused by {who}{when}: {job.change_reason or 'Unknown reason.'}"
-
-
-def result_view(invocation: Invocation, now: Instant) -> ResultView:
-    """Return an invocation as one result in a list."""
-    status = status_of(invocation)
-    at = invocation.finished or invocation.started
-    return ResultView(
-        address=invocation_address(invocation.job_id, invocation.id),
-        invocation_id=str(invocation.id),
-        status=str(status),
-        label=label_of(status),
-        when=ago(at, now),
-        at=format_rfc3339(at),
-        duration=ui_duration((invocation.finished or now) - invocation.started),
-    )
 
 
 def policy_text(policy: TriggeringPolicy) -> str:
@@ -207,14 +216,22 @@ def poller_view(
     known = sorted(record.known.items()) if record else []
     finished = newest.finished if newest else None
     last = max((at for at in (job.last_poll, finished) if at is not None), default=None)
-    failed = newest is not None and newest.status is Status.FAILED and newest.finished == last
-    css, words = _poll_notice(last, failed=failed)
+    failed = newest if newest and newest.status is Status.FAILED and newest.finished == last else None
+    css, words = _poll_notice(last, failed=failed is not None)
     return PollerView(
         css=css,
         words=words,
+        failed_address=invocation_address(failed.job_id, failed.id) if failed else "",
+        reason=failed.summary if failed else "",
         last_poll=f"{shown(last)} ({ago(last, now)})" if last is not None else "never",
+        next_poll=_next_poll(job, newest, now),
+        sees=_next_sight(record),
         repo=repo,
-        refs=known[:_MAX_REFS],
+        repo_url=safe_url(repo),
+        refs=[
+            KnownRef(ref, revision, address("commits", repo=repo, revision=revision, ref=ref))
+            for ref, revision in known[:_MAX_REFS]
+        ],
         more_refs=max(0, len(known) - _MAX_REFS),
         backlog=_backlog_lines(record) if record else [],
     )
@@ -225,8 +242,34 @@ def _poll_notice(last: Instant | None, *, failed: bool) -> tuple[str, str]:
     if last is None:
         return "", "The job has not polled yet."
     if failed:
-        return "bad", "The last poll failed; its log has the reason. The next run polls again."
+        return "bad", "The last poll failed."
     return "good", "The last poll succeeded."
+
+
+def _next_poll(job: Job, newest: Invocation | None, now: Instant) -> str:
+    """Return when the next poll is, as a sentence."""
+    if newest is not None and not newest.status.is_final:
+        return "A poll is running now."
+    if job.paused:
+        return "The job is paused, so it does not poll."
+    tick = job.cron.last_tick_when
+    if not _is_planned(tick):
+        return "No poll is planned. The job polls when a trigger starts it."
+    if tick <= now:
+        return "The next poll is due now."
+    return f"The next poll is in {exact_duration(tick - now)}, at {shown(tick)}."
+
+
+def _next_sight(record: PollerRecord | None) -> str:
+    """Return what the next poll will find, as a sentence."""
+    if record is None or not record.known:
+        return "The first poll only remembers where the refs are. Later polls see the commits after that."
+    if record.backlog:
+        return "It continues with the commits that earlier polls left, listed below."
+    if len(record.known) == 1:
+        ((ref, revision),) = record.known.items()
+        return f"It sees each commit on {ref} after {revision[:12]}."
+    return f"It sees each commit on {len(record.known)} refs after their known revisions, and on new refs that match."
 
 
 def _backlog_lines(record: PollerRecord) -> list[str]:
@@ -286,15 +329,46 @@ def _new_definition(job: Job) -> str:
     return f"The definition changed from revision {before} to {after}."
 
 
-def row_json(view: JobView, results: Sequence[ResultView]) -> dict[str, Any]:
-    """Return the JSON twin of a job's row on the page of its project."""
+def job_json(job: Job, invocations: Sequence[Invocation], titles: Titles) -> dict[str, Any]:
+    """Return the JSON twin of the job page."""
     return {
-        "job_id": view.id,
-        "flavor": view.flavor,
-        "schedule": view.schedule,
-        "state": view.state,
-        "paused": view.paused,
-        "next_run": view.next_run_at or None,
-        "active_invocations": view.active,
-        "results": [{"invocation_id": item.invocation_id, "status": item.status, "at": item.at} for item in results],
+        "job_id": job.id,
+        "enabled": job.enabled,
+        "paused": job.paused,
+        "failing": job.is_failing,
+        "schedule": job.definition.schedule,
+        "revision": job.definition.revision,
+        "active_invocations": [str(identifier) for identifier in job.active_invocations],
+        "invocations": [_listed_json(item, titles) for item in invocations],
+    }
+
+
+def _listed_json(item: Invocation, titles: Titles) -> dict[str, Any]:
+    """Return the JSON twin of an invocation in a list."""
+    return {
+        "invocation_id": str(item.id),
+        "status": str(item.status),
+        "started": format_rfc3339(item.started),
+        "finished": format_rfc3339(item.finished) if item.finished else None,
+        "triggered_by": item.triggered_by or None,
+        "commit": commit_json(commit_of(item), titles),
+        "cause": cause_json(cause_of(item)),
+        "view_url": item.view_url or None,
+        "tags": list(item.tags),
+    }
+
+
+def row_json(job: Job, titles: Titles) -> dict[str, Any]:
+    """Return the JSON twin of a job's row on the page of its project."""
+    tick = job.cron.last_tick_when
+    return {
+        "job_id": job.id,
+        "flavor": str(job.definition.flavor),
+        "schedule": job.definition.schedule,
+        "state": str(job.state),
+        "paused": job.paused,
+        "failing": job.is_failing,
+        "next_run": format_rfc3339(tick) if _is_planned(tick) else None,
+        "active_invocations": len(job.active_invocations),
+        "results": [result_json(job, item, titles) for item in job.recent],
     }

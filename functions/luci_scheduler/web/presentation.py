@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from luci_scheduler.core.cleanup import BUILD_LIFE
-from luci_scheduler.core.humanized import relative, ui_duration
+from luci_scheduler.core.humanized import exact_duration, relative, ui_duration
 from luci_scheduler.core.identifiers import split_job_id
 from luci_scheduler.core.instants import Instant, format_rfc3339, to_datetime
 from luci_scheduler.core.invocation import Invocation, Status
-from luci_scheduler.core.job import Job, TaskDefinition
+from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.display import displayed
 from luci_scheduler.managers.registry import kind_of
@@ -27,7 +27,6 @@ __all__ = [
     "facts_of",
     "invocation_json",
     "invocation_view",
-    "job_json",
     "label_of",
     "page_text",
     "safe_url",
@@ -78,6 +77,9 @@ class InvocationView:
     finished: str
     finished_shown: str
     duration: str
+    """As in the original, rounded down to one unit."""
+    took: str
+    """The same to the second, or to the millisecond."""
     revision: str
     revision_url: str
     definition: str
@@ -114,6 +116,7 @@ def invocation_view(invocation: Invocation, log: str, now: Instant) -> Invocatio
         finished=format_rfc3339(invocation.finished) if invocation.finished else "",
         finished_shown=shown(invocation.finished) if invocation.finished else "",
         duration=ui_duration((invocation.finished or now) - invocation.started),
+        took=exact_duration((invocation.finished or now) - invocation.started),
         revision=invocation.revision,
         revision_url=safe_url(invocation.revision_url),
         definition=definition_text(invocation.task),
@@ -208,32 +211,6 @@ def invocation_json(invocation: Invocation, log: str) -> dict[str, Any]:
 def _trigger_json(trigger: Trigger) -> dict[str, Any]:
     document = trigger.public()
     return {**document, **({"url": displayed(trigger.url)} if trigger.url else {})}
-
-
-def job_json(job: Job, invocations: Sequence[Invocation]) -> dict[str, Any]:
-    """Return the JSON twin of the job page."""
-    return {
-        "job_id": job.id,
-        "enabled": job.enabled,
-        "paused": job.paused,
-        "schedule": job.definition.schedule,
-        "revision": job.definition.revision,
-        "active_invocations": [str(identifier) for identifier in job.active_invocations],
-        "invocations": [_listed_json(item) for item in invocations],
-    }
-
-
-def _listed_json(item: Invocation) -> dict[str, Any]:
-    """Return the JSON twin of an invocation in a list."""
-    return {
-        "invocation_id": str(item.id),
-        "status": str(item.status),
-        "started": format_rfc3339(item.started),
-        "finished": format_rfc3339(item.finished) if item.finished else None,
-        "triggered_by": item.triggered_by or None,
-        "view_url": displayed(item.view_url) or None,
-        "tags": list(item.tags),
-    }
 
 
 def page_text(view: InvocationView) -> str:

@@ -20,7 +20,7 @@ from luci_scheduler.web.tokens import form_token
 __all__ = ["render", "render_error"]
 
 _FOLDER = Path(__file__).parent / "templates"
-_ONE_TIME = ("done", "job")  # query values about the previous action; the JSON twin has no use for them
+_ONE_TIME = ("done", "job", "seen")  # query values about the previous action or load; the JSON twin does not use them
 
 
 def render(
@@ -38,7 +38,7 @@ def render(
     if page_request.as_json:
         return json_response(document, status)
     # Shared values come last, so that no page can replace the form token.
-    html = _environment().get_template(template).render({**values, **_shared_values(page_request)})
+    html = _environment().get_template(template).render({"version": "", **values, **_shared_values(page_request)})
     return html_response(html, status)
 
 

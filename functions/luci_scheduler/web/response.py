@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["PageError", "PageResponse", "file_response", "html_response", "json_response", "redirect"]
+__all__ = ["PageError", "PageResponse", "file_response", "html_response", "json_response", "redirect", "unchanged"]
 
 PageResponse = tuple[str, int, dict[str, str]]
 """Body, status code, headers."""
@@ -62,6 +62,11 @@ def file_response(text: str, content_type: str) -> PageResponse:
 def redirect(to: str) -> PageResponse:
     """Redirect the browser after a successful action (302, the original's code; browsers then send a GET)."""
     return _response("", 302, {"Location": to, "Content-Type": "text/plain; charset=utf-8"})
+
+
+def unchanged() -> PageResponse:
+    """Answer a request for a page whose visitor has the present version: 204, without a body."""
+    return _response("", 204, {})
 
 
 def _response(body: str, status: int, headers: dict[str, str]) -> PageResponse:

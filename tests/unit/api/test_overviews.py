@@ -13,9 +13,10 @@ from luci_scheduler.api.overviews import (
     MAX_LISTED_PENDING,
     get_job_overview,
     get_project_overview,
-    latest_invocations,
+    get_project_summaries,
+    is_job_unchanged,
 )
-from luci_scheduler.api.service import get_invocation_log, get_jobs
+from luci_scheduler.api.service import get_invocation_log
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.engine.commit import on_commit
 from tests.unit.api.support import OWNER, READER, STRANGER, context, world_for
@@ -34,18 +35,18 @@ def world() -> World:
 @pytest.mark.parametrize(
     "read",
     [
-        lambda context, *_: get_job_overview(context, JOB),
-        lambda context, *_: get_job_overview(context, JOB, "bad cursor"),
-        lambda context, invocation_id, _: get_invocation_log(context, JOB, invocation_id),
-        lambda context, _, jobs: latest_invocations(context, jobs, 8),
+        lambda context, _: get_job_overview(context, JOB),
+        lambda context, _: get_job_overview(context, JOB, "bad cursor"),
+        lambda context, _: is_job_unchanged(context, JOB, "1.1.1"),
+        lambda context, invocation_id: get_invocation_log(context, JOB, invocation_id),
     ],
 )
 def test_a_caller_without_access_gets_the_error_of_a_missing_job(world: World, read: Callable[..., Any]) -> None:
     """Nothing is read for a caller whom the policy grants nothing."""
-    invocation_id, jobs = world.invocations()[0].id, get_jobs(_as(world, OWNER))
+    invocation_id = world.invocations()[0].id
     world.store.counts.clear()
     with pytest.raises(NoSuchJobError):
-        read(_as(world, STRANGER), invocation_id, jobs)
+        read(_as(world, STRANGER), invocation_id)
     assert world.store.counts["R"] == 0
 
 
@@ -55,16 +56,18 @@ def test_a_caller_without_access_gets_no_project_and_costs_no_read(world: World)
     assert get_project_overview(_as(world, OWNER), "missing") is None
     world.store.counts.clear()
     assert get_project_overview(_as(world, STRANGER), "proj") is None
+    assert get_project_summaries(_as(world, STRANGER)) == []
     assert world.store.counts["R"] == 0
 
 
 def test_a_reader_gets_the_jobs_of_a_project(world: World) -> None:
-    """The overview costs two reads for the project and one for each job."""
+    """The overview costs a read for the project, three counts, and one read for each job."""
     overview = get_project_overview(_as(world, READER), "proj")
     assert overview is not None
-    assert [job.id for job in overview.jobs] == ["proj/job", "proj/poller"]
-    assert (overview.revision, overview.has_problems, overview.shows_texts) == ("rev1", False, True)
-    assert world.store.counts["R"] == 2 + len(overview.jobs)
+    assert [job.id for job in overview.page.jobs] == ["proj/job", "proj/poller"]
+    assert (overview.revision, overview.summary.has_problems, overview.shows_texts) == ("rev1", False, True)
+    assert (overview.summary.jobs, overview.summary.counts) == (2, {"failing": 0, "running": 1, "paused": 0})
+    assert world.store.counts["R"] == 1 + 3 + 2
 
 
 def test_only_the_first_page_of_a_job_has_details(world: World) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from emulator.memory.gitiles import AnyCommit, MemoryGitiles
+from luci_scheduler.api.commit_trigger import WantedCommit, trigger_at_commit
 from luci_scheduler.api.errors import ApiError, Code
 from luci_scheduler.api.explain import explain_commit
 from luci_scheduler.api.revisions import MAX_EXPRESSION, check_expression, resolve_revision
@@ -14,7 +15,7 @@ from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.ports import GitilesError
 from tests.unit.api.support import OWNER, STRANGER, Client, context, world_for
-from tests.unit.engine.world import REPO, World, config
+from tests.unit.engine.world import JOB, REPO, World, config
 
 MAIN = "refs/heads/main"
 REF = {"project": "proj", "job": "job"}
@@ -29,18 +30,17 @@ def _world() -> tuple[World, MemoryGitiles, list[str]]:
     return world_for(config(), gitiles), gitiles, hashes
 
 
-@pytest.mark.parametrize(
-    ("expression", "place"),
-    [
-        ("main", 3), ("HEAD", 3), ("refs/heads/main", 3), ("wip/a-b", 1), ("v1", 2), ("refs/tags/v1", 2),
-        ("HEAD~", 2), ("main~2", 1), ("main~1^", 1), ("main^0", 3), ("v1^^", 0), ("main~0", 3),
-    ],
-)  # fmt: skip
-def test_names_and_steps(expression: str, place: int) -> None:
+def test_names_and_steps() -> None:
     """Branches, tags, full refs and HEAD, and steps along parents: one call to the host."""
     world, gitiles, hashes = _world()
-    assert resolve_revision(context(world), parse_repo_url(REPO), expression) == hashes[place]
-    assert gitiles.calls == [f"resolve {expression}"]
+    expected = {
+        "main": 3, "HEAD": 3, "refs/heads/main": 3, "wip/a-b": 1, "v1": 2, "refs/tags/v1": 2,
+        "HEAD~": 2, "main~2": 1, "main~1^": 1, "main^0": 3, "v1^^": 0, "main~0": 3,
+    }  # fmt: skip
+    for expression, place in expected.items():
+        gitiles.calls.clear()
+        assert resolve_revision(context(world), parse_repo_url(REPO), expression) == hashes[place]
+        assert gitiles.calls == [f"resolve {expression}"]
 
 
 def test_the_beginning_of_a_hash() -> None:
@@ -64,13 +64,26 @@ def test_the_beginning_of_a_hash() -> None:
         "a/.b", "a.lock", "x.", "main~12345", "a" * (MAX_EXPRESSION + 1), "a+b", "main~x", "\u202emain",
     ],
 )  # fmt: skip
-def test_a_bad_expression_is_refused_before_any_call(text: str) -> None:
+def test_bad_expressions(text: str) -> None:
     """The error names the field."""
-    world, gitiles, _ = _world()
     with pytest.raises(ApiError, match="to_revision must be a hash, a branch, a tag or HEAD") as raised:
-        resolve_revision(context(world), parse_repo_url(REPO), text, "to_revision")
+        check_expression(text, "to_revision")
     assert raised.value.code == Code.INVALID_ARGUMENT
+
+
+def test_a_bad_expression_is_refused_before_any_call() -> None:
+    """Neither the store nor the host is asked."""
+    world, gitiles, _ = _world()
+    world.store.counts.clear()
+    for act in (
+        lambda: resolve_revision(context(world), parse_repo_url(REPO), "a..b"),
+        lambda: explain_commit(context(world), REPO, "a..b"),
+        lambda: trigger_at_commit(context(world), JOB, WantedCommit(REPO, MAIN, "a..b"), "k"),
+    ):
+        with pytest.raises(ApiError, match="revision must be a hash"):
+            act()
     assert gitiles.calls == []
+    assert world.counted() == "0R/0W/0c"
 
 
 @pytest.mark.parametrize("text", ["a.b", "feature/x@y", "release-1.2", "ünï", "12", "a~9999", "m100"])
@@ -119,7 +132,7 @@ def test_a_commit_is_explained_by_an_expression() -> None:
     world, _, hashes = _world()
     on_commit(world.runtime, CommitEvent(REPO, MAIN, hashes[-1]), world.clock.now(), "k")
     for text in (hashes[-1], hashes[-1][:8], "main", "HEAD"):
-        (answer,) = explain_commit(context(world), REPO, text)
+        (answer,) = explain_commit(context(world), REPO, text).explanations
         assert hashes[-1] in answer.trigger_id
     with pytest.raises(ApiError, match="has no commit with this name: revision 'nope'"):
         explain_commit(context(world), REPO, "nope")
@@ -128,7 +141,7 @@ def test_a_commit_is_explained_by_an_expression() -> None:
 def test_nothing_is_resolved_for_a_caller_without_a_grant() -> None:
     """A stranger learns nothing about a repository, and causes no call to its host."""
     world, gitiles, _ = _world()
-    assert explain_commit(context(world, STRANGER), REPO, "main") == []
+    assert explain_commit(context(world, STRANGER), REPO, "main").explanations == ()
     request = {
         "jobs": [REF],
         "repo": REPO,
@@ -175,12 +188,37 @@ def test_a_job_is_triggered_for_a_commit() -> None:
     assert trigger.emitted_by_user == f"user:{OWNER}"
 
 
+def test_the_config_names_the_repository_and_the_ref() -> None:
+    """Both may be left out if the jobs that trigger the job watch one repository and one ref by its name."""
+    world, _, hashes = _world()
+    request = {"jobRef": REF, "requestId": "k", "revision": "HEAD"}
+    assert (
+        Client(world)
+        .call("TriggerJob", request, OWNER, OPERATOR)["triggerIds"][0]
+        .startswith(f"{REPO}/+/{MAIN}@{hashes[3]}#trigger:")
+    )
+
+
+def test_the_revision_names_the_branch_if_the_job_watches_a_pattern() -> None:
+    """A hash has no branch, so the ref must be given with it."""
+    gitiles = MemoryGitiles()
+    (main,), (other,) = gitiles.push(MAIN), gitiles.push("refs/heads/x/y")
+    world = world_for(config().replace('"refs/heads/main"', '"regexp:refs/heads/.*"'), gitiles)
+    for revision, ref, found in (("HEAD", MAIN, main), ("x/y", "refs/heads/x/y", other)):
+        request = {"jobRef": REF, "requestId": revision, "revision": revision}
+        (name,) = Client(world).call("TriggerJob", request, OWNER, OPERATOR)["triggerIds"]
+        assert name.startswith(f"{REPO}/+/{ref}@{found}#trigger:")
+    answer = Client(world).post("TriggerJob", {**request, "revision": main[:8]}, OWNER, OPERATOR)
+    assert (answer.status_code, "ref must be given" in answer.get_data(as_text=True)) == (400, True)
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
         ({"revision": ""}, 400, "revision must be a hash"),
         ({"revision": "0" * 40}, 400, "revision is the hash of a deleted ref"),
-        ({"repo": ""}, 400, "repo: "),
+        ({"repo": "x"}, 400, "repo: "),
+        ({"repo": "https://o.googlesource.com/x", "ref": ""}, 400, "ref must be given: the job watches none"),
         ({"ref": "main"}, 400, "ref must be a full ref name"),
         ({"ref": "refs/heads/other"}, 400, "job proj/job does not watch refs/heads/other"),
         ({"revision": "wip/c"}, 400, "is not on refs/heads/main"),

@@ -11,6 +11,7 @@ import pytest
 from google.api_core import exceptions
 from google.auth.exceptions import RefreshError, TransportError
 
+from emulator.options import Options
 from luci_scheduler.cli import dead_letter_commands
 from luci_scheduler.cli.main import main
 from luci_scheduler.cli.messages import Message
@@ -199,3 +200,15 @@ def test_unreadable_messages_are_listed_unchanged() -> None:
     """Unreadable messages are the usual dead letters."""
     deep = b"[" * 100_000
     assert dead_letter_commands._text(Message(COMMITS, "r", "1", "", deep, {})) == deep.decode()
+
+
+def test_a_local_cloud_needs_the_address_of_its_pubsub(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Advice about gcloud would be wrong there: a local cloud takes no credentials."""
+    monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
+    assert main(["dead-letters", "list", "--cloud-project", "local-0a1b2c3d"], {}) == Exit.WRONG_USAGE
+    said = capsys.readouterr().err
+    assert "local-0a1b2c3d is the project of a local cloud: set PUBSUB_EMULATOR_HOST" in said
+    assert "gcloud" not in said
+    assert Options().project.startswith(dead_letter_commands._LOCAL_PROJECT)

@@ -44,22 +44,42 @@ def test_every_verb_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["luci-scheduler", "invocation", "log", "p/j/1", "--fo"], {"--follow"}),
         (["luci-scheduler", "jobs", "p", "--js"], {"--json"}),
         (["luci-scheduler", "backfill", "--y"], {"--yes"}),
+        (["luci-scheduler", "jobs", "pro"], {"proj/"}),
+        (["luci-scheduler", "job", "show", "proj/"], {"proj/job", "proj/poller"}),
+        (["luci-scheduler", "logs", "--follow", "proj/j"], {"proj/job"}),
+        (["luci-scheduler", "config", "validate", "pro"], set()),
     ],
 )
 def test_completion_in_bash(
     line: list[str], expected: set[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Completion offers the words of the tree, then the options of the verb."""
+    """Completion offers the words of the tree, the options of the verb, and the names that the command prints."""
     assert main(["completion", "bash"], {}) == 0
     script = tmp_path / "completion.bash"
     script.write_text(capsys.readouterr().out, encoding="utf-8")
     words = " ".join(f"'{word}'" for word in line)
     variables = f"COMP_WORDS=({words}); COMP_CWORD={len(line) - 1}"
-    asked = f"source {script}; {variables}; _luci_scheduler; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    # The shell starts the command for the names; this one takes its place and has the same interface.
+    chosen = "{ case $2 in */*) printf '%s\n' proj/job proj/poller ;; *) echo proj/ ;; esac; }"
+    names = f"luci-scheduler() {chosen}"
+    asked = f"{names}; source {script}; {variables}; _luci_scheduler; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     bash = shutil.which("bash") or "/bin/bash"
     ran = subprocess.run([bash, "--norc", "-c", asked], capture_output=True, text=True, check=True, timeout=20)
     assert ran.stderr == ""
     assert set(ran.stdout.split()) == expected
+
+
+def test_completion_for_fish(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each word, option and name has its line; fish itself evaluates them."""
+    main(["completion", "fish"], {})
+    lines = capsys.readouterr().out.splitlines()
+    assert "complete -c luci-scheduler -n '__luci_scheduler_at \"job\"' -a 'show pause resume abort trigger'" in lines
+    assert "complete -c luci-scheduler -n '__luci_scheduler_in job show' -l json" in lines
+    assert "complete -c luci-scheduler -n '__luci_scheduler_in invocations' -l limit -r" in lines
+    named = [line.partition(" -n '")[2].partition("'")[0] for line in lines if "complete-names" in line]
+    assert {"__luci_scheduler_in jobs", "__luci_scheduler_in logs", "__luci_scheduler_in invocation rerun"} <= {*named}
+    assert "__luci_scheduler_in config validate" not in named
+    assert all(line.count("'") % 2 == 0 for line in lines)
 
 
 def test_completion_for_zsh_uses_its_bash_mode(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ def test_variables_stand_for_options(capsys: pytest.CaptureFixture[str]) -> None
     }
     assert run_on(console, "jobs", **variables) == 0
     assert console.sent["Authorization"] == "Bearer t1"
-    assert json.loads(capsys.readouterr().out) == {"jobs": []}
+    assert json.loads(capsys.readouterr().out) == {"jobs": [], "nextCursor": ""}
     assert run_on(console, "jobs", "--token", "t2", **variables) == 0
     assert console.sent["Authorization"] == "Bearer t2"
     assert run_on(console, "jobs", "--url", "http://localhost:1") == 0
@@ -65,7 +65,7 @@ def test_a_bad_variable_is_reported_only_by_its_verbs(
 def test_variables_of_other_verbs_do_not_matter() -> None:
     """LUCI_SCHEDULER_YES is for `backfill`, LUCI_SCHEDULER_LIMIT for `invocations`."""
     variables = {"LUCI_SCHEDULER_YES": "perhaps", "LUCI_SCHEDULER_LIMIT": "many", "LUCI_SCHEDULER_FOLLOW": "x"}
-    assert run_on(Console(X_Prpc_Grpc_Code="0"), "jobs", "--url", "http://localhost", **variables) == 0
+    assert run_on(Console(X_Prpc_Grpc_Code="0"), "job", "abort", "p/j", "--url", "http://localhost", **variables) == 0
 
 
 def test_a_given_list_replaces_the_variable() -> None:

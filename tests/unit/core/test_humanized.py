@@ -1,10 +1,11 @@
 """Times for people."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luci_scheduler.core.humanized import relative, ui_duration
-from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND
+from luci_scheduler.core.humanized import exact_duration, relative, ui_duration
+from luci_scheduler.core.instants import DAY, HOUR, MILLISECOND, MINUTE, SECOND
 
 repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=200)
 UNITS = {
@@ -51,3 +52,23 @@ def test_a_year_and_a_half_is_shown_as_two_years() -> None:
     assert ui_duration(540 * DAY) == "2 years"
     assert ui_duration(37 * 360 * DAY - 1) == "36 years"
     assert ui_duration(37 * 360 * DAY) == "a long while"
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "words"),
+    [
+        (-SECOND, "0 ms"),
+        (168 * MILLISECOND, "168 ms"),
+        (SECOND - 1, "999 ms"),
+        (SECOND, "1 s"),
+        (59 * SECOND, "59 s"),
+        (MINUTE, "1 min"),
+        (64 * SECOND, "1 min 4 s"),
+        (HOUR, "1 h"),
+        (2 * HOUR + 5 * MINUTE + 59 * SECOND, "2 h 5 min"),
+        (DAY + 3 * HOUR, "1 d 3 h"),
+    ],
+)
+def test_an_exact_duration_has_two_units(nanoseconds: int, words: str) -> None:
+    """It is rounded down to milliseconds, or to the smaller of its two units."""
+    assert exact_duration(nanoseconds) == words

@@ -7,7 +7,6 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import DAY, MILLISECOND, SECOND, Instant
 from luci_scheduler.core.job import MAX_PENDING, Job, JobDefinition, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.policy.newest_first import NewestFirst
-from luci_scheduler.core.public_state import LABEL_CLASSES, JobState
 from luci_scheduler.core.triage import Triage, triage
 from luci_scheduler.core.triage_log import TriageLog
 from luci_scheduler.core.triage_throttle import triage_kick
@@ -149,8 +148,3 @@ def test_a_kick_is_always_later_and_shared_for_two_seconds() -> None:
     assert triage_kick(JobId("p/j"), Instant(eta - 1)) == (eta, name)
     assert triage_kick(JobId("p/j"), eta)[0] == eta + 2 * SECOND
     assert triage_kick(JobId("p/k"), START)[1] != name
-
-
-def test_every_state_has_a_label() -> None:
-    """Each state has a style on the pages."""
-    assert set(LABEL_CLASSES) == set(JobState)

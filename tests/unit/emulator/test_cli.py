@@ -53,6 +53,7 @@ def test_the_commands_are_named_in_help(capsys: pytest.CaptureFixture[str]) -> N
         ("--gitiles-port", "-1", "from 0 to 65535"),
         ("--check-interval", "0", "at least 1"),
         ("--check-interval", "x", "at least 1"),
+        ("--build", " ", "such as 'sh build.sh'"),
         ("--speed", "fast", "a number above 0"),
         ("--speed", "-1", "a number above 0"),
         ("--speed", "nan", "a number above 0"),
@@ -94,6 +95,21 @@ def test_good_names_of_projects_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert main(["up", "--store", "memory", "--folder", str(tmp_path), "--project", "abc-12", *hosts]) == 0
     allowed = {"SCHEDULER_FETCH_ALLOWED_HOSTS": "127.0.0.1,localhost,::1,status.example.com,a-b.c"}
     assert (clouds[0].project, clouds[0].settings) == ("abc-12", allowed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "build", "builders"),
+    [([], "", None), (["--build", "sh b.sh", "--builders", "b.toml"], "sh b.sh", Path("b.toml"))],
+)
+def test_the_commands_of_builds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], build: str, builders: Path | None
+) -> None:
+    """A folder that holds only a file of builders is a local cloud's folder."""
+    clouds: list[Options] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda options, _form: clouds.append(options) or 0)
+    (tmp_path / "builders.toml").write_text("")
+    assert main(["up", "--store", "memory", "--folder", str(tmp_path), *arguments]) == 0
+    assert (clouds[0].build, clouds[0].builders) == (build, builders)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.public_state import JobState
 from luci_scheduler.web.addresses import (
     address,
     invocation_address,
@@ -13,7 +12,7 @@ from luci_scheduler.web.addresses import (
     parse_invocation_id,
     parse_job_id,
 )
-from luci_scheduler.web.filters import filters_of, known_filter, list_start, project_address
+from luci_scheduler.web.filters import known_cursor, known_filter, project_address
 from luci_scheduler.web.response import PageError
 
 _LARGEST = (1 << 63) - 1
@@ -59,17 +58,16 @@ def test_a_job_id_has_two_parts_without_a_slash() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "start"), [("50", 50), ("999999", 999_999), ("", 0), ("-1", 0), ("x", 0), ("1000000", 0), ("\u00b2", 0)]
+    ("text", "cursor"), [("1linux tests", "1linux tests"), ("", ""), ("x" * 301, ""), ("1a\nb", ""), ("\x00", "")]
 )
-def test_a_start_in_a_list(text: str, start: int) -> None:
-    """Every other text means the beginning of the list."""
-    assert list_start(text) == start
+def test_a_cursor_in_a_list(text: str, cursor: str) -> None:
+    """Every text that is not the place of a job means the beginning of the list."""
+    assert known_cursor(text) == cursor
 
 
 def test_an_address_has_only_known_filters() -> None:
-    """An address has only known filters; a disabled job counts as waiting."""
+    """An address has only known filters and possible cursors."""
     assert known_filter("paused") == "paused"
     assert known_filter("evil") == ""
-    assert project_address("p", "paused", 50, done="abort") == "/jobs/p?filter=paused&from=50&done=abort"
-    assert project_address("p", "evil", "-1") == "/jobs/p"
-    assert filters_of(JobState.DISABLED) == ["waiting"]
+    assert project_address("p", "paused", "1job", done="abort") == "/jobs/p?filter=paused&after=1job&done=abort"
+    assert project_address("p", "evil", "\n") == "/jobs/p"

@@ -10,7 +10,7 @@ import pytest
 from luci_scheduler.core.identifiers import JobId, make_invocation_id
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
-from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.job import Job, JobDefinition, Result, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.poller_record import Backlog, PollerRecord
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_record import TriggerRecord
@@ -57,6 +57,7 @@ def _hostile_invocation(job: Job, text: str, now: Instant, trigger: Trigger) -> 
         abort_requested_by=f"user:{text}",
         abort_reason=text,
         view_url=text,
+        summary=text,
         task_data={"build_id": text},
         next_due=now,
     )
@@ -78,8 +79,9 @@ def _hostile_world(text: str) -> tuple[World, list[str]]:
         revision_url=text,
     )
     job = Job(
-        JobId(f"proj/{name}"), definition, paused=True, changed_by=f"user:{text}", change_reason=text, changed_when=now
-    )
+        JobId(f"proj/{name}"), definition, paused=True, changed_by=f"user:{text}", change_reason=text, changed_when=now,
+        recent=(Result(make_invocation_id(now, 2), Status.FAILED, now, now, text, (text,), text, text, text, text),),
+    )  # fmt: skip
     put_job(world, job)
     found = world.store.project("proj")
     assert found is not None
@@ -106,6 +108,7 @@ def _hostile_world(text: str) -> tuple[World, list[str]]:
     pages += [address("commits", **asked), address("backfill", "proj", "job", **asked)]
     pages += [f"/jobs/{quote(text)}", f"/jobs/proj/{quote(text)}", f"/jobs/proj/job/{quote(text)}", f"/{quote(text)}"]
     pages += [address("jobs", "proj", filter=text, done="trigger", job=text), address("jobs", "proj", "job", c=text)]
+    pages += [address("jobs", "proj", after=text, seen=text), address("jobs", "proj", "job", result=text, seen=text)]
     return world, pages
 
 

@@ -14,6 +14,7 @@ from luci_scheduler.core.instants import MINUTE, Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.ports import CreateInvocation, PutPoller, PutProject
+from luci_scheduler.web.addresses import address
 from tests.unit.api.support import OWNER, READER, STRANGER, put_job, world_for
 from tests.unit.engine.world import REPO, World, config
 from tests.unit.web.support import Page, Visitor
@@ -34,7 +35,7 @@ def test_a_user_without_any_job() -> None:
 
 
 def test_counts_lead_to_the_jobs_that_are_counted() -> None:
-    """The counts are those of running, scheduled, waiting and paused jobs; an unknown filter is ignored."""
+    """The counts are those of all, failing, running and paused jobs; an unknown filter is ignored."""
     world = world_for(config(("job", "other", "third")))
     world.commit()
     third = world.store.job(JobId("proj/third"))
@@ -42,28 +43,40 @@ def test_counts_lead_to_the_jobs_that_are_counted() -> None:
     put_job(world, replace(third.value, paused=True, active_invocations=()))
     page = Visitor(world).page("/")
     cells = [" ".join(cell.text.split()) for cell in page.all("td")]
-    assert cells == ["2 JOBS running in proj", "NONE", "1 JOB waiting in proj", "1 JOB paused in proj"]
+    assert cells == ["4 jobs in proj", "0", "2 running in proj", "1 paused in proj", "active"]
     links = [item.attributes["href"] for item in page.all("a") if "filter=" in item.attributes["href"]]
     listed = [[row.split()[0] for row in _rows(Visitor(world).page(link))] for link in links]
-    assert listed == [["job", "other"], ["poller"], ["third"]]
+    assert listed == [["job", "other"], ["third"]]
+    assert [row.split()[0] for row in _rows(Visitor(world).page("/jobs/proj?filter=waiting"))] == ["poller"]
     assert len(_rows(Visitor(world).page("/jobs/proj?filter=burning"))) == 4
     assert "No job of this project is scheduled." in Visitor(world).page("/jobs/proj?filter=scheduled").text
 
 
-def test_jobs_are_swept_before_jobs_that_poll() -> None:
-    """Each row has the job's kind for screen readers, its last result and its trend."""
+def test_failing_jobs_come_first_and_jobs_that_poll_last() -> None:
+    """Each row has the job's last result with its commit and its cause; a job without an end has none."""
     world = world_for(config(("job", "zoo")))
     world.commit()
     builds = world.buildbucket.builds.items()
     build = next(identifier for identifier, item in builds if item["builder"]["builder"] == "zoo")
     world.finish("FAILURE", build)
     world.notify("n1", build)
-    rows = _rows(Visitor(world).page("/jobs/proj"))
-    assert [row.split()[0] for row in rows] == ["job", "zoo", "poller"]
-    assert "FAILED now" in rows[1]
-    assert "has not run" in rows[2]
+    page = Visitor(world).page("/jobs/proj")
+    rows = _rows(page)
+    assert [row.split()[0] for row in rows] == ["zoo", "job", "poller"]
+    assert rows[0].startswith("zoo WAITING FAILED now, 1 s aaaaaaaa commit FAILED triggered")
+    assert "no result yet" in rows[1]
+    assert page.all("title")[0].text.startswith("1 failing ")
+    (link,) = (item for item in page.all("a") if item.text == "aaaaaaaa")
+    commit = {"repo": REPO, "revision": "a" * 40, "ref": "refs/heads/main"}
+    assert link.attributes["href"] == address("commits", **commit)
     twin = Visitor(world).json("/jobs/proj")
-    assert [job["results"][0]["status"] for job in twin["jobs"][:2]] == ["RUNNING", "FAILED"]
+    assert [len(job["results"]) for job in twin["jobs"]] == [1, 0, 0]
+    result = twin["jobs"][0]["results"][0]
+    assert (result["status"], result["cause"], result["commit"]["revision"]) == (
+        "FAILED", {"kind": "commit", "by": None}, "a" * 40,
+    )  # fmt: skip
+    assert Visitor(world).json("/")["projects"][0]["failing"] == 1
+    assert [row.split()[0] for row in _rows(Visitor(world).page("/jobs/proj?filter=failing"))] == ["zoo"]
 
 
 def test_a_config_with_problems_has_a_notice() -> None:

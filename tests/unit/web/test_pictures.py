@@ -36,8 +36,8 @@ def test_one_invocation_is_described_in_the_singular() -> None:
     runs = duration_chart([_invocation(0, Status.RUNNING)], Instant(STARTED + 5 * MINUTE))
     assert ended is not None
     assert runs is not None
-    assert ended.words == "1 invocation: succeeded. Duration: 10 minutes."
-    assert runs.words == "1 invocation: running. Duration: 5 minutes."
+    assert ended.words == "1 invocation: succeeded. Duration: 10 min."
+    assert runs.words == "1 invocation: running. Duration: 5 min."
 
 
 def test_an_invocation_without_duration_has_a_bar() -> None:

@@ -46,18 +46,20 @@ def _cost(world: World, path: str) -> int:
 
 @pytest.mark.parametrize("length", [60, 600])
 def test_pages_cost_the_same_for_any_history(length: int) -> None:
-    """A job's page reads the job twice and bounded lists; an invocation's page reads two documents."""
+    """A job's page reads the job, a count and bounded lists; an invocation's page reads two documents."""
     world = _with_history(length)
     invocation = world.invocations()[-1].id
     assert _cost(world, f"/jobs/proj/job/{invocation}") == 2
-    assert _cost(world, "/jobs/proj/job") == 2 + 51 + 1 + 1
+    # The job, the invocations, the count of failed ones, pending triggers, the last triage, the jobs that trigger it,
+    # and once a minute the projects that watch the repository.
+    assert _cost(world, "/jobs/proj/job") == 1 + 51 + 1 + 1 + 1 + 1 + 1
+    assert _cost(world, "/jobs/proj/job") == 1 + 51 + 1 + 1 + 1 + 1
     cursor = Visitor(world).json("/jobs/proj/job")["next_cursor"]
     world.store.counts.clear()
-    assert _cost(world, f"/jobs/proj/job?c={cursor}") <= 2 + 51
-    # The project's record twice, its two jobs, eight results of one job, and one read for the other job, which has
-    # none.
-    assert _cost(world, "/jobs/proj") == 2 + 2 + 8 + 1
-    assert _cost(world, "/") == 1 + 2
+    assert _cost(world, f"/jobs/proj/job?c={cursor}") <= 1 + 51 + 1
+    # The project's record, three counts, and its two jobs.
+    assert _cost(world, "/jobs/proj") == 1 + 3 + 2
+    assert _cost(world, "/") == 1 + 3
     assert _cost(world, f"/commits?repo={REPO}&revision={'a' * 40}&ref=refs/heads/main") == 5
 
 
@@ -71,4 +73,4 @@ def test_pending_triggers_are_bounded() -> None:
     page = Visitor(world).page("/jobs/proj/job")
     assert page.text.count("in all jobs") == 50
     assert "there are more" in page.text
-    assert _cost(world, "/jobs/proj/job") == 2 + 1 + 51 + 1
+    assert _cost(world, "/jobs/proj/job") == 1 + 1 + 1 + 51 + 1 + 1

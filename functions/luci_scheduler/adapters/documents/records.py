@@ -172,6 +172,7 @@ def encode_invocation_state(invocation: Invocation, version: ReadVersion | None 
     """Return the changing part of an invocation's document, for a write that replaces ``version``."""
     return {
         "state": _body(invocation, version),
+        "status": str(invocation.status),
         "next_due": invocation.next_due,
         "expire_at": to_timestamp(invocation.expires),
         "commits": invocation.commits,
@@ -212,7 +213,8 @@ def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapp
 def encode_job(job: Job, version: ReadVersion | None = None) -> dict[str, Any]:
     """Return a job's document, for a write that replaces ``version``; likewise below.
 
-    Lists query the fields from ``project`` on. A document that an older version wrote last lacks them.
+    Lists query the fields from ``project`` to ``triggers`` (see `JobList`), and sum up ``commits``. A document that an
+    older version wrote last lacks them until the next sync of configs. ``place`` is null for a job that no list has.
     """
     return {
         "schema": SCHEMA,
@@ -220,9 +222,9 @@ def encode_job(job: Job, version: ReadVersion | None = None) -> dict[str, Any]:
         "enabled": job.enabled,
         "project": project_of(job.id),
         "realm": job.definition.realm,
-        "paused": job.paused,
-        "active": bool(job.active_invocations),
-        "result": str(job.result or ""),
+        "state": str(job.state),
+        "place": job.place or None,
+        "triggers": list(job.definition.triggered_jobs),
         "next_due": job.next_due,
         "commits": job.commits,
     }

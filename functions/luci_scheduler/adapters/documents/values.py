@@ -125,5 +125,7 @@ def _size(value: Any) -> int:
             return len(value)
         case Mapping():
             return sum(len(name.encode()) + 1 + _size(item) for name, item in value.items())
+        case list():
+            return sum(_size(item) for item in value)
         case _:
             return 16

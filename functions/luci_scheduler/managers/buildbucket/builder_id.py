@@ -1,11 +1,17 @@
-"""The builder that a task names. The job's realm supplies a missing project or bucket."""
+"""The server and the builder that a task names. The job's realm supplies a missing project or bucket."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
 
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.go_text import quote
 
-__all__ = ["builder_id", "canonical_bucket"]
+__all__ = ["builder_id", "canonical_bucket", "server_of"]
+
+_EVERY_HOST = "*"
+ServerT = TypeVar("ServerT")
 
 _NO_BUCKET = ("@legacy", "@root")
 
@@ -29,6 +35,11 @@ def builder_id(realm_id: str, bucket: str, builder: str) -> tuple[str, str, str]
     if bucket.startswith("luci."):
         raise PermanentError(f"'bucket' value {quote(bucket)} is no longer allowed: {_new_form(bucket, project)}")
     return project, bucket, builder
+
+
+def server_of(servers: Mapping[str, ServerT], host: str) -> ServerT | None:
+    """Return the server at a host: its own, or that of ``*``, which only the local cloud has; None without a host."""
+    return servers.get(host) or (servers.get(_EVERY_HOST) if host else None)
 
 
 def canonical_bucket(bucket: str) -> str:

@@ -12,7 +12,7 @@ from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.kv_lists import check_kv_list, unpack_kv_list
-from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket
+from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket, server_of
 from luci_scheduler.managers.buildbucket.manager import BuildbucketManager
 from luci_scheduler.managers.environment import Environment
 from luci_scheduler.managers.task_kind import Fact, TaskCheck, TaskKind
@@ -43,7 +43,7 @@ class BuildbucketKind(TaskKind):
 
     def era(self, task: TaskDefinition, environment: Environment) -> Era:
         """Return the era of the protocol that the task's server speaks."""
-        server = environment.servers.get(task.fields.get("server", ""))
+        server = server_of(environment.servers, task.fields.get("server", ""))
         return server.protocol if server else Era.V2
 
     def facts(self, invocation: Invocation) -> Sequence[Fact]:

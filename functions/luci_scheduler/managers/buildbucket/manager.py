@@ -20,6 +20,7 @@ from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.log_lines import Call
 from luci_scheduler.core.notification_token import make_token
 from luci_scheduler.managers.buildbucket.build_request import BuildRequest
+from luci_scheduler.managers.buildbucket.builder_id import server_of
 from luci_scheduler.managers.buildbucket.protocol_client import ProtocolClient
 from luci_scheduler.managers.buildbucket.v1 import V1Client
 from luci_scheduler.managers.buildbucket.v2 import V2Client
@@ -267,7 +268,7 @@ class BuildbucketManager:
 
     def _server(self, invocation: Invocation) -> tuple[Server, ProtocolClient]:
         host = invocation.task.fields.get("server", "")
-        server = self._environment.servers.get(host)
+        server = server_of(self._environment.servers, host)
         if server is None:
             raise PermanentError(
                 f"the Buildbucket server {quote(host)} is not configured; add it to SCHEDULER_BUILDBUCKET_SERVERS"

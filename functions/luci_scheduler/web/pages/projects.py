@@ -2,71 +2,91 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from luci_scheduler.api.service import get_jobs, state_of
-from luci_scheduler.core.identifiers import project_of
-from luci_scheduler.core.job import Job
+from luci_scheduler.api.overviews import MAX_COUNT, ProjectSummary, get_project_summaries
 from luci_scheduler.web.addresses import address
-from luci_scheduler.web.filters import FILTERS, filters_of
 from luci_scheduler.web.page_request import PageRequest
 from luci_scheduler.web.rendering import render
 from luci_scheduler.web.response import PageResponse
 
-__all__ = ["projects"]
-
-_ALL = "all"
-_Counts = Mapping[str, Counter[str]]
-"""Project → filter → number of jobs; `_ALL` counts every job."""
+__all__ = ["CountView", "count_views", "number_text", "projects"]
 
 
 @dataclass(frozen=True, slots=True)
-class _CountView:
-    """The jobs of a project in one state."""
+class CountView:
+    """The jobs of a project that pass a filter."""
 
     filter: str
     number: int
     words: str
+    """The number, with a plus sign if there may be more."""
     address: str
 
 
 @dataclass(frozen=True, slots=True)
 class _ProjectView:
-    """A project and its jobs by state."""
+    """A project with the numbers of its jobs."""
 
     name: str
     address: str
-    counts: tuple[_CountView, ...]
+    jobs: str
+    counts: Sequence[CountView]
+    has_problems: bool
+    is_complete: bool
 
 
 def projects(page_request: PageRequest) -> PageResponse:
-    """Return the page of all projects in which the caller sees a job."""
-    counts = _counts(get_jobs(page_request.context))
-    views = [_project_view(name, counts[name]) for name in sorted(counts)]
-    return render(page_request, "projects.html", _document(counts), {"projects": views})
-
-
-def _counts(jobs: Iterable[Job]) -> _Counts:
-    counts: dict[str, Counter[str]] = {}
-    for job in jobs:
-        counts.setdefault(project_of(job.id), Counter()).update([*filters_of(state_of(job)), _ALL])
-    return counts
-
-
-def _document(counts: _Counts) -> dict[str, Any]:
-    return {"projects": [{"project": name, **dict(counts[name])} for name in sorted(counts)]}
-
-
-def _project_view(name: str, counts: Counter[str]) -> _ProjectView:
-    cells = [
-        _CountView(label, counts[label], _jobs_in_words(counts[label]), address("jobs", name, filter=label))
-        for label in FILTERS
+    """Return the page of all projects in which the caller sees a job: those with failures or problems come first."""
+    found = sorted(get_project_summaries(page_request.context), key=_order)
+    views = [
+        _ProjectView(
+            name=item.project,
+            address=address("jobs", item.project),
+            jobs=number_text(item.jobs),
+            counts=count_views(item),
+            has_problems=item.has_problems,
+            is_complete=item.is_complete,
+        )
+        for item in found
     ]
-    return _ProjectView(name, address("jobs", name), tuple(cells))
+    values = {"projects": views, "version": "", "failing": sum(1 for item in found if _is_bad(item))}
+    return render(page_request, "projects.html", _document(found), values)
 
 
-def _jobs_in_words(number: int) -> str:
-    return {0: "NONE", 1: "1 JOB"}.get(number, f"{number} JOBS")
+def _is_bad(item: ProjectSummary) -> bool:
+    return item.has_problems or item.counts["failing"] > 0
+
+
+def _order(item: ProjectSummary) -> tuple[bool, str]:
+    return not _is_bad(item), item.project
+
+
+def count_views(summary: ProjectSummary) -> list[CountView]:
+    """Return the counts of a project as pages show them, each with the address of the counted jobs."""
+    return [
+        CountView(name, number, number_text(number), address("jobs", summary.project, filter=name))
+        for name, number in summary.counts.items()
+    ]
+
+
+def number_text(number: int) -> str:
+    """Return a number of jobs: ``1,000+`` stands for the largest count, or more."""
+    return f"{MAX_COUNT:,}+" if number == MAX_COUNT else f"{number:,}"
+
+
+def _document(found: Sequence[ProjectSummary]) -> dict[str, Any]:
+    return {
+        "projects": [
+            {
+                "project": item.project,
+                "jobs": item.jobs,
+                **item.counts,
+                "has_problems": item.has_problems,
+                "complete": item.is_complete,
+            }
+            for item in found
+        ]
+    }

@@ -4,14 +4,25 @@ locals {
   # Every collection that the functions write.
   collections = toset(["deferred", "invocations", "jobs", "pollers", "probes", "projects", "repositories", "triggers"])
 
-  # Queried fields. Single-field indexes suffice, so there is no composite index.
+  # Queried fields. Only lists of jobs need composite indexes.
   indexed = {
-    deferred_next_due    = { collection = "deferred", field = "next_due", scope = "COLLECTION" }
-    deferred_revision    = { collection = "deferred", field = "revision", scope = "COLLECTION" }
-    invocations_next_due = { collection = "invocations", field = "next_due", scope = "COLLECTION_GROUP" }
-    jobs_next_due        = { collection = "jobs", field = "next_due", scope = "COLLECTION_GROUP" }
-    triggers_pending     = { collection = "triggers", field = "pending", scope = "COLLECTION" }
-    triggers_revision    = { collection = "triggers", field = "revision", scope = "COLLECTION_GROUP" }
+    deferred_next_due    = { collection = "deferred", field = "next_due", scope = "COLLECTION", array = false }
+    deferred_revision    = { collection = "deferred", field = "revision", scope = "COLLECTION", array = false }
+    invocations_next_due = { collection = "invocations", field = "next_due", scope = "COLLECTION_GROUP", array = false }
+    invocations_status   = { collection = "invocations", field = "status", scope = "COLLECTION", array = false }
+    jobs_next_due        = { collection = "jobs", field = "next_due", scope = "COLLECTION_GROUP", array = false }
+    jobs_triggers        = { collection = "jobs", field = "triggers", scope = "COLLECTION", array = true }
+    triggers_pending     = { collection = "triggers", field = "pending", scope = "COLLECTION", array = false }
+    triggers_revision    = { collection = "triggers", field = "revision", scope = "COLLECTION_GROUP", array = false }
+  }
+
+  # Lists of a project's jobs: all, in some realms, in one state, or both, by place. The last field is the sum that tells
+  # whether a list has changed.
+  job_lists = {
+    all            = ["project"]
+    realms         = ["project", "realm"]
+    state          = ["project", "state"]
+    state_in_realm = ["project", "realm", "state"]
   }
 
   # Firestore deletes a document within about a day after the time in its field expire_at.
@@ -60,8 +71,26 @@ resource "google_firestore_field" "indexed" {
 
   index_config {
     indexes {
-      order       = "ASCENDING"
-      query_scope = each.value.scope
+      order        = each.value.array ? null : "ASCENDING"
+      array_config = each.value.array ? "CONTAINS" : null
+      query_scope  = each.value.scope
+    }
+  }
+}
+
+resource "google_firestore_index" "job_lists" {
+  for_each = local.job_lists
+
+  project     = var.project_id
+  database    = google_firestore_database.this.name
+  collection  = "jobs"
+  query_scope = "COLLECTION"
+
+  dynamic "fields" {
+    for_each = concat(each.value, ["place", "commits"])
+    content {
+      field_path = fields.value
+      order      = "ASCENDING"
     }
   }
 }

@@ -1,4 +1,4 @@
-"""Parts of the Buildbucket application: callers, faults, prepared responses and the page of a build."""
+"""Parts of the Buildbucket application: callers, faults and prepared responses."""
 
 import threading
 from typing import Any
@@ -8,15 +8,10 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request, Response
 
 from emulator.buildbucket.app import identity_of
-from emulator.buildbucket.builders import BuilderConfig
-from emulator.buildbucket.builds import Build, BuildSpec, Outcome
 from emulator.buildbucket.canned import CannedResponse, CannedResponses
 from emulator.buildbucket.faults import Fault
-from emulator.buildbucket.identifiers import BuilderId
 from emulator.buildbucket.injection import CutError, FaultInjector
-from emulator.buildbucket.pages import build_page
 from emulator.buildbucket.state import BuildbucketState
-from luci_scheduler.core.instants import SECOND
 
 
 @pytest.mark.parametrize(
@@ -154,40 +149,3 @@ class TestCannedResponses:
         assert [canned.take("GetBuild") for _ in range(3)] == [first, second, None]
         assert canned.left() == {"v1.get": 1}
         assert canned.take("none") is None
-
-
-class TestPage:
-    """The HTML page of a build."""
-
-    def page(self, **fields: Any) -> str:
-        """Return the page of a build."""
-        spec = BuildSpec(
-            "v2",
-            BuilderId("p", "ci", "linux"),
-            "user:a@b",
-            BuilderConfig(),
-            tags=(("k", "<v>"),),
-            properties={"<script>": "&"},
-            gitiles_commit=fields.pop("commit", None),
-        )
-        return build_page(Build(7, spec, fields.pop("number", None), 0, 0, 0, "t", **fields))
-
-    def test_values_of_the_request_are_escaped(self) -> None:
-        page = self.page(log_tail="<b>")
-        assert "k:&lt;v&gt;" in page
-        assert "&lt;script&gt;" in page
-        assert "<pre>&lt;b&gt;</pre>" in page
-        assert "<v>" not in page
-
-    def test_a_build_that_is_being_canceled(self) -> None:
-        assert "<dd>SCHEDULED (canceling)</dd>" in self.page(cancel_time=SECOND)
-        ended = self.page(cancel_time=SECOND, status="CANCELED", outcome=Outcome("CANCELED"), end_time=2 * SECOND)
-        assert "<dd>CANCELED</dd>" in ended
-        assert "<dd>1970-01-01T00:00:02Z</dd>" in ended
-
-    def test_rows_without_a_value_are_left_out(self) -> None:
-        page = self.page()
-        assert [row in page for row in ("<dt>Number", "<dt>Commit", "<dt>Started", "End of the log")] == [False] * 4
-        page = self.page(number=3, commit={"host": "h", "project": "r", "ref": "refs/heads/main", "id": "abc"})
-        assert "<dd>h/r refs/heads/main abc</dd>" in page
-        assert "<dt>Number</dt><dd>3</dd>" in page

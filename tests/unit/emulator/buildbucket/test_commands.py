@@ -209,7 +209,7 @@ class TestEnds:
         assert outcome.summary.startswith("The command ran longer than its time limit of 1 second, and was stopped.")
 
     def test_a_program_that_ignores_the_request_to_end_is_killed(self, runner: Runner) -> None:
-        item = build(execution_timeout=SECOND // 2, grace_period=50 * MILLISECOND)
+        item = build(execution_timeout=SECOND // 5, grace_period=50 * MILLISECOND)
         outcome, _ = runner.run("/bin/sh", "-c", "trap '' TERM; sleep 60", item=item)
         assert outcome.timeout
 
@@ -254,6 +254,13 @@ class TestWorkplace:
         note, folder, *rest = output.splitlines()
         assert (note, rest) == ("A note.", ["made", "refs/heads/main"])
         assert not Path(folder).exists()
+
+    def test_a_stop_removes_the_folder(self, runner: Runner) -> None:
+        build_id = runner.submit(Command(("/bin/sh", "-c", "pwd; sleep 60"), workspace=self.place()))
+        folder = Path(until(lambda: runner.text(build_id)).strip())
+        assert folder.is_dir()
+        runner.commands.stop()
+        assert not folder.exists()
 
     def test_a_failed_preparation_is_no_failure_of_the_command(self, runner: Runner) -> None:
         workspace = self.place(prepare=("/bin/sh", "-c", "echo no such commit; exit 1"))

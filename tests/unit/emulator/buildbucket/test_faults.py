@@ -222,20 +222,6 @@ def test_request_log(server):
     assert server.requests == []
 
 
-def test_a_build_has_a_page(server):
-    """A build has an HTML page, with escaped values."""
-    request = {"builder": BUILDER, "properties": {"x": "<script>"}, "tags": [{"key": "k", "value": "<b>"}]}
-    build_id = prpc_json(call_prpc(server.url, "ScheduleBuild", request))["id"]
-    page = requests.get(f"{server.url}/build/{build_id}", timeout=5)
-    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert f"<h1>Build {build_id}</h1>" in page.text
-    assert "k:&lt;b&gt;" in page.text
-    assert "&lt;script&gt;" in page.text
-    assert "<script>" not in page.text
-    assert requests.get(f"{server.url}/build/1", timeout=5).status_code == 404
-    assert requests.get(f"{server.url}/build/x", timeout=5).status_code == 404
-
-
 def test_start_and_stop(publisher):
     """The address is known after the start.
 
