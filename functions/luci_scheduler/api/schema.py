@@ -13,9 +13,10 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2
 
 from luci_scheduler.api.access import Permission
+from luci_scheduler.api.causes import CauseKind
 from luci_scheduler.api.explanation import Origin, Reason
-from luci_scheduler.core.invocation import Status
-from luci_scheduler.core.public_state import JobState
+from luci_scheduler.api.requested import TriggerState
+from luci_scheduler.core.job import JobState, Status
 from luci_scheduler.core.trigger import PayloadKind
 
 __all__ = [
@@ -282,10 +283,12 @@ _STATUSES = tuple(str(status) for status in Status)
 ENUMS: Mapping[str, tuple[str, ...]] = {
     "JobState.ui_status": tuple(str(state) for state in JobState),
     "Invocation.status": _STATUSES,
-    "HistoryRequest.statuses": _STATUSES,
+    "HistoryRequest.status": _STATUSES,
     "Explanation.status": _STATUSES,
     "Explanation.reason": tuple(str(reason) for reason in Reason),
     "Explanation.origin": tuple(str(origin) for origin in Origin if origin),
+    "Cause.kind": tuple(str(kind) for kind in CauseKind),
+    "TriggerState.state": tuple(str(state) for state in TriggerState),
     "TriggerDetails.kind": tuple(str(kind) for kind in PayloadKind),
 }
 """Message and field of a text → its values. A newer version of the functions may add values."""
