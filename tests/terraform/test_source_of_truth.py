@@ -38,6 +38,8 @@ NOT_SET = {
     "config_folder": "the local cloud's",
     "config_revision": "the local cloud's",
     "cloud_tasks_endpoint": "the local cloud's",
+    "pubsub_url": "the default is Google's",
+    "console_url": "the local cloud's",
     "local": "the local cloud's",
 }
 """Setting → the reason why an installation does not set it."""
