@@ -70,6 +70,7 @@ lock: $(STAMP)  ## new locks of the dependencies, in requirements/ and functions
 	$(BIN)/python -m pip install -q uv
 	$(LOCK) --extra local --extra test --extra lint pyproject.toml -o requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt pyproject.toml -o functions/requirements.txt
+	$(LOCK) --no-emit-package ruff tests/clients/requirements.in -o tests/clients/requirements.txt
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c "$(NEW_ENOUGH)" 2>/dev/null || { echo "this project needs Python 3.11 or newer, and $(PYTHON) is older or missing:" \

@@ -23,6 +23,7 @@ def addresses(cloud: LocalCloud, start_page: str = "", google_apis: str = "") ->
         "Project": cloud.project,
         "Firestore": "in memory" if in_memory else cloud.firestore_address,
         "Pub/Sub": "in memory, for this process only" if in_memory else cloud.pubsub_address,
+        **({} if cloud.options.events is None else {"Events": _events_row(cloud)}),
         "Cloud Tasks": cloud.cloud_tasks.grpc_address,
         "Buildbucket": cloud.buildbucket.url,
         "Gitiles": cloud.gitiles.url,
@@ -114,6 +115,11 @@ def _exports(cloud: LocalCloud) -> str:
     """Return the line that points the commands of other terminals to this local cloud."""
     pubsub = f" PUBSUB_EMULATOR_HOST={cloud.pubsub_address}" if cloud.pubsub_address else ""
     return f"export LUCI_SCHEDULER_URL={cloud.console_url}{pubsub}"
+
+
+def _events_row(cloud: LocalCloud) -> str:
+    reader = f", pushed to {cloud.options.events}" if cloud.options.events else ""
+    return f"topic invocation-events{reader}"
 
 
 def _token_row(cloud: LocalCloud) -> dict[str, str]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from emulator.arguments import PORT, speed, whole_number
 from emulator.errors import LocalCloudError
@@ -202,6 +203,15 @@ def _add_behavior(parser: argparse.ArgumentParser) -> None:
         help="warn of unknown jobs in 'triggers' and leave them out, as SCHEDULER_LENIENT_TRIGGERS does",
     )
     parser.add_argument(
+        "--events",
+        type=_push_address,
+        nargs="?",
+        const="",
+        metavar="URL",
+        help="announce starts and ends of invocations on the topic invocation-events, and push them to URL on this "
+        "machine (default: nothing is announced; without URL: no subscription)",
+    )
+    parser.add_argument(
         "--allow-fetch",
         type=_host,
         action="append",
@@ -249,6 +259,13 @@ def _project(text: str) -> str:
             f"{text!r} is not the name of a cloud project: 6 to 30 lower-case letters, digits and hyphens,"
             " a letter first, no hyphen last"
         )
+    return text
+
+
+def _push_address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "http" or parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address on this machine such as http://127.0.0.1:9000/")
     return text
 
 

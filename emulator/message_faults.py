@@ -16,6 +16,9 @@ class PubSub(Protocol):
     def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
         """Publish to a topic (full name) and return the message's ID."""
 
+    def create_topic(self, topic: str) -> None:
+        """Create a topic (full name) without a subscription; an existing one is left alone."""
+
     def topic_exists(self, topic: str) -> bool:
         """Return whether a topic (full name) exists."""
 
@@ -50,6 +53,10 @@ class FaultyPubSub:
         """Publish to a topic (full name) and return the ID of the last copy; of a lost message, an empty text."""
         copies = 0 if self.loses else self.copies
         return [self._inner.publish(topic, data, attributes) for _ in range(copies)][-1] if copies else ""
+
+    def create_topic(self, topic: str) -> None:
+        """Create a topic (full name) without a subscription."""
+        self._inner.create_topic(topic)
 
     def topic_exists(self, topic: str) -> bool:
         """Return whether a topic (full name) exists."""

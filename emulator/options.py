@@ -89,6 +89,9 @@ class Options:
     """The folder to download emulators from if no Google Cloud SDK is installed; empty: the public one."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """More ``SCHEDULER_...`` variables for the functions."""
+    events: str | None = None
+    """Announce invocations on the topic ``invocation-events``, which pushes to this address; with an empty address, no
+    subscription is made. None: nothing is announced."""
     front_end: Mode | None = None
     """The front end that checks callers before the functions. None: none, and every caller is the developer."""
     stripping: Stripping = "documented"

@@ -12,6 +12,7 @@ from functools import partial
 from http.client import OK
 from pathlib import Path
 
+from emulator.announcements import announcing, create_events_topic
 from emulator.buildbucket.server import BuildbucketServer
 from emulator.builds.subjects import Subjects
 from emulator.clock import AdjustableClock, Clock, RealClock
@@ -107,6 +108,7 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
         emulator.wait_until_ready()
     rows = subscriptions(options.project, [PUBLISHER])
     backends.pubsub.create_topics(rows, functions.handed_out)
+    create_events_topic(options, backends.pubsub)
     for function in functions.running.values():
         function.wait_until_ready()
     stack.callback(servers.cloud_tasks.stop)  # before the functions, which must not get tasks after they stop
@@ -292,7 +294,7 @@ def _start_functions(base: _Base, backends: _Backends, servers: _Servers) -> _Fu
     # The addresses are chosen before any function starts, because each function needs the addresses of the others.
     ports = {name: require_free(_port(base, name), f"the function {name}") for name in FUNCTIONS}
     handed_out = _hand_out(base, {name: f"http://{HOST}:{port}" for name, port in ports.items()})
-    environments = _environments(base, backends, servers, handed_out["on_task"])
+    environments = _environments(base, backends, servers, handed_out)
     if not options.host_functions:
         return _Functions(handed_out, environments["on_task"], {}, None)
     options.on_progress("starting the four functions")
@@ -379,7 +381,9 @@ def _restore_builds(base: _Base, servers: _Servers) -> None:
         raise LocalCloudError(f"{kept.folder}: {error}; --fresh forgets the state") from error
 
 
-def _environments(base: _Base, backends: _Backends, servers: _Servers, on_task: str) -> Mapping[str, Mapping[str, str]]:
+def _environments(
+    base: _Base, backends: _Backends, servers: _Servers, handed_out: Mapping[str, str]
+) -> Mapping[str, Mapping[str, str]]:
     """Return the environment of each function."""
     options = base.options
     interceptors, firestore = options.interceptors, backends.firestore_address
@@ -391,8 +395,9 @@ def _environments(base: _Base, backends: _Backends, servers: _Servers, on_task: 
         certs=servers.cloud_tasks.certs_url,
         buildbucket=interceptors.http("buildbucket", servers.buildbucket.url),
         gitiles=servers.gitiles.url,
-        on_task=on_task,
+        on_task=handed_out["on_task"],
     )
+    announces = announcing(options, backends.pubsub, backends.pubsub_address, handed_out["console"], base.stack)
     return {
         name: function_environment(
             addresses,
@@ -402,6 +407,7 @@ def _environments(base: _Base, backends: _Backends, servers: _Servers, on_task: 
             extra={
                 **(base.front_end.settings(name) if base.front_end else {}),
                 **_catch_up(options),
+                **announces,
                 **options.settings,
             },
         )

@@ -142,6 +142,7 @@ def _read_options(options: argparse.Namespace, folder: Path, kept: KeptState | N
         store=store,
         speed=options.speed,
         ports=_ports(options),
+        events=options.events,
         front_end=options.front_end,
         stripping=options.stripping,
         download_url=options.download_url,

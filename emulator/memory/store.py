@@ -111,7 +111,7 @@ class MemoryStore:
     def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
         """Read many jobs at once."""
         with self._lock:
-            return self._readable([("jobs", job_id) for job_id in job_ids], self._job_at)
+            return self._readable([_named("jobs", job_id) for job_id in job_ids], self._job_at)
 
     def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Versioned[Job]]:
         """Read many jobs at once, with their versions."""
@@ -168,7 +168,7 @@ class MemoryStore:
 
     def _history(self, job_id: JobId, status: Status | None) -> list[Path]:
         """Return the documents of a job's invocations, in no order."""
-        paths = self._under("jobs", job_id, "invocations")
+        paths = self._under(*_named("jobs", job_id, "invocations"))
         return [path for path in paths if status in (None, self._documents[path].document.get("status"))]
 
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
@@ -185,7 +185,7 @@ class MemoryStore:
         """Read many triggers or markers at once."""
         with self._lock:
             return self._readable(
-                [("jobs", job_id, "triggers", trigger_id) for job_id, trigger_id in keys], self._trigger_at
+                [_named("jobs", job_id, "triggers", trigger_id) for job_id, trigger_id in keys], self._trigger_at
             )
 
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
@@ -210,7 +210,7 @@ class MemoryStore:
             return found
 
     def _waiting(self, job_id: JobId) -> list[Path]:
-        paths = self._pending.get(("jobs", job_id, "triggers"), {})
+        paths = self._pending.get(_named("jobs", job_id, "triggers"), {})
         # Equal keys are in the order of the documents' names, as in Firestore.
         places = {(self._documents[path].document["pending"], documents.document_id(path[-1])): path for path in paths}
         return [places[place] for place in sorted(places)]
@@ -398,7 +398,7 @@ class MemoryStore:
 
     def _get(self, *path: str) -> _Stored | None:
         with self._lock:
-            return self._documents.get(path)
+            return self._documents.get(_named(*path))
 
     def _under(self, *prefix: str) -> list[Path]:
         return list(self._folders.get(prefix, ()))
@@ -453,7 +453,14 @@ def _invocation_path(invocation: Invocation) -> Path:
 
 
 def _path_of(job_id: JobId, invocation_id: InvocationId) -> Path:
-    return ("jobs", job_id, "invocations", documents.invocation_document_id(invocation_id))
+    return _named("jobs", job_id, "invocations", documents.invocation_document_id(invocation_id))
+
+
+def _named(*path: str) -> Path:
+    """Return a path, and refuse empty names as Firestore's adapter does."""
+    if not all(path):
+        documents.document_id("")
+    return path
 
 
 def _keep(index: dict[Path, None], path: Path, *, wanted: bool) -> None:

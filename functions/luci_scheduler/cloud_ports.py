@@ -27,7 +27,7 @@ from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.managers.buildbucket.builder_id import server_of
-from luci_scheduler.ports import Buildbucket, Clock, ConfigSource, Fetch, Gitiles, Headers, Queue, Store
+from luci_scheduler.ports import Buildbucket, Clock, ConfigSource, Fetch, Gitiles, Headers, Queue, Store, Topic
 from luci_scheduler.settings import ConfigSourceSetting, Settings
 
 __all__ = [
@@ -68,7 +68,15 @@ def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock 
         verify_push=make_verify_push(settings, clock),
         identify=make_identify(settings, clock),
         config_sources=make_config_sources(settings),
+        topic=_make_topic(settings) if settings.events_topic else None,
     )
+
+
+def _make_topic(settings: Settings) -> Topic:
+    from luci_scheduler.adapters.pubsub import PUBSUB_SCOPES, PubsubTopic  # noqa: PLC0415 - most have no topic
+
+    session = sessions(authenticated=not settings.local, scopes=PUBSUB_SCOPES)
+    return PubsubTopic(settings.events_topic, settings.pubsub_url, session)
 
 
 def _make_store(settings: Settings, credentials: Credentials | None) -> Store:

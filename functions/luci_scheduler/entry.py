@@ -266,7 +266,7 @@ def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
 def _page(app: App, request: flask.Request) -> _ConsoleResponse:
     if app.access.problem:
         _logger().error("access_denied_to_all", reason=app.access.fault or app.access.problem)
-    if request.path.startswith("/prpc/"):
+    if request.path.startswith(("/prpc/", "/api/")):
         return _call(app, request)
     if request.method not in ("GET", "HEAD", "POST"):
         return _plain("Method not allowed\n", 405, Allow="GET, HEAD, POST")
@@ -314,7 +314,7 @@ def _submit(page_request: PageRequest, request: flask.Request) -> _ConsoleRespon
 
 
 def _call(app: App, request: flask.Request) -> _ConsoleResponse:
-    from luci_scheduler.api import description, prpc  # noqa: PLC0415 - only calls of the API load its schema
+    from luci_scheduler.api import description, plain, prpc  # noqa: PLC0415 - only calls of the API load its schema
     from luci_scheduler.api.errors import ApiError, Code  # noqa: PLC0415
 
     if request.path == description.PATH and request.method in ("GET", "HEAD"):
@@ -330,7 +330,8 @@ def _call(app: App, request: flask.Request) -> _ConsoleResponse:
                 raise
             raise ApiError(Code.RESOURCE_EXHAUSTED, str(error), _retry_after(error)) from error
 
-    return prpc.answer(request, make_context)
+    answer_call = plain.answer if request.path.startswith("/api/") else prpc.answer
+    return answer_call(request, make_context)
 
 
 def log_refusals(server: flask.Flask) -> None:

@@ -168,6 +168,13 @@ class Settings:
     fetch_allowed_hosts: tuple[str, ...] = ()
     """Hosts with private or loopback addresses that ``url_fetch`` jobs may call; comma-separated. In the local cloud
     they may call no others."""
+    events_topic: str = ""
+    """Full name of the Pub/Sub topic that announces starts and ends of invocations,
+    ``projects/<project>/topics/<name>``; empty: nothing is announced."""
+    pubsub_url: str = "https://pubsub.googleapis.com"
+    """Base URL of Pub/Sub's API, for announcements."""
+    console_url: str = ""
+    """Base URL of the console in announcements; ``https://`` and the console's host if empty."""
     access: str = ""
     """The access policy, a JSON document (see docs/reference/access.md); empty: access is denied."""
     iap_audience: str = ""
@@ -229,6 +236,11 @@ class Settings:
     def default_hostname(self) -> str:
         """The host in the requests for builds."""
         return self.hostname or f"{self.app_id}.appspot.com"
+
+    @property
+    def console_base(self) -> str:
+        """Base URL of the console's pages."""
+        return self.console_url or f"https://{self.default_hostname}"
 
 
 def variable_of(setting: Field[Any]) -> str:
@@ -412,6 +424,15 @@ def _server(item: dict[str, Any]) -> BuildbucketServer:
     )
 
 
+_TOPIC = re.compile(r"projects/[^/\s]+/topics/[^/\s]+")
+
+
+def _topic(text: str) -> str:
+    if not _TOPIC.fullmatch(text):
+        raise ValueError(f"must be a full name like projects/PROJECT/topics/NAME, got {text!r}")
+    return text
+
+
 _SOURCE_KEYS: dict[str, tuple[set[str], set[str]]] = {
     "folder": ({"path"}, set()),
     "gitiles": ({"project", "repo"}, {"ref", "path"}),
@@ -484,4 +505,5 @@ _PARSERS: dict[str, Any] = {
     "keep_unchanged_polls": _boolean,
     "concurrency": _positive,
     "local": _boolean,
+    "events_topic": _topic,
 }

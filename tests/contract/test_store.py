@@ -489,6 +489,31 @@ def test_an_empty_identifier_is_refused(store: Store) -> None:
     assert store.pending_triggers(JOB_ID, 10) == []
 
 
+def test_no_read_accepts_an_empty_name(store: Store) -> None:
+    """Both stores refuse it, so that a test in memory notices a caller that passes one."""
+    nothing, one = JobId(""), InvocationId(1)
+    reads: list[Callable[[], object]] = [
+        lambda: store.project(""),
+        lambda: store.job(nothing),
+        lambda: store.jobs([JOB_ID, nothing]),
+        lambda: store.found_jobs([nothing]),
+        lambda: store.triage_log(nothing),
+        lambda: store.poller(nothing),
+        lambda: store.invocation(nothing, one),
+        lambda: store.invocation_with_log(nothing, one),
+        lambda: store.invocations(nothing, 1),
+        lambda: store.invocations_by_id([(nothing, one)]),
+        lambda: store.trigger(JOB_ID, ""),
+        lambda: store.triggers([(JOB_ID, "")]),
+        lambda: store.pending_triggers(nothing, 1),
+        lambda: store.deferred(""),
+        lambda: store.probe(""),
+    ]
+    for number, read in enumerate(reads):
+        with pytest.raises(PermanentError, match="an empty identifier names no document"):
+            assert read() == number  # the number tells which read does not raise
+
+
 def test_a_poller_record_is_kept_whole(store: Store) -> None:
     """A gitiles job's record is kept whole, with any number of refs, and changes only under its version."""
     known = {f"refs/heads/b{number}": f"{number:040x}" for number in range(5000)}

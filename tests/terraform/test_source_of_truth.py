@@ -38,6 +38,8 @@ NOT_SET = {
     "config_folder": "the local cloud's",
     "config_revision": "the local cloud's",
     "cloud_tasks_endpoint": "the local cloud's",
+    "pubsub_url": "the default is Google's",
+    "console_url": "the local cloud's",
     "local": "the local cloud's",
 }
 """Setting → the reason why an installation does not set it."""
@@ -203,6 +205,13 @@ def test_config_sources_reach_the_functions(everything: Life) -> None:
     in_repository, in_bucket = settings.config_sources
     assert (in_repository.kind, in_repository.path, in_repository.ref) == ("gitiles", "a/b.cfg", "refs/heads/main")
     assert (in_bucket.kind, in_bucket.bucket, in_bucket.object) == ("bucket", "the-configs", "other/luci-scheduler.cfg")
+
+
+def test_announcements_are_off_by_default(life: Life, everything: Life) -> None:
+    """The functions know the topic only if there is one."""
+    topics = {topic["id"] for topic in life.all("google_pubsub_topic") if topic["name"].endswith("invocation-events")}
+    assert {_settings(life, function).events_topic for function in FUNCTIONS} == (topics or {""})
+    assert bool(topics) == (life is everything)
 
 
 def test_without_a_prefix_topics_have_the_original_names(production: Life) -> None:

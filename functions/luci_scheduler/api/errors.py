@@ -10,6 +10,7 @@ from enum import IntEnum
 
 __all__ = [
     "ApiError",
+    "BadMemberError",
     "Code",
     "InvalidCursorError",
     "NoSuchInvocationError",
@@ -52,6 +53,15 @@ class ApiError(Exception):
         self.code = code
         self.message = message
         self.headers = headers or {}
+
+
+class BadMemberError(ApiError):
+    """A member of a request is unknown, empty, or has the wrong type."""
+
+    def __init__(self, member: str, problem: str, what: str = "") -> None:
+        """Make the error: ``project`` ``must be a text, not the number 1``; ``what`` precedes them in the message."""
+        super().__init__(Code.INVALID_ARGUMENT, f"{what}{member} {problem}")
+        self.details = ({"member": member, "problem": problem},)
 
 
 class NoSuchJobError(ApiError):

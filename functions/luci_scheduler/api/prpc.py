@@ -1,10 +1,4 @@
-"""pRPC over HTTP: requests and replies in JSON, binary or text proto. The methods are in `schema` and `methods`.
-
-A page of another site cannot call the API on behalf of its visitor: a browser sends the page's origin with every POST.
-
-A request is cheap to refuse. The path and the headers are checked first, then the caller is identified. Only a caller
-whom the policy grants something gets a bounded body read, decompressed and decoded.
-"""
+"""pRPC over HTTP: requests and replies in JSON, binary or text proto. The methods are in `schema` and `methods`."""
 
 from __future__ import annotations
 
@@ -12,62 +6,26 @@ import base64
 import binascii
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Any
 
 from google.protobuf import json_format, text_format
 from google.protobuf.message import DecodeError
 
+from luci_scheduler.api import call
+from luci_scheduler.api.call import Failure, HttpRequest, HttpResponse, RefusedError
 from luci_scheduler.api.context import Context
-from luci_scheduler.api.errors import ApiError, Code, invalid, no_such_job
+from luci_scheduler.api.errors import ApiError, Code, invalid
+from luci_scheduler.api.json_values import PROTO, STRICT_PROTO
+from luci_scheduler.api.json_values import request as json_request
 from luci_scheduler.api.methods import HANDLERS
-from luci_scheduler.api.schema import METHODS, NAMES_ONE_JOB, NEEDS, Method, message_class
-from luci_scheduler.bodies import read_body
-from luci_scheduler.core.errors import ComeAgainError, MalformedError, SchedulerError, TransientError
-from luci_scheduler.core.foreign_json import read_object
+from luci_scheduler.api.schema import METHODS, OPERATOR, Method, message_class
 from luci_scheduler.core.untrusted import PARSER_ERRORS
-from luci_scheduler.engine.runtime import logger
 
-__all__ = ["MAX_REQUEST_BYTES", "MAX_UNGRANTED_BYTES", "MAX_VALUES", "HttpRequest", "HttpResponse", "answer"]
-
-MAX_REQUEST_BYTES = 512 * 1024
-"""The size of a request, before and after decompression. No trigger needs more; a task has at most one megabyte."""
-
-MAX_UNGRANTED_BYTES = 4 * 1024
-"""The same for a caller who has the method's permission in no project: room for names, not for thousands of objects."""
-
-MAX_TEXT_BYTES = 64 * 1024
-"""The same for text protos. Their parser takes about three microseconds per byte."""
-
-MAX_VALUES = 50_000
-"""Objects, lists and scalars in a JSON request. The conversion takes about five microseconds per value."""
-
-HttpResponse = tuple[bytes, int, dict[str, str]]
-"""Body, status code, headers."""
+__all__ = ["answer"]
 
 _GUARD = b")]}'\n"
 _METHODS: Mapping[str, Method] = {method.path: method for method in METHODS}
-_STATUS = {
-    Code.OK: 200,
-    Code.INVALID_ARGUMENT: 400,
-    Code.NOT_FOUND: 404,
-    Code.PERMISSION_DENIED: 403,
-    Code.RESOURCE_EXHAUSTED: 429,
-    Code.FAILED_PRECONDITION: 400,
-    Code.UNIMPLEMENTED: 501,
-    Code.INTERNAL: 500,
-    Code.UNAVAILABLE: 503,
-    Code.UNAUTHENTICATED: 401,
-}
-_GENERIC = {
-    Code.UNIMPLEMENTED: "API method not implemented by the server",
-    Code.INTERNAL: "Internal server error",
-    Code.UNAVAILABLE: "Service unavailable",
-}
-"""Texts that replace the service's own at statuses from 500 up, as in LUCI; the service's text goes to our log."""
-
 _BINARY, _JSON, _TEXT = "application/prpc; encoding=binary", "application/json", "application/prpc; encoding=text"
 _FORMATS = {
     ("application/json", ""): _JSON,
@@ -84,44 +42,6 @@ _TIMEOUT = re.compile(r"\d{1,8}[HMSmun]")
 _MAX_HEADERS = 200  # of a request; clients send a few dozen at most
 
 
-class HttpRequest(Protocol):
-    """The part of a Flask request that this module uses."""
-
-    @property
-    def method(self) -> str:
-        """The HTTP method."""
-
-    @property
-    def path(self) -> str:
-        """The path, decoded."""
-
-    @property
-    def host(self) -> str:
-        """The host and port in the request's address."""
-
-    @property
-    def headers(self) -> Any:
-        """Names and values; the case of names does not matter."""
-
-    @property
-    def content_length(self) -> int | None:
-        """The announced size of the body; None if the header is missing or the body is chunked."""
-
-    @property
-    def stream(self) -> Any:
-        """The body, as a stream."""
-
-
-class _RefusedError(Exception):
-    """A request that pRPC itself refuses; the client gets this text at any status."""
-
-    def __init__(self, code: Code, text: str, status: int) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-        self.status = status
-
-
 def answer(request: HttpRequest, make_context: Callable[[], Context]) -> HttpResponse:
     """Return the response to a request under ``/prpc/``: body, status and headers.
 
@@ -136,70 +56,19 @@ def answer(request: HttpRequest, make_context: Callable[[], Context]) -> HttpRes
         limit = _check_headers(request)
         kind = _format(request)
         context = make_context()
-        _check_grants(method, context)
-        message = _read(method, request, kind, _size_limit(method, context, kind))
+        call.check_grants(method, context)
+        message = _read(method, request, kind, call.size_limit(method, context, is_text=kind == _TEXT))
         return _success(HANDLERS[method.service, method.name](context, message), reply_format, limit)
-    except _RefusedError as refused:
-        return _failure(refused.code, refused.text, refused.status)
-    except ApiError as error:
-        return _error(error.code, error.message, request, error.headers)
-    except MalformedError as error:
-        return _error(Code.INVALID_ARGUMENT, str(error), request)
-    except (TransientError, ComeAgainError) as error:
-        return _error(Code.UNAVAILABLE, str(error), request)
-    except SchedulerError as error:
-        return _error(Code.INTERNAL, str(error), request)
-    except Exception:  # noqa: BLE001 - after any error the client gets a pRPC response
-        logger.exception("api_fault", path=request.path[:200])
-        return _failure(Code.INTERNAL, _GENERIC[Code.INTERNAL], 500)
-
-
-def _check_grants(method: Method, context: Context) -> None:
-    """Refuse a caller whom the policy grants nothing that the method needs, before the body is read.
-
-    A method of one job fails as if the job did not exist. The replies of other methods depend on the request, so
-    `_size_limit` bounds that instead.
-
-    Raises:
-        ApiError: PERMISSION_DENIED, NOT_FOUND.
-    """
-    if method.permission == "everyone":
-        return
-    if context.access.problem:
-        raise ApiError(Code.PERMISSION_DENIED, context.access.problem)
-    if NEEDS[method.permission] is None:
-        context.require_admin()
-    elif method.request in NAMES_ONE_JOB and not context.sees_some():
-        raise no_such_job()
-
-
-def _size_limit(method: Method, context: Context, kind: str) -> int:
-    """Return the largest size of the caller's request in bytes, before and after decompression."""
-    permission = NEEDS[method.permission]
-    if permission is not None and not context.access.allows_somewhere(context.caller, permission):
-        return MAX_UNGRANTED_BYTES
-    return MAX_TEXT_BYTES if kind == _TEXT else MAX_REQUEST_BYTES
+    except Exception as error:  # noqa: BLE001 - after any error the client gets a pRPC response
+        return _failed(call.failure_of(error, request.path))
 
 
 def _method(request: HttpRequest) -> Method:
     method = _METHODS.get(request.path)
     if method is None:
         raise ApiError(Code.UNIMPLEMENTED, "no such method")
-    if request.method != "POST":
-        raise _RefusedError(Code.UNIMPLEMENTED, "pRPC requests are POST", 405)
-    if not _is_own(request.headers.get("Origin"), request.host):
-        raise _RefusedError(Code.PERMISSION_DENIED, "pages of other sites may not call this API", 403)
+    call.check_request(request)
     return method
-
-
-def _is_own(origin: str | None, host: str) -> bool:
-    if origin is None:
-        return True
-    try:
-        parts = urlsplit(origin)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and parts.netloc == host
 
 
 def _check_headers(request: HttpRequest) -> int | None:
@@ -244,7 +113,7 @@ def _accepted(header: str | None) -> str:
         if kind and weight > quality:
             best, quality = kind, weight
     if not best:
-        raise _RefusedError(Code.INVALID_ARGUMENT, "bad Accept header: no acceptable format", 406)
+        raise RefusedError(Code.INVALID_ARGUMENT, "bad Accept header: no acceptable format", 406)
     return best
 
 
@@ -267,67 +136,25 @@ def _format(request: HttpRequest) -> str:
     kind = _FORMATS.get((options[0].lower(), _option(options, "encoding")))
     if kind is None:
         text = f"bad Content-Type header: unexpected media type {options[0][:100]!r}"
-        raise _RefusedError(Code.INVALID_ARGUMENT, text, 415)
+        raise RefusedError(Code.INVALID_ARGUMENT, text, 415)
     return kind
 
 
 def _read(method: Method, request: HttpRequest, kind: str, max_bytes: int) -> Any:
-    body, message = _body(request, max_bytes), message_class(method.request)()
+    body = call.read_call(request, max_bytes)
     try:
         if kind == _JSON:
-            # Unknown members are ignored, as in the original: the client may be newer than this server.
-            json_format.ParseDict(_document(body), message, ignore_unknown_fields=True)
-        elif kind == _BINARY:
+            # The original ignores unknown members, so its own methods do as well.
+            form = STRICT_PROTO if method.service == OPERATOR else PROTO
+            return json_request(method.request, call.read_document(body), form)
+        message = message_class(method.request)()
+        if kind == _BINARY:
             message.ParseFromString(body)
         else:
             text_format.Parse(body.decode(), message)
     except _UNDECODABLE as error:
         raise invalid(f"could not decode body: {_one_line(error)}") from error
     return message
-
-
-def _document(body: bytes) -> dict[str, Any]:
-    """Return the JSON object of a request, and refuse one with too many values to convert."""
-    document = read_object(body, wide_integers=True)
-    waiting: list[Any] = [document]
-    total = 1
-    while waiting:
-        value = waiting.pop()
-        items = list(value.values() if isinstance(value, dict) else value)
-        total += len(items)
-        if total > MAX_VALUES:
-            raise invalid(f"a JSON request has at most {MAX_VALUES} values")
-        waiting += [item for item in items if isinstance(item, dict | list)]
-    return document
-
-
-def _body(request: HttpRequest, max_bytes: int) -> bytes:
-    """Return the body, decompressed."""
-    body = _within(read_body(request, max_bytes), max_bytes)
-    encoding = request.headers.get("Content-Encoding", "").lower()
-    if encoding in ("", "identity"):
-        return body
-    if encoding != "gzip":
-        raise invalid("the body may be compressed by gzip only")
-    return _decompressed(body, max_bytes)
-
-
-def _decompressed(body: bytes, max_bytes: int) -> bytes:
-    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    try:
-        body = decompressor.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise invalid(f"could not decompress the request: {error}") from error
-    body = _within(body, max_bytes)
-    if not decompressor.eof:
-        raise invalid("could not decompress the request: it is cut short")
-    return body
-
-
-def _within(body: bytes, max_bytes: int) -> bytes:
-    if len(body) > max_bytes:
-        raise invalid(f"a request has at most {max_bytes} bytes")
-    return body
 
 
 def _one_line(error: Exception) -> str:
@@ -344,7 +171,7 @@ def _success(reply: Any, kind: str, limit: int | None) -> HttpResponse:
         body = text_format.MessageToString(reply).encode()
     if limit is not None and len(body) > limit:
         text = f"prpc: the response size {len(body)} exceeds the client limit {limit}"
-        return _failure(Code.UNAVAILABLE, text, 503, _too_big(len(body), limit))
+        return _failed(Failure(Code.UNAVAILABLE, text, 503, _too_big(len(body), limit)))
     return body, 200, _headers(kind, Code.OK)
 
 
@@ -356,25 +183,10 @@ def _too_big(size: int, limit: int) -> dict[str, str]:
     return {"X-Prpc-Status-Details-Bin": base64.b64encode(json.dumps(detail).encode()).decode()}
 
 
-def _error(code: Code, text: str, request: HttpRequest, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    status = _STATUS[code]
-    if code in _GENERIC:
-        logger.warning("api_error", path=request.path[:200], code=code.name, error=text)
-        text = _GENERIC[code]
-    return _failure(code, text, status, headers)
-
-
-def _failure(code: Code, text: str, status: int, more: Mapping[str, str] | None = None) -> HttpResponse:
-    headers = {**_headers("text/plain; charset=utf-8", code), **(more or {})}
-    if status == 405:  # noqa: PLR2004 - HTTP
-        headers["Allow"] = "POST"
-    return f"{text}\n".encode(errors="backslashreplace"), status, headers
+def _failed(failure: Failure) -> HttpResponse:
+    headers = {**_headers("text/plain; charset=utf-8", failure.code), **failure.headers}
+    return f"{failure.text}\n".encode(errors="backslashreplace"), failure.status, headers
 
 
 def _headers(content_type: str, code: Code) -> dict[str, str]:
-    return {
-        "Content-Type": content_type,
-        "X-Prpc-Grpc-Code": str(int(code)),
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-store",
-    }
+    return {"Content-Type": content_type, "X-Prpc-Grpc-Code": str(int(code)), **call.HEADERS}

@@ -13,9 +13,16 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2
 
 from luci_scheduler.api.access import Permission
+from luci_scheduler.api.causes import CauseKind
+from luci_scheduler.api.explanation import Origin, Reason
+from luci_scheduler.api.requested import TriggerState
+from luci_scheduler.core.job import JobState, Status
+from luci_scheduler.core.trigger import PayloadKind
 
 __all__ = [
     "ADMIN",
+    "ALWAYS",
+    "ENUMS",
     "MESSAGES",
     "METHODS",
     "NAMES_ONE_JOB",
@@ -56,8 +63,13 @@ class Method:
 
     @property
     def path(self) -> str:
-        """The path under which clients call it."""
+        """The path under which pRPC clients call it."""
         return f"/prpc/{self.service}/{self.name}"
+
+    @property
+    def plain_path(self) -> str:
+        """The path under which clients call it in plain JSON."""
+        return f"/api/v1/{self.service}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,16 @@ class Field:
     is_repeated: bool
     is_payload: bool
     """Whether the field is one of the alternatives of a trigger's payload."""
+
+    @property
+    def is_time(self) -> bool:
+        """Whether the number is a time, in microseconds since 1970."""
+        return self.kind == "int64" and (self.name.endswith("_ts") or self.name == "timestamp")
+
+    @property
+    def is_message(self) -> bool:
+        """Whether the value is a message of the table."""
+        return self.kind in MESSAGES
 
 
 METHODS: tuple[Method, ...] = (
@@ -255,6 +277,33 @@ MESSAGES: Mapping[str, str] = {
     "5 last_tick_nonce int64",
 }  # fmt: skip
 """Message → ``number name type``; ``*`` marks a repeated field, ``|`` an alternative. ``..._ts`` are µs since 1970."""
+
+
+_STATUSES = tuple(str(status) for status in Status)
+ENUMS: Mapping[str, tuple[str, ...]] = {
+    "JobState.ui_status": tuple(str(state) for state in JobState),
+    "Invocation.status": _STATUSES,
+    "HistoryRequest.status": _STATUSES,
+    "Explanation.status": _STATUSES,
+    "Explanation.reason": tuple(str(reason) for reason in Reason),
+    "Explanation.origin": tuple(str(origin) for origin in Origin if origin),
+    "Cause.kind": tuple(str(kind) for kind in CauseKind),
+    "TriggerState.state": tuple(str(state) for state in TriggerState),
+    "TriggerDetails.kind": tuple(str(kind) for kind in PayloadKind),
+}
+"""Message and field of a text → its values. A newer version of the functions may add values."""
+
+
+ALWAYS = frozenset(
+    {
+        "Invocation.invocation_ref", "Invocation.started_ts", "Invocation.status", "Job.job_ref", "Job.state",
+        "JobState.ui_status", "JobDetails.job", "InvocationLog.invocation", "InvocationDetails.invocation",
+        "JobDescription.job", "Explanation.job_ref", "Explanation.reason", "Definition.job_ref",
+        "Definition.definition", "BackfillJob.job_ref", "Inspection.now_ts", "Probe.created_ts", "Probe.now_ts",
+        "ProbeMark.at_ts",
+    }
+)  # fmt: skip
+"""Message and field of a reply → never empty, although the form of the field allows it."""
 
 
 def fields_of(message: str) -> Iterator[Field]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context
-from luci_scheduler.api.errors import Code, InvalidCursorError, no_such_invocation, no_such_job
+from luci_scheduler.api.errors import BadMemberError, Code, InvalidCursorError, no_such_invocation, no_such_job
 from luci_scheduler.core.errors import JobNotFoundError
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.invocation import Invocation, Status
@@ -95,7 +95,12 @@ def get_definitions(context: Context, project: str) -> tuple[str, list[Job]]:
 
     For a caller who does not see the whole project, each definition names only the visible jobs that it triggers.
     Costs one read for the project and one for each job.
+
+    Raises:
+        ApiError: INVALID_ARGUMENT: no project is named.
     """
+    if not project:
+        raise BadMemberError("project", "must name a project")
     found = context.runtime.store.project(project) if context.sees_some(project) else None
     if found is None:
         return "", []

@@ -11,7 +11,8 @@ import pytest
 
 from luci_scheduler import entry
 from luci_scheduler.api.access import load_access
-from luci_scheduler.api.description import json_name, openapi
+from luci_scheduler.api.description import openapi
+from luci_scheduler.api.json_values import proto_name
 from luci_scheduler.api.methods import HANDLERS
 from luci_scheduler.api.schema import MESSAGES, METHODS, fields_of, message_class
 from luci_scheduler.core.errors import TransientError
@@ -270,16 +271,16 @@ def test_the_description_matches_the_methods(client: Client) -> None:
     answer = client.http("/prpc/description", method="GET")
     document = json.loads(answer.data)
     assert document == json.loads(json.dumps(openapi()))
-    assert set(document["paths"]) == {method.path for method in METHODS}
+    assert set(document["paths"]) == {method.plain_path for method in METHODS}
     assert {(method.service, method.name) for method in METHODS} == set(HANDLERS)
     schemas = document["components"]["schemas"]
-    assert set(schemas) == set(MESSAGES)
+    assert set(schemas) == {*MESSAGES, "Error", "ErrorDetail"}
     for reference in [part.split('"')[0] for part in answer.get_data(as_text=True).split("#/components/schemas/")[1:]]:
         assert reference in schemas
     for name in MESSAGES:
         descriptor = message_class(name).DESCRIPTOR
         assert [(field.json_name, field.number) for field in descriptor.fields] == [
-            (json_name(field.name), field.number) for field in fields_of(name)
+            (proto_name(field), field.number) for field in fields_of(name)
         ]
 
 

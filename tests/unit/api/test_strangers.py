@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from luci_scheduler.api.prpc import MAX_TEXT_BYTES, MAX_UNGRANTED_BYTES, MAX_VALUES
+from luci_scheduler.api.call import MAX_TEXT_BYTES, MAX_UNGRANTED_BYTES, MAX_VALUES
 from luci_scheduler.api.schema import METHODS, NAMES_ONE_JOB, NEEDS, fields_of, message_class
 from luci_scheduler.core.identity import ANONYMOUS, Identity
 from tests.unit.api.support import OWNER, READER, STRANGER, TRIGGERER, Client, world_for
@@ -179,7 +179,7 @@ def test_objects_are_counted_before_they_are_converted(monkeypatch: pytest.Monke
     world, ref = world_for(), {"project": "proj", "job": "job"}
     assert _emitted(world, *[{}] * 1001).startswith(b"1001 triggers, counted for each job, are too many")
     assert _emitted(world, {"jobs": [ref] * 600}, {"jobs": [ref] * 401}).startswith(b"1001 triggers, counted")
-    monkeypatch.setattr("luci_scheduler.api.prpc.json_format.ParseDict", refuse)
+    monkeypatch.setattr("luci_scheduler.api.json_values.json_format.ParseDict", refuse)
     values: Any = {"trigger": {"id": "t", "buildbucket": {"properties": {"x": [1] * MAX_VALUES}}}}
     assert _emitted(world, values) == f"a JSON request has at most {MAX_VALUES} values\n".encode()
     monkeypatch.undo()
