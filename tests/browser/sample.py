@@ -6,10 +6,11 @@ import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emulator.buildbucket.plans import End, Manual, Script, Start
+from emulator.gitiles.repository import Person
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options
 from emulator.settings import BUILDBUCKET_HOST
@@ -17,8 +18,9 @@ from emulator.start import start_local_cloud
 from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.identifiers import JobId, make_invocation_id
 from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND, Instant
-from luci_scheduler.core.invocation import Invocation, Status
-from luci_scheduler.ports import CreateInvocation, Store
+from luci_scheduler.core.invocation import Invocation, Status, result_of
+from luci_scheduler.core.job import MAX_RECENT, Result
+from luci_scheduler.ports import CreateInvocation, PutJob, Store
 
 REPO = "https://sample.googlesource.com/engine"
 REF = "refs/heads/main"
@@ -58,6 +60,17 @@ job {{
 job {{ id: "perf-tests" buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Perf Tests" }} }}
 job {{ id: "cleanup" schedule: "with 12h interval" noop {{ sleep_ms: 5 }} }}
 """
+_HISTORY = (
+    ("Ada Lovelace", "Compile shaders in parallel"),
+    ("Grace Hopper", "Fix a race between two render passes"),
+    ("Ada Lovelace", "Use one descriptor pool for each frame"),
+    ("Edsger Dijkstra", "Remove a lock that nothing takes"),
+    ("Barbara Liskov", "Let every texture view name its aspect, also where the format has only one aspect"),
+    ("Grace Hopper", "Roll the compiler to 17.0.2"),
+    ("Alan Turing", "Reject loops without an exit in the validator"),
+    ("Ada Lovelace", "Resolve multisampled attachments at the end of the pass"),
+)
+"""Author and subject of each commit before the sample starts, the oldest first."""
 _USUAL = {"linux-tests": 9, "mac-tests": 21, "win-release": 34, "docs": 2, "nightly-fuzzing": 95}
 """Job → the usual duration of its builds in minutes."""
 
@@ -123,12 +136,20 @@ def sample(folder: Path, *, past: int = 60) -> Iterator[Sample]:
         for builder in ("Mac Tests", "Perf Tests"):
             cloud.buildbucket.plans.set(f"{PROJECT}/ci/{builder}", Manual())
         running = Sample(cloud, [])
+        repository, now = cloud.repository(REPO), time.time_ns()
+        for number, (author, subject) in enumerate(_HISTORY):
+            person, at = (
+                Person(author, f"{author.split()[0].lower()}@example.com"),
+                now - (len(_HISTORY) - number) * HOUR,
+            )
+            running.revisions.append(repository.commit(subject, {"src/main.cc": subject}, author=person, at=at))
         for name in _USUAL:
-            _write_past(running.store, name, past)
+            _write_past(running, name, past)
         yield running
 
 
-def _write_past(store: Store, name: str, number: int) -> None:
+def _write_past(running: Sample, name: str, number: int) -> None:
+    store, results = running.store, list[Result]()
     job = store.job(JobId(f"{PROJECT}/{name}"))
     assert job is not None
     now = time.time_ns()
@@ -138,7 +159,7 @@ def _write_past(store: Store, name: str, number: int) -> None:
         minutes = _USUAL[name] * (0.75 + 0.5 * _entropy(name, place, "length"))
         failed = _entropy(name, place, "result") < 0.12
         finished = Instant(started + int(minutes * (0.4 if failed else 1.0) * MINUTE) // 1000 * 1000)
-        revision = hashlib.sha1(f"{place}".encode(), usedforsecurity=False).hexdigest()
+        revision = running.revisions[-1 - place % len(_HISTORY)]
         trigger = gitiles_trigger(REPO, REF, revision, Instant(started - SECOND))
         build = str(8_700_000_000_000_000_000 + int(_entropy(name, place, "build") * 10**12))
         invocation = Invocation(
@@ -153,8 +174,11 @@ def _write_past(store: Store, name: str, number: int) -> None:
             attempts=1,
             mutations=6,
             commits=8,
+            summary="3 of 418 tests failed: RenderPassTest.Resolve" if failed else "",
             view_url=f"https://{BUILDBUCKET_HOST}/build/{build}",
             task_data={"build_id": build},
             expires=Instant(finished + 180 * DAY),
         )
         store.commit([CreateInvocation(invocation, "")])
+        results.append(result_of(invocation))
+    store.commit([PutJob(replace(job.value, recent=tuple(results[:MAX_RECENT])), job.version)])

@@ -19,7 +19,7 @@ from luci_scheduler.core.errors import NewerVersionError, PermanentError, StoreC
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
-from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition
+from luci_scheduler.core.job import Flavor, Job, JobDefinition, JobState, Result, TaskDefinition
 from luci_scheduler.core.poller_record import Backlog, PollerRecord
 from luci_scheduler.core.probe import Finding, Mark, Probe
 from luci_scheduler.core.project_record import ProjectRecord
@@ -30,6 +30,7 @@ from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
     DeleteDeferred,
+    JobList,
     PutDeferred,
     PutJob,
     PutPaused,
@@ -808,3 +809,102 @@ def test_probe(store: Store) -> None:
     store.commit([PutProbe(replace(probe, done=False), version)])
     with pytest.raises(StoreConflictError):
         store.commit([PutProbe(probe, version)])
+
+
+def _listed(name: str, *, realm: str = "ci", failed: bool = False, **changes: Any) -> Job:
+    result = Result(InvocationId(16), Status.FAILED if failed else Status.SUCCEEDED, Instant(1), Instant(2))
+    flavor = changes.pop("flavor", Flavor.TRIGGERED)
+    definition = JobDefinition(TASK, realm=realm, flavor=flavor, triggered_jobs=changes.pop("triggers", ()))
+    return Job(JobId(f"proj/{name}"), definition, recent=(result,), **changes)
+
+
+_LISTED = [
+    _listed("b", paused=True, commits=1),
+    _listed("a", commits=10),
+    _listed("z", failed=True, commits=100),
+    _listed("poller", flavor=Flavor.TRIGGER, triggers=(JobId("proj/a"), JobId("other/a")), commits=1000),
+    _listed("busy", active_invocations=(InvocationId(32),), realm="secret", commits=10_000),
+    _listed("gone", enabled=False, failed=True, commits=100_000),
+    replace(_listed("a"), id=JobId("other/a")),
+]
+_CI, _ALL = JobList("proj", ("ci",)), JobList("proj")
+
+
+def _names(jobs: Sequence[Job]) -> list[str]:
+    return [job.id.partition("/")[2] for job in jobs]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        (_ALL, ["z", "a", "b", "busy", "poller"]),
+        (_CI, ["z", "a", "b", "poller"]),
+        (JobList("proj", ("secret", "ci")), ["z", "a", "b", "busy", "poller"]),
+        (JobList("proj", (*(f"r{number}" for number in range(40)), "ci")), ["z", "a", "b", "poller"]),
+        (JobList("proj", ()), []),
+        (JobList("proj", failing=True), ["z"]),
+        (JobList("proj", ("secret",), failing=True), []),
+        (JobList("proj", state=JobState.PAUSED), ["b"]),
+        (JobList("proj", state=JobState.RUNNING), ["busy"]),
+        (JobList("proj", ("ci",), state=JobState.RUNNING), []),
+        (JobList("other"), ["a"]),
+        (JobList("none"), []),
+    ],
+)
+def test_jobs_are_listed_and_counted(store: Store, wanted: JobList, names: list[str]) -> None:
+    """Failing jobs come first, jobs that poll last; lists leave out disabled jobs, other projects and other realms."""
+    store.commit([PutJob(job, None) for job in _LISTED])
+    assert _names(store.listed_jobs(wanted, 10)) == names
+    assert store.count_jobs(wanted, 10) == len(names)
+    assert store.count_jobs(wanted, 1) == min(1, len(names))
+    commits = {job.id.partition("/")[2]: job.commits for job in _LISTED if job.id.startswith(wanted.project)}
+    assert store.count_job_commits(wanted) == sum(commits[name] for name in names)
+
+
+def test_a_list_of_jobs_continues_after_a_place(store: Store) -> None:
+    """Each job is in one part, also if an unreadable job is between them; a part's sum leaves out other parts."""
+    store.commit([PutJob(job, None) for job in _LISTED])
+    first = store.listed_jobs(_ALL, 2)
+    second = store.listed_jobs(_ALL, 2, first[-1].place)
+    third = store.listed_jobs(_ALL, 2, second[-1].place)
+    assert [_names(part) for part in (first, second, third)] == [["z", "a"], ["b", "busy"], ["poller"]]
+    assert store.count_job_commits(_ALL, first[-1].place, second[-1].place) == 1 + 10_000
+    assert store.count_job_commits(_ALL, second[-1].place) == 1000
+    _spoil(store, ("jobs", "proj/b"), {"record": "?"})
+    assert _names(store.listed_jobs(_ALL, 3)) == ["z", "a", "busy"]
+
+
+def test_a_list_of_jobs_follows_each_change(store: Store) -> None:
+    """A job that fails moves to the front, a job that is resumed leaves the list of paused jobs."""
+    versions = store.commit([PutJob(job, None) for job in _LISTED])
+    failing, resumed = _listed("a", failed=True), replace(_LISTED[0], paused=False)
+    store.commit([PutJob(failing, versions[1]), PutJob(resumed, versions[0])])
+    assert _names(store.listed_jobs(JobList("proj", failing=True), 10)) == ["a", "z"]
+    assert store.listed_jobs(JobList("proj", state=JobState.PAUSED), 10) == []
+    found = store.job(failing.id)
+    assert found is not None
+    store.commit([PutJob(replace(failing, enabled=False), found.version)])
+    assert _names(store.listed_jobs(JobList("proj", failing=True), 10)) == ["z"]
+
+
+def test_the_jobs_that_trigger_a_job_are_found(store: Store) -> None:
+    """Jobs name the jobs that they trigger; the way up is a query."""
+    store.commit([PutJob(job, None) for job in _LISTED])
+    assert _names(store.jobs_that_trigger(JobId("proj/a"), 10)) == ["poller"]
+    assert store.jobs_that_trigger(JobId("proj/b"), 10) == []
+
+
+def test_invocations_are_selected_by_status(store: Store) -> None:
+    """The newest come first, and the count has the same limit as a list."""
+    statuses = [Status.FAILED, Status.SUCCEEDED, Status.FAILED, Status.FAILED, Status.RUNNING]
+    items = [_invocation(number, status=status) for number, status in enumerate(statuses, 1)]
+    versions = store.commit([CreateInvocation(item) for item in items])
+    assert [item.id for item in store.invocations(JOB_ID, 2, None, Status.FAILED)] == [items[0].id, items[2].id]
+    assert [item.id for item in store.invocations(JOB_ID, 2, items[2].id, Status.FAILED)] == [items[3].id]
+    assert (store.count_invocations(JOB_ID, Status.FAILED, 10), store.count_invocations(JOB_ID, Status.FAILED, 2)) == (
+        3,
+        2,
+    )
+    store.commit([UpdateInvocation(replace(items[4], status=Status.FAILED), versions[4])])
+    assert store.count_invocations(JOB_ID, Status.FAILED, 10) == 4
+    assert store.count_invocations(JOB_ID, Status.ABORTED, 10) == 0

@@ -251,3 +251,38 @@ def test_the_lists_of_a_page_do_not_grow() -> None:
     assert "70 changed files" in page.text
     assert "and 20 more" in page.text
     assert len(page.all("details")[0].text.split()) < 80
+
+
+def test_the_preview_of_a_backfill() -> None:
+    """Subjects and authors, the commits that ran or that the path filter excludes, and the batches of the policy."""
+    gitiles = MemoryGitiles()
+    first = gitiles.push(MAIN)[0]
+    second = gitiles.push(MAIN, subject="Add x", diff=[("", "src/x")])[0]
+    docs, last = gitiles.push(MAIN, diff=[("", "docs/x")])[0], gitiles.push(MAIN, diff=[("", "src/y")])[0]
+    policy = "triggering_policy { kind: GREEDY_BATCHING max_batch_size: 3 }"
+    text = config(policy=policy).replace(f'refs: "{MAIN}"', f'refs: "{MAIN}" path_regexps: "src/.*"')
+    world = world_for(text, gitiles)
+    on_commit(world.runtime, CommitEvent(REPO, MAIN, second), world.clock.now(), "k")
+    world.counted()
+    path = f"/backfill/proj/job?repo={REPO}&ref={MAIN}&from={first[:8]}&to=main"
+    page = Visitor(world).page(path)
+    rows = _rows(page)
+    assert [row[0] for row in rows] == [revision[:8] for revision in (second, docs, last)]
+    assert rows[0][1:3] == ["Add x", "Ada Author"]
+    assert [row[4] for row in rows] == [f"ran already: {second[:8]}", "excluded by path filter", "not run"]
+    assert "1 of them ran already" in page.text
+    assert "excludes 1 of them; a backfill runs them anyway" in page.text
+    assert "Up to 3 commits share an invocation" in page.text
+    assert "3 commits thus need at least 1 invocation." in page.text
+    assert world.counted() == "6R/0W/0c"  # the job twice, the watchers, and the trigger of each commit
+    form = page.form("/actions/backfillJob/proj/job")
+    assert form is not None
+    assert (form["from"], form["to"]) == (first, last)
+    details = Visitor(world).json(path)["details"]
+    assert [(item["invocation_id"] is not None, item["path_filtered"]) for item in details] == [
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
+    assert Visitor(world).submit(path, "/actions/backfillJob/proj/job").status_code == 302
+    assert len(world.works()) == 1

@@ -14,6 +14,7 @@ from luci_scheduler.core.instants import MINUTE, Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.ports import CreateInvocation, PutPoller, PutProject
+from luci_scheduler.web.addresses import address
 from tests.unit.api.support import OWNER, READER, STRANGER, put_job, world_for
 from tests.unit.engine.world import REPO, World, config
 from tests.unit.web.support import Page, Visitor
@@ -66,9 +67,8 @@ def test_failing_jobs_come_first_and_jobs_that_poll_last() -> None:
     assert "no result yet" in rows[1]
     assert page.all("title")[0].text.startswith("1 failing ")
     (link,) = (item for item in page.all("a") if item.text == "aaaaaaaa")
-    assert (
-        link.attributes["href"] == f"/commits?repo={quote(REPO, safe='')}&revision={'a' * 40}&ref=refs%2Fheads%2Fmain"
-    )
+    commit = {"repo": REPO, "revision": "a" * 40, "ref": "refs/heads/main"}
+    assert link.attributes["href"] == address("commits", **commit)
     twin = Visitor(world).json("/jobs/proj")
     assert [len(job["results"]) for job in twin["jobs"]] == [1, 0, 0]
     result = twin["jobs"][0]["results"][0]

@@ -49,8 +49,8 @@ def test_pages_cost_the_same_for_any_history(length: int) -> None:
     """A job's page reads the job, a count and bounded lists; an invocation's page reads two documents."""
     world = _with_history(length)
     invocation = world.invocations()[-1].id
-    # The job, the invocations, the count of failed ones, pending triggers, the last triage, the jobs that trigger it, and
-    # once a minute the projects that watch the repository.
+    # The job, the invocations, the count of failed ones, pending triggers, the last triage, the jobs that trigger it,
+    # and once a minute the projects that watch the repository.
     assert _cost(world, "/jobs/proj/job") == 1 + 51 + 1 + 1 + 1 + 1 + 1
     assert _cost(world, "/jobs/proj/job") == 1 + 51 + 1 + 1 + 1 + 1
     # The projects that watch the commit's repository are known for a minute.

@@ -4,6 +4,7 @@
 (() => {
   const PERIOD = 2000;
   const SLOW = 15000;
+  const SLOWEST = 60000;
   const FRESH = 60000;
   // A double click sends a form once.
   document.addEventListener("submit", (event) => {
@@ -14,9 +15,11 @@
   if (!document.querySelector("[data-live]")) return;
 
   const isFinal = () => document.querySelector("[data-final]") !== null;
-  // An open log is refreshed often. A list costs hundreds of reads, so it is refreshed often only just after an action.
+  // An open log is refreshed often. A list is refreshed often only just after an action.
   const isActive = () =>
     document.querySelector("[data-live-text]") !== null || (location.search.includes("done=") && performance.now() < FRESH);
+  // Without changes, a list is refreshed less and less often.
+  let pause = SLOW;
 
   // A region in use (an open form, the focus) is not replaced until a later refresh.
   const isBusy = (region) => region.contains(document.activeElement) || region.querySelector("details[open]") !== null;
@@ -28,12 +31,20 @@
     return copy;
   };
 
+  // Returns how many regions were replaced, and how many have to wait.
   function renewRegions(fresh) {
+    let [renewed, waiting] = [0, 0];
     for (const region of document.querySelectorAll("[data-live]")) {
       const other = fresh.getElementById(region.id);
-      if (!other || isBusy(region) || seen(region).isEqualNode(seen(other))) continue;
+      if (!other || seen(region).isEqualNode(seen(other))) continue;
+      if (isBusy(region)) {
+        waiting++;
+        continue;
+      }
       region.replaceWith(document.adoptNode(other));
+      renewed++;
     }
+    return { renewed, waiting };
   }
 
   // Only new text is appended to a log, so screen readers announce only that, and a selection stays.
@@ -50,13 +61,26 @@
     if (atEnd) log.scrollTop = log.scrollHeight;
   }
 
+  // The server answers 204 if the version that this page shows is still the present one.
+  function present() {
+    const url = new URL(location.href);
+    const version = document.getElementById("main").dataset.version;
+    if (version) url.searchParams.set("seen", version);
+    return url;
+  }
+
   async function renew() {
     if (document.hidden) return;
-    const answer = await fetch(location.href, { credentials: "same-origin", cache: "no-store" });
-    if (!answer.ok) return;
+    const answer = await fetch(present(), { credentials: "same-origin", cache: "no-store" });
+    pause = Math.min(2 * pause, SLOWEST);
+    if (answer.status !== 200) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    document.title = fresh.title;
     renewLog(fresh);
-    renewRegions(fresh);
+    const { renewed, waiting } = renewRegions(fresh);
+    if (renewed) pause = SLOW;
+    // A page with a region that waits keeps its old version, so that the next refresh brings the region again.
+    if (!waiting) document.getElementById("main").dataset.version = fresh.getElementById("main")?.dataset.version ?? "";
   }
 
   function next() {
@@ -68,8 +92,13 @@
         // The next refresh tries again.
       }
       next();
-    }, isActive() ? PERIOD : SLOW);
+    }, isActive() ? PERIOD : pause);
   }
+
+  // A page that was hidden is refreshed as soon as it is seen again.
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && !isFinal()) renew().catch(() => {});
+  });
 
   next();
 })();
