@@ -166,9 +166,9 @@ def _ran(
 
 def _filtered(watchers: Mapping[JobId, Watcher], commits: Sequence[GitCommit]) -> Mapping[JobId, Collection[str]]:
     """Return the commits that the jobs' path filters exclude; without those whose patterns cost too much to decide."""
-    filters, filtered = CommitFilters(), {job_id: set[str]() for job_id in watchers}
+    filtered = {job_id: set[str]() for job_id in watchers}
     for commit in commits:
-        passed, undecided = filters.quick_by_paths(list(watchers.values()), commit.diff)
+        passed, undecided = CommitFilters().quick_by_paths(list(watchers.values()), commit.diff)
         kept = {one.job_id for one in (*passed, *(item for own in undecided.values() for item in own))}
         for job_id in watchers.keys() - kept:
             filtered[job_id].add(commit.id)

@@ -213,11 +213,10 @@ class _Cells:
                 self._cells[(str(trigger.payload.get("revision")), invocation.job_id)] = cell
 
     def _take_filtered(self) -> None:
-        filters = CommitFilters()
         for commit in self._commits:
             missing = [job.id for job in self._jobs if (commit.id, job.id) not in self._cells]
             watchers = [one for job_id in missing for one in self._watching[job_id]]
-            passed, undecided = filters.quick_by_paths(watchers, commit.diff)
+            passed, undecided = CommitFilters().quick_by_paths(watchers, commit.diff)
             open_jobs = {one.job_id for one in (*passed, *(item for own in undecided.values() for item in own))}
             self._cells |= {(commit.id, job_id): Cell("FILTERED") for job_id in missing if job_id not in open_jobs}
 

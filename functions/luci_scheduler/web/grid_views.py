@@ -10,7 +10,6 @@ from luci_scheduler.api.grid import Cell, Grid, GridQuery
 from luci_scheduler.core.identifiers import JobId, split_job_id
 from luci_scheduler.core.instants import Instant, format_rfc3339
 from luci_scheduler.core.invocation import Status
-from luci_scheduler.ports import GitCommit
 from luci_scheduler.web.addresses import address, invocation_address
 from luci_scheduler.web.presentation import ago, label_of
 
@@ -58,8 +57,9 @@ class RowView:
     cells: Sequence[CellView]
 
 
-def row_view(query: GridQuery, found: Grid, commit: GitCommit, now: Instant) -> RowView:
-    """Return a commit with its cells, in the order of the columns."""
+def row_view(query: GridQuery, found: Grid, place: int, now: Instant) -> RowView:
+    """Return the commit at a place with its cells, in the order of the columns."""
+    commit = found.commits[place]
     explained = address("commits", repo=query.repo, revision=commit.id, ref=query.ref)
     return RowView(
         short=commit.id[:8],
@@ -68,14 +68,14 @@ def row_view(query: GridQuery, found: Grid, commit: GitCommit, now: Instant) -> 
         author=commit.author,
         when=ago(commit.committed, now),
         at=format_rfc3339(commit.committed),
-        cells=[_cell(found.cells[(commit.id, job.id)], commit, job.id, explained) for job in found.jobs],
+        cells=[_cell(found.cells[(commit.id, job.id)], commit.id, job.id, explained) for job in found.jobs],
     )
 
 
-def _cell(cell: Cell, commit: GitCommit, job_id: JobId, explained: str) -> CellView:
+def _cell(cell: Cell, revision: str, job_id: JobId, explained: str) -> CellView:
     text, words = words_of(cell.state)
     own = invocation_address(job_id, cell.invocation_id) if cell.invocation_id else explained
-    return CellView(text, f"{split_job_id(job_id)[1]}, {commit.id[:8]}: {words}", css_of(cell.state), own)
+    return CellView(text, f"{split_job_id(job_id)[1]}, {revision[:8]}: {words}", css_of(cell.state), own)
 
 
 def words_of(state: str) -> tuple[str, str]:
@@ -88,8 +88,9 @@ def css_of(state: str) -> str:
     return label_of(Status(state)) if state in set(Status) else state.lower()
 
 
-def commit_row_json(found: Grid, commit: GitCommit) -> dict[str, Any]:
-    """Return the JSON twin of a row; its cells are in the order of the columns."""
+def commit_row_json(found: Grid, place: int) -> dict[str, Any]:
+    """Return the JSON twin of the row at a place; its cells are in the order of the columns."""
+    commit = found.commits[place]
     cells = [found.cells[(commit.id, job.id)] for job in found.jobs]
     return {
         "revision": commit.id,

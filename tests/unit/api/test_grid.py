@@ -51,7 +51,8 @@ def test_every_kind_of_cell() -> None:
     """
     )
     world = world_for(text, gitiles)
-    old, first, second, third = (gitiles.push(MAIN)[0] for _ in range(4))
+    old, first, second = (gitiles.push(MAIN)[0] for _ in range(3))
+    (third,) = gitiles.push(MAIN, diff=[("", "docs/x")])
     pause_job(world.runtime, JobId("proj/held"), f"user:{OWNER}", "red", "k")
     _announce(world, first)
     world.finish("FAILURE")
@@ -63,7 +64,7 @@ def test_every_kind_of_cell() -> None:
     assert [job.id for job in grid.jobs] == ["proj/docs", "proj/held", "proj/job"]
     assert _row(grid, first) == {"docs": "FILTERED", "held": "DISCARDED", "job": "FAILED"}
     assert _row(grid, second) == {"docs": "FILTERED", "held": "DISCARDED", "job": "RUNNING"}
-    assert _row(grid, third) == {"docs": "FILTERED", "held": "DISCARDED", "job": "PENDING"}
+    assert _row(grid, third) == {"docs": "RUNNING", "held": "DISCARDED", "job": "PENDING"}
     assert _row(grid, old) == {"docs": "FILTERED", "held": "NONE", "job": "NONE"}
     newest, failed = (item.id for item in world.invocations())
     assert grid.cells[(first, JOB)].invocation_id == failed

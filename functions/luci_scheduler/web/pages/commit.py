@@ -137,7 +137,6 @@ def _values(
     wanted = query.show if query.show in set(Outcome) else ""
     rows = sorted((_row(item, now) for item in found.explanations), key=_order)
     revision = found.facts.revision or query.revision
-    is_explained = query.is_asked and not problem
     return {
         "rows": [row for row in rows if wanted in ("", row.outcome)],
         "several": len({row.project for row in rows}) > 1,
@@ -150,7 +149,7 @@ def _values(
         "is_final": not counts[Outcome.RUNNING] and not counts[Outcome.WAITING],
         "problem": problem,
         "asked": query.is_asked,
-        "url": safe_url(f"{query.repo.removesuffix('/')}/+/{revision}") if is_explained else "",
+        "url": safe_url(f"{query.repo.removesuffix('/')}/+/{revision}"),
         "repo": query.repo,
         "revision": revision,
         "typed": query.revision,

@@ -46,13 +46,21 @@ def _values(query: GridQuery, found: Grid, choices: Sequence[Choice], problem: s
         "choices": [(one, address("grid", query.project, repo=one.repo, ref=one.ref)) for one in choices],
         "reads": MAX_READS,
         "columns": [(split_job_id(job.id)[1], job_address(job.id)) for job in found.jobs],
-        "rows": [row_view(query, found, commit, now) for commit in found.commits],
+        "rows": [row_view(query, found, place, now) for place in range(len(found.commits))],
         "unread": sum(cell.state == "UNREAD" for cell in found.cells.values()),
         "legend": [(*words_of(state), css_of(state)) for state in STATES if state in states],
-        "more_jobs": _part(query, jobs=found.next_jobs, start=query.commits_from) if found.next_jobs else "",
-        "first_jobs": _part(query, start=query.commits_from) if query.jobs_from else "",
-        "older": _part(query, jobs=query.jobs_from, start=found.next_commits) if found.next_commits else "",
-        "latest": _part(query, jobs=query.jobs_from) if query.commits_from else "",
+        **_parts(query, found),
+    }
+
+
+def _parts(query: GridQuery, found: Grid) -> dict[str, str]:
+    """Return the addresses of other parts of the grid; empty where there is none."""
+    jobs, start = query.jobs_from, query.commits_from
+    return {
+        "more_jobs": _part(query, jobs=found.next_jobs, start=start) if found.next_jobs else "",
+        "first_jobs": _part(query, start=start) if jobs else "",
+        "older": _part(query, jobs=jobs, start=found.next_commits) if found.next_commits else "",
+        "latest": _part(query, jobs=jobs) if start else "",
     }
 
 
@@ -70,7 +78,7 @@ def _document(query: GridQuery, found: Grid, choices: Sequence[Choice], problem:
         **document,
         "host_problem": found.problem or None,
         "jobs": [job.id for job in found.jobs],
-        "commits": [commit_row_json(found, commit) for commit in found.commits],
+        "commits": [commit_row_json(found, place) for place in range(len(found.commits))],
         "next_jobs": found.next_jobs or None,
         "next_commits": found.next_commits or None,
     }
