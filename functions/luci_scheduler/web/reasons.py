@@ -27,15 +27,20 @@ def why_of(invocation: Invocation, now: Instant) -> Why | None:
     """Return why an invocation failed, is retried or was canceled, or the words of its build; None without a reason."""
     match invocation.status:
         case Status.FAILED:
-            return Why("bad", _failed(invocation), invocation.summary)
+            return Why("bad", _failed(invocation), _text(invocation))
         case Status.RETRYING:
-            return Why("warn", _retrying(invocation, now), invocation.summary)
+            return Why("warn", _retrying(invocation, now), _text(invocation))
         case Status.ABORTED if not invocation.abort_requested_by:
             words = f"The {_noun(invocation)} was canceled outside of the scheduler."
-            return Why("bad", words, invocation.summary)
+            return Why("bad", words, _text(invocation))
     if not invocation.summary:
         return None
-    return Why("", f"The {_noun(invocation)} says:", invocation.summary)
+    return Why("", f"The {_noun(invocation)} says:", _text(invocation))
+
+
+def _text(invocation: Invocation) -> str:
+    """Return the summary without the fences of code blocks: the page shows all of it as it is."""
+    return "\n".join(line for line in invocation.summary.splitlines() if not line.lstrip().startswith("```"))
 
 
 def _noun(invocation: Invocation) -> str:

@@ -177,7 +177,6 @@ def _order(row: _Row) -> tuple[int, str, str]:
 
 def _row(item: Explanation, now: Instant) -> _Row:
     project, job = split_job_id(item.job_id)
-    is_plain = item.reason is Reason.INVOCATION and bool(item.status)
     by = item.asked_by.removeprefix("user:")
     return _Row(
         outcome=outcome_of(item),
@@ -187,10 +186,18 @@ def _row(item: Explanation, now: Instant) -> _Row:
         job=job,
         job_address=job_address(item.job_id),
         origin=f"{_REQUESTED[item.origin]}{f' by {by}' if by else ''}" if item.origin is not Origin.COMMIT else "",
-        sentence=item.summary if is_plain else item.sentence,
+        sentence=_sentence(item),
         duration=exact_duration((item.finished or now) - item.started) if item.started is not None else "",
         links=list(_links(item)),
     )
+
+
+def _sentence(item: Explanation) -> str:
+    """Return what the badge and the links do not say."""
+    if not item.status:
+        return item.sentence
+    batch = "In one batch with a newer commit." if item.reason is Reason.BATCHED else ""
+    return f"{batch} {item.summary}".strip()
 
 
 def _links(item: Explanation) -> Sequence[_Link]:
