@@ -20,6 +20,7 @@ from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.schedule import DISTANT_FUTURE
 from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.display import displayed
 from luci_scheduler.web.addresses import address, invocation_address, job_address
 from luci_scheduler.web.presentation import ago, safe_url, shown
 from luci_scheduler.web.result_views import cause_json, commit_json, result_json
@@ -353,7 +354,7 @@ def _listed_json(item: Invocation, titles: Titles) -> dict[str, Any]:
         "triggered_by": item.triggered_by or None,
         "commit": commit_json(commit_of(item), titles),
         "cause": cause_json(cause_of(item)),
-        "view_url": item.view_url or None,
+        "view_url": displayed(item.view_url) or None,
         "tags": list(item.tags),
     }
 
