@@ -6,13 +6,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from luci_scheduler.api.access import Permission
+from luci_scheduler.api.commit_host import CommitHost
+from luci_scheduler.api.commit_titles import remember_titles
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import invalid
 from luci_scheduler.api.explain_absence import AbsenceExplainer
 from luci_scheduler.api.explain_trigger import explain_trigger, origin_of
-from luci_scheduler.api.explanation import CommitQuery, Explanation, Origin, WatchingJob
+from luci_scheduler.api.explanation import (
+    CommitFacts,
+    CommitQuery,
+    ExplainedCommit,
+    Explanation,
+    Origin,
+    WatchingJob,
+)
 from luci_scheduler.api.revisions import check_expression, resolve_revision
 from luci_scheduler.core.commit_event import gitiles_trigger
+from luci_scheduler.core.discards import NOT_ON_REF, NOT_SERVED
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
@@ -21,6 +31,7 @@ from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.core.watcher import Watcher
+from luci_scheduler.ports import GitilesError
 
 __all__ = ["MAX_JOBS", "MAX_REQUESTED", "MAX_TRIGGERS", "explain_commit"]
 
@@ -54,8 +65,8 @@ class _Triggers:
         return (self.own, *self.requested) if self.own else self.requested
 
 
-def explain_commit(context: Context, repo: str, revision: str, ref: str = "") -> list[Explanation]:
-    """Return the outcome of a commit in every visible job that watches its repository, sorted by job.
+def explain_commit(context: Context, repo: str, revision: str, ref: str = "") -> ExplainedCommit:
+    """Return a commit, and its outcome in every visible job that watches its repository.
 
     Each job has one explanation of the commit itself. It is followed, oldest first, by one explanation for each trigger
     that a user requested for the commit by a rerun, a backfill or the API (the newest ten).
@@ -66,8 +77,11 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
 
     The cost does not depend on the length of the history: one read for the watchers; for each job one read, one for
     each ref that is tried, one for each trigger and one for its invocation. If a job has no trigger, also one query for
-    deferred tasks that wait for the commit, and one call to Gitiles if that job filters by path. For a caller who may
-    see nothing there, only the watchers are read, and no expression is resolved.
+    deferred tasks that wait for the commit, and two reads for each of up to `MAX_POLLERS` gitiles jobs. For a caller
+    who may see nothing there, only the watchers are read, and no expression is resolved.
+
+    The repository's host is asked for the commit itself and, if a job has no trigger, on which refs it is: at most
+    `MAX_HOST_CALLS` calls of a few seconds. Without the host, the answer says so and holds all that is stored.
 
     Args:
         context: the caller's context.
@@ -82,12 +96,13 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
     query = _parse_query(repo, revision, ref)
     watching = _watching_jobs(context, query)
     if not watching:
-        return []
+        return ExplainedCommit(CommitFacts(""))
     query = replace(query, revision=resolve_revision(context, query.repo, revision))
     triggers, is_cut = _triggers_by_job(context, query, watching)
     invocations = _read_invocations(context, triggers.values())
-    absence = AbsenceExplainer(context, query)
-    explanations = []
+    host = CommitHost(context.runtime.gitiles, query)
+    absence = AbsenceExplainer(context, query, host, watching, _landed_refs(triggers.values()))
+    explanations: list[Explanation] = []
     for item in watching:
         of_job = triggers[item.job.id]
         found = [absence.explain(item)] if of_job.own is None else []
@@ -96,7 +111,28 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
             own_may_be_missing = of_job.own is None and not _knows_all_refs(query, item)
             found[0] = _incomplete(found[0], own_may_be_missing=own_may_be_missing)
         explanations += found
-    return explanations
+    return ExplainedCommit(_facts(context, query, host, absence), tuple(explanations))
+
+
+def _facts(context: Context, query: CommitQuery, host: CommitHost, absence: AbsenceExplainer) -> CommitFacts:
+    """Return the commit, if it has reached a visible job or a ref that one watches.
+
+    The scheduler reads repositories under its own account, and other refs may be hidden from the caller.
+    """
+    commit = host.commit
+    if isinstance(commit, GitilesError):
+        return CommitFacts(query.revision, problem=str(commit))
+    remember_titles(context, query.repo, [replace(commit, diff=())])
+    return CommitFacts(query.revision, commit if absence.is_known else None)
+
+
+def _landed_refs(triggers: Iterable[_Triggers]) -> list[str]:
+    """Return the refs of the commit's triggers, except those that did not lead to it."""
+    records = [item for of_job in triggers for item in of_job.records]
+    wrong = (NOT_ON_REF, NOT_SERVED)
+    return list(
+        dict.fromkeys(str(item.trigger.payload["ref"]) for item in records if not item.discarded.startswith(wrong))
+    )
 
 
 def _parse_query(repo: str, revision: str, ref: str) -> CommitQuery:

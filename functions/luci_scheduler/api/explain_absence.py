@@ -2,37 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import cached_property
 
 from luci_scheduler.api.access import Permission
+from luci_scheduler.api.commit_host import CommitHost
 from luci_scheduler.api.context import Context
+from luci_scheduler.api.explain_paths import filter_sentence
+from luci_scheduler.api.explain_polls import Polls
 from luci_scheduler.api.explanation import CommitQuery, Explanation, Reason, WatchingJob, paused_by
 from luci_scheduler.api.waiting import WaitingCommits, waiting_sentence
 from luci_scheduler.core.commit_filters import CommitFilters, has_path_filter
 from luci_scheduler.core.identifiers import project_of
 from luci_scheduler.core.instants import DAY
 from luci_scheduler.core.job import Job
+from luci_scheduler.core.ref_validation import REGEXP
 from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.ports import GitCommit, GitilesError
 
 __all__ = ["AbsenceExplainer"]
 
+_MAX_TRIED = 4
+"""Refs on which the host is asked for the commit."""
+
+_NAMED = 3  # refs in a sentence
+
 
 class AbsenceExplainer:
-    """Explains for each job why it has no trigger for one commit; calls Gitiles at most once."""
+    """Explains for each job why it has no trigger for one commit. The host is asked a bounded number of questions."""
 
-    def __init__(self, context: Context, query: CommitQuery) -> None:
+    def __init__(
+        self,
+        context: Context,
+        query: CommitQuery,
+        host: CommitHost,
+        watching: Sequence[WatchingJob],
+        refs: Sequence[str],
+    ) -> None:
         """Make an explainer of one commit.
 
         Args:
             context: the caller's context.
             query: the commit.
+            host: the repository's host.
+            watching: all jobs that watch the repository.
+            refs: the refs on which triggers of visible jobs say that the commit landed.
         """
         self._context = context
         self._query = query
+        self._host = host
+        self._watching = watching
+        self._refs = refs
         self._waiting = WaitingCommits(context.runtime.store, str(query.repo), query.revision)
-        self._fetched: GitCommit | GitilesError | None = None
         self._filters = CommitFilters()
+        self._polls = Polls(context, query, host)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the commit has reached a visible job, or is on a ref that such a job watches."""
+        return bool(self._refs or self.landed)
+
+    @cached_property
+    def landed(self) -> Collection[str]:
+        """The refs that are known to lead to the commit: of triggers, or of the host for the first watched refs."""
+        tried = [self._query.ref] if self._query.ref else self._literal_refs()
+        asked = [ref for ref in tried if ref not in self._refs][:_MAX_TRIED]
+        return dict.fromkeys([*self._refs, *(ref for ref in asked if self._host.leads(ref))])
 
     def explain(self, item: WatchingJob) -> Explanation:
         """Return why the job has no trigger for the commit."""
@@ -47,7 +82,7 @@ class AbsenceExplainer:
         active = [watcher for watcher in watching if not watcher.paused]
         if not active:
             return Explanation(job.id, Reason.TRIGGER_PAUSED, self._paused_sentence(watching))
-        return self._deferred(job, active) or self._filtered(job, active) or self._never_arrived(job)
+        return self._deferred(job, active) or self._by_host(job, active)
 
     def _deferred(self, job: Job, watching: Sequence[Watcher]) -> Explanation | None:
         """Return an explanation if a deferred task waits for the commit on behalf of the job."""
@@ -60,19 +95,62 @@ class AbsenceExplainer:
         sentence = waiting_sentence(work)
         return Explanation(job.id, Reason.WAITING_FOR_COMMIT, sentence, ref=event.ref, since=work.created)
 
-    def _filtered(self, job: Job, watching: Sequence[Watcher]) -> Explanation | None:
-        """Return an explanation if the job's path filters, or the repository's host, kept the commit away."""
-        if not all(has_path_filter(watcher) for watcher in watching):
-            return None
-        commit = self._commit()
+    def _by_host(self, job: Job, watching: Sequence[Watcher]) -> Explanation:
+        commit = self._host.commit
         if isinstance(commit, GitilesError):
             return _not_fetched(job, commit)
+        refs = {ref: found for ref in self.landed if (found := self._filters.by_ref(watching, ref))}
+        if project_of(job.id) in self._filters.too_costly:
+            return _too_costly(job)
+        if not refs and (elsewhere := self._not_on_its_refs(job, watching)):
+            return elsewhere
+        if filtered := self._filtered(job, watching, commit, is_landed=bool(refs)):
+            return filtered
+        for ref, found in refs.items():
+            if polled := self._polls.explain(job, ref, [watcher.trigger_job_id for watcher in found]):
+                return polled
+        return self._never_arrived(job)
+
+    def _not_on_its_refs(self, job: Job, watching: Sequence[Watcher]) -> Explanation | None:
+        """Return an explanation if the commit is known to be elsewhere than on the job's refs."""
+        own = list(dict.fromkeys(ref for watcher in watching for ref in watcher.refs))
+        watched = _named([self._query.ref] if self._query.ref else own)
+        if not self._query.ref and self.landed:
+            text = f"The commit is on {_named(list(self.landed))}. The job watches only {watched}."
+            return Explanation(job.id, Reason.REF_NOT_WATCHED, text)
+        tried = [self._query.ref] if self._query.ref else own
+        if any(ref.startswith(REGEXP) or ref not in self._asked or self._host.leads(ref) is not False for ref in tried):
+            return None
+        return Explanation(job.id, Reason.NOT_ON_REF, f"The commit is not on {watched}, which the job watches.")
+
+    @cached_property
+    def _asked(self) -> Collection[str]:
+        return [self._query.ref] if self._query.ref else self._literal_refs()[:_MAX_TRIED]
+
+    def _literal_refs(self) -> list[str]:
+        """Return the refs that the jobs watch by name, the most watched first."""
+        refs = [
+            ref for item in self._watching for one in item.watchers for ref in one.refs if not ref.startswith(REGEXP)
+        ]
+        return sorted(dict.fromkeys(refs), key=lambda ref: (-refs.count(ref), ref))
+
+    def _filtered(
+        self, job: Job, watching: Sequence[Watcher], commit: GitCommit, *, is_landed: bool
+    ) -> Explanation | None:
+        """Return an explanation if the job's path filters kept the commit away."""
+        if not all(has_path_filter(watcher) for watcher in watching):
+            return None
         passed, undecided = self._filters.quick_by_paths(watching, commit.diff)
         if undecided:
             return _too_costly(job)
         if passed:
             return None
-        return Explanation(job.id, Reason.PATH_FILTERED, "No file that it changed passes the job's path filter.")
+        # The patterns belong to the gitiles job, and the files to a commit that the caller may be unable to read.
+        visible = {found.id for found in self._polls.visible(watcher.trigger_job_id for watcher in watching)}
+        told = next((watcher for watcher in watching if watcher.trigger_job_id in visible), None)
+        general = "No file that it changed passes the job's path filter."
+        text = filter_sentence(told, commit.diff) if told and is_landed else general
+        return Explanation(job.id, Reason.PATH_FILTERED, text)
 
     def _never_arrived(self, job: Job) -> Explanation:
         days = self._context.runtime.limits.retention // DAY
@@ -92,18 +170,11 @@ class AbsenceExplainer:
         until = "commits reach the job only after it is resumed and polls again"
         return f"The job's gitiles trigger is paused, so {until}{about}."
 
-    def _commit(self) -> GitCommit | GitilesError:
-        if self._fetched is None:
-            self._fetched = self._fetch_commit()
-        return self._fetched
 
-    def _fetch_commit(self) -> GitCommit | GitilesError:
-        query = self._query
-        try:
-            page = self._context.runtime.gitiles.log(query.repo, query.revision, limit=1, diffs=True)
-        except GitilesError as error:
-            return error
-        return page.commits[0] if page.commits else GitilesError("NOT_FOUND", "", transient=False)
+def _named(refs: Sequence[str]) -> str:
+    more = len(refs) - _NAMED
+    shown = ", ".join(refs[:_NAMED])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _not_fetched(job: Job, error: GitilesError) -> Explanation:

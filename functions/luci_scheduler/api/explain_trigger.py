@@ -8,7 +8,7 @@ from luci_scheduler.api.explanation import Explanation, Origin, Reason, paused_b
 from luci_scheduler.core import discards
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
-from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.invocation import Invocation, summary_line
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
@@ -70,7 +70,13 @@ def _taken(base: Explanation, record: TriggerRecord, invocation: Invocation | No
     if invocation is None:
         sentence = f"It ran in invocation {record.invocation_id}, which is no longer stored."
         return replace(base, sentence=sentence)
-    base = replace(base, status=str(invocation.status))
+    base = replace(
+        base,
+        status=str(invocation.status),
+        summary=summary_line(invocation),
+        started=invocation.started,
+        finished=invocation.finished,
+    )
     newest = invocation.incoming_triggers[-1]
     if newest.id == record.trigger.id:
         return replace(base, sentence=_ran_sentence(invocation))

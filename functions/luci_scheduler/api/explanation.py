@@ -10,8 +10,18 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.watcher import Watcher
+from luci_scheduler.ports import GitCommit
 
-__all__ = ["CommitQuery", "Explanation", "Origin", "Reason", "WatchingJob", "paused_by"]
+__all__ = [
+    "CommitFacts",
+    "CommitQuery",
+    "ExplainedCommit",
+    "Explanation",
+    "Origin",
+    "Reason",
+    "WatchingJob",
+    "paused_by",
+]
 
 
 class Reason(StrEnum):
@@ -34,6 +44,9 @@ class Reason(StrEnum):
     WAITING_FOR_COMMIT = "WAITING_FOR_COMMIT"
     NOT_SERVED = "NOT_SERVED"
     NOT_ON_REF = "NOT_ON_REF"
+    NOT_POLLED = "NOT_POLLED"
+    POLL_FAILED = "POLL_FAILED"
+    TAG_EXISTED = "TAG_EXISTED"
     NEVER_ARRIVED = "NEVER_ARRIVED"
 
 
@@ -65,6 +78,11 @@ class Explanation:
     """The invocation that took the trigger; 0 if there is none."""
     status: str = ""
     """The status of that invocation; empty if it is no longer stored."""
+    summary: str = ""
+    """Why that invocation failed, or the words of its build, in one line; empty if there are none."""
+    started: Instant | None = None
+    finished: Instant | None = None
+    """When that invocation ended; None while it is active."""
     since: Instant | None = None
     """When a pending trigger arrived, or when a discarded trigger was discarded."""
     waiting_for: tuple[InvocationId, ...] = ()
@@ -72,6 +90,33 @@ class Explanation:
     origin: Origin = Origin.COMMIT
     asked_by: str = ""
     """The user who requested the trigger, such as ``user:<e-mail>``; empty for the commit itself."""
+    poll_job: JobId | None = None
+    """The gitiles job whose polls decide; None if they are not the reason, or the caller may not see it."""
+    poll_invocation: InvocationId = NO_INVOCATION
+    """Its poll that failed or is running; 0 if there is none."""
+    next_poll: Instant | None = None
+    """When it polls next; None if that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitFacts:
+    """The commit itself, as its repository's host describes it."""
+
+    revision: str
+    """The full hash; empty if no visible job watches the repository."""
+    commit: GitCommit | None = None
+    """The commit with its changed files; None if the host does not return it, or the caller may not read it here."""
+    problem: str = ""
+    """Why the host did not return it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedCommit:
+    """The answer to the question why a commit did or did not run."""
+
+    facts: CommitFacts
+    explanations: tuple[Explanation, ...] = ()
+    """Sorted by job; the commit's own outcome first, then requested triggers, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

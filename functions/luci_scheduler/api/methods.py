@@ -9,6 +9,8 @@ from typing import Any
 from luci_scheduler.api import backfill, debug, explain, export, inspection, service, triggering
 from luci_scheduler.api.commit_trigger import WantedCommit, trigger_at_commit
 from luci_scheduler.api.context import Context
+from luci_scheduler.api.explain_paths import MAX_FILES, changed_files
+from luci_scheduler.api.explanation import CommitFacts
 from luci_scheduler.api.messages import (
     empty,
     invocation_id_of,
@@ -156,9 +158,9 @@ def _backfill_commits(context: Context, request: Any) -> Any:
 
 
 def _explain_commit(context: Context, request: Any) -> Any:
-    explanations = explain.explain_commit(context, request.repo, request.revision, request.ref)
-    reply = message_class("ExplainCommitReply")()
-    for item in explanations:
+    answer = explain.explain_commit(context, request.repo, request.revision, request.ref)
+    reply = message_class("ExplainCommitReply")(commit=_commit_facts(answer.facts))
+    for item in answer.explanations:
         reply.explanations.add(
             job_ref=job_ref(item.job_id),
             reason=str(item.reason),
@@ -171,8 +173,29 @@ def _explain_commit(context: Context, request: Any) -> Any:
             waiting_for=item.waiting_for,
             origin=str(item.origin),
             asked_by=item.asked_by,
+            poll_job=job_ref(item.poll_job) if item.poll_job else None,
+            poll_invocation_id=item.poll_invocation,
+            next_poll_ts=microseconds(item.next_poll),
+            summary=item.summary,
+            started_ts=microseconds(item.started),
+            finished_ts=microseconds(item.finished),
         )
     return reply
+
+
+def _commit_facts(facts: CommitFacts) -> Any:
+    commit, message = facts.commit, message_class("Commit")
+    if commit is None:
+        return message(revision=facts.revision, problem=facts.problem)
+    files = changed_files(commit.diff)
+    return message(
+        revision=facts.revision,
+        author=commit.author,
+        subject=commit.subject,
+        committed_ts=microseconds(commit.committed),
+        files=files[:MAX_FILES],
+        more_files=max(0, len(files) - MAX_FILES),
+    )
 
 
 def _get_definitions(context: Context, request: Any) -> Any:

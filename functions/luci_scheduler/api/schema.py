@@ -191,10 +191,13 @@ MESSAGES: Mapping[str, str] = {
     "BackfillCommit": "1 revision string, 2 committed_ts int64",
     "BackfillJob": "1 job_ref JobRef, 2 note string",
     "ExplainCommitRequest": "1 repo string, 2 revision string, 3 ref string",
-    "ExplainCommitReply": "1 explanations Explanation*",
+    "ExplainCommitReply": "1 explanations Explanation*, 2 commit Commit",
+    "Commit": "1 revision string, 2 author string, 3 subject string, 4 committed_ts int64, 5 files string*, "
+    "6 more_files int32, 7 problem string",
     "Explanation": "1 job_ref JobRef, 2 reason string, 3 sentence string, 4 ref string, 5 trigger_id string, "
     "6 invocation_id int64, 7 status string, 8 since_ts int64, 9 waiting_for int64*, 10 origin string, "
-    "11 asked_by string",
+    "11 asked_by string, 12 poll_job JobRef, 13 poll_invocation_id int64, 14 next_poll_ts int64, "
+    "15 summary string, 16 started_ts int64, 17 finished_ts int64",
     "DefinitionsRequest": "1 project string",
     "Definitions": "1 revision string, 2 definitions Definition*",
     "Definition": "1 job_ref JobRef, 2 definition Struct",

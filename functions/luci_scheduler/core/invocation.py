@@ -16,7 +16,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import MAX_RESULT_REVISIONS, Result, Status, TaskDefinition
 from luci_scheduler.core.trigger import Trigger, sort_key
 
-__all__ = ["Invocation", "Status", "Timer", "commit_known", "result_of"]
+__all__ = ["Invocation", "Status", "Timer", "commit_known", "result_of", "summary_line"]
 
 _NEVER = Instant(0)
 _MAX_TEXT = 500  # characters of a text in a result: a job's document holds ten results, and the API takes any trigger
@@ -133,11 +133,11 @@ def result_of(invocation: Invocation) -> Result:
         _short(newest.get("repo")),
         _short(newest.get("ref")),
         _short(invocation.view_url),
-        _one_line(invocation),
+        summary_line(invocation),
     )
 
 
-def _one_line(invocation: Invocation) -> str:
+def summary_line(invocation: Invocation) -> str:
     """Return the first line of the reason why an invocation did not succeed, cut for a list."""
     lines = () if invocation.status is Status.SUCCEEDED else invocation.summary.strip().splitlines()
     line = lines[0] if lines else ""

@@ -31,14 +31,19 @@ NEWEST_FIRST = "triggering_policy { kind: NEWEST_FIRST pending_timeout { seconds
 THREE = "triggering_policy { max_concurrent_invocations: 3 max_batch_size: 1 }"
 
 
+def explanations(*args: Any, **named: Any) -> list[Explanation]:
+    """Return the explanations of a commit without the commit itself."""
+    return list(explain_commit(*args, **named).explanations)
+
+
 def _explain(world: World, revision: str = "a", ref: str = MAIN, **more: Any) -> Explanation:
-    (answer,) = list(explain_commit(context(world, READER), REPO, revision * (40 // len(revision)), ref, **more))
+    (answer,) = explanations(context(world, READER), REPO, revision * (40 // len(revision)), ref, **more)
     return answer
 
 
 def _answers(world: World, revision: str, jobs: Sequence[JobId]) -> list[Explanation]:
     """Return the explanations of a commit on the main branch, one for each job."""
-    answers = list(explain_commit(context(world, READER), REPO, revision, MAIN))
+    answers = explanations(context(world, READER), REPO, revision, MAIN)
     assert sorted(answer.job_id for answer in answers) == sorted(jobs)
     return answers
 
@@ -195,7 +200,7 @@ def _job(world: World) -> Job:
 
 
 def test_no_path_passes_the_filter() -> None:
-    """Gitiles is called once for any number of jobs with filters."""
+    """Gitiles is asked twice for any number of jobs: for the commit, and whether it is on the ref."""
     gitiles = MemoryGitiles()
     (interesting,) = gitiles.push(MAIN, diff=[("", "src/x")])
     (boring,) = gitiles.push(MAIN, diff=[("docs/x", "docs/y")])
@@ -205,7 +210,7 @@ def test_no_path_passes_the_filter() -> None:
     jobs = (JOB, JobId("proj/b"))
     for answer in _answers(world, boring, jobs):
         _expect(answer, Reason.PATH_FILTERED, "No file that it changed passes")
-    assert len(gitiles.calls) == 1
+    assert len(gitiles.calls) == 2
     for answer in _answers(world, interesting, jobs):
         _expect(answer, Reason.NEVER_ARRIVED)
     for answer in _answers(world, "e" * 40, jobs):
@@ -230,7 +235,7 @@ def test_the_projects_patterns_cost_too_much(monkeypatch: pytest.MonkeyPatch, wh
     costly = 'refs: "regexp:refs/heads/(a?){900}(a){900}x"' if what == "refs" else 'path_regexps: "(a?){900}(a){900}x"'
     world = world_for(config().replace(f'refs: "{MAIN}"', f'refs: "{MAIN}" {costly}'), gitiles)
     on_commit(world.runtime, CommitEvent(REPO, MAIN, first), world.clock.now(), "k")
-    discarded, absent = (explain_commit(context(world, READER), REPO, item, MAIN)[0] for item in (first, second))
+    discarded, absent = (explanations(context(world, READER), REPO, item, MAIN)[0] for item in (first, second))
     _expect(discarded, Reason.PATTERNS_TOO_COSTLY, "It was discarded because the project's patterns", "simplify them")
     _expect(absent, Reason.PATTERNS_TOO_COSTLY, "No trigger for it has reached the job", "simplify them")
 
@@ -277,7 +282,7 @@ def test_the_trigger_is_on_its_way() -> None:
 
     world.store.commit = fail  # type: ignore[method-assign]
     world.commit()
-    by_job = {item.job_id: item for item in explain_commit(context(world, READER), REPO, "a" * 40, MAIN)}
+    by_job = {item.job_id: item for item in explanations(context(world, READER), REPO, "a" * 40, MAIN)}
     _expect(by_job[JobId("proj/b")], Reason.INVOCATION)
     _expect(by_job[JOB], Reason.WAITING_FOR_COMMIT, "has been on its way to the job since 2026-03-01T12:00:01Z")
 
@@ -300,7 +305,7 @@ def test_the_trigger_was_paused() -> None:
     world.commit("a", "m1")
     pause_job(world.runtime, poller, f"user:{OWNER}", "too many", "k1")
     world.commit("b", "m2")
-    (explanation,) = explain_commit(context(world, OWNER), REPO, "b" * 40, MAIN)
+    (explanation,) = explanations(context(world, OWNER), REPO, "b" * 40, MAIN)
     _expect(explanation, Reason.TRIGGER_PAUSED, "is paused", f"{poller} was paused by {OWNER} (too many)")
     untold = _explain(world, "b")
     _expect(untold, Reason.TRIGGER_PAUSED, "is paused")
@@ -347,7 +352,7 @@ def test_reruns_and_backfills_are_explained() -> None:
     request = {"jobs": [JOB_REF], "repo": REPO, "ref": MAIN, "fromRevision": first, "toRevision": second}
     client.call("BackfillCommits", {**request, "requestId": "k"}, OWNER, "scheduler.Operator")
     _run(world)
-    never, filled = explain_commit(context(world, READER), REPO, second)
+    never, filled = explanations(context(world, READER), REPO, second)
     _expect(never, Reason.NEVER_ARRIVED)
     assert (never.origin, never.asked_by) == (Origin.COMMIT, "")
     (invocation,) = world.invocations()
@@ -360,11 +365,11 @@ def test_reruns_and_backfills_are_explained() -> None:
     event = CommitEvent(REPO, MAIN, second)
     on_commit(world.runtime, event, world.clock.now(), "late")
     _run(world)
-    explanations = explain_commit(context(world, READER), REPO, second, MAIN)
-    assert [item.origin for item in explanations] == [Origin.COMMIT, Origin.BACKFILL, Origin.RERUN]
-    _expect(explanations[0], Reason.INVOCATION)
-    _expect(explanations[2], Reason.WAITING_FOR_INVOCATION, f"Run again by {OWNER}: it has been pending since")
-    assert explain_commit(context(world, READER), REPO, second, "refs/heads/other")[0].reason is Reason.REF_NOT_WATCHED
+    found = explanations(context(world, READER), REPO, second, MAIN)
+    assert [item.origin for item in found] == [Origin.COMMIT, Origin.BACKFILL, Origin.RERUN]
+    _expect(found[0], Reason.INVOCATION)
+    _expect(found[2], Reason.WAITING_FOR_INVOCATION, f"Run again by {OWNER}: it has been pending since")
+    assert explanations(context(world, READER), REPO, second, "refs/heads/other")[0].reason is Reason.REF_NOT_WATCHED
 
 
 def test_triggers_with_arbitrary_content() -> None:
@@ -379,14 +384,14 @@ def test_triggers_with_arbitrary_content() -> None:
     emit("mine", f"{REPO}.git")
     emit("mirror", "https://other.googlesource.com/x")
     emit("nonsense", "not a URL")
-    never, mine = explain_commit(context(world, READER), REPO, "a" * 40)
+    never, mine = explanations(context(world, READER), REPO, "a" * 40)
     assert never.reason is Reason.NEVER_ARRIVED
     _expect(mine, Reason.PENDING, f"Emitted by {OWNER}: it has been pending")
     assert mine.origin is Origin.EMITTED
     for number in range(MAX_REQUESTED + 5):
         world.clock.advance(SECOND)
         emit(f"more{number}", REPO)
-    answers = explain_commit(context(world, READER), REPO, "a" * 40)
+    answers = explanations(context(world, READER), REPO, "a" * 40)
     assert [item.trigger_id for item in answers[1:]] == [f"more{n}" for n in range(5, MAX_REQUESTED + 5)]
 
 
@@ -436,7 +441,7 @@ def test_hidden_jobs_take_up_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = JobId("a/job")
     put_job(world, Job(hidden, _job(world).definition))
     world.store.commit([PutWatchers(REPO, "a", (replace(found[0], job_id=hidden),))])
-    (answer,) = explain_commit(context(world, READER), REPO, "a" * 40)
+    (answer,) = explanations(context(world, READER), REPO, "a" * 40)
     assert answer.job_id == JOB
 
 
@@ -445,7 +450,7 @@ def test_the_cost_for_a_caller_who_sees_nothing() -> None:
     grants = [{"project": "other", "role": "READER", "to": [f"user:{READER}"]}]
     world = world_for(access=json.dumps({"version": 1, "grants": grants}))
     for who, cost in ((STRANGER, "0R/0W/0c"), (READER, "1R/0W/0c")):
-        assert explain_commit(context(world, who), REPO, "a" * 40) == []
+        assert explanations(context(world, who), REPO, "a" * 40) == []
         assert world.counted() == cost
 
 
@@ -461,10 +466,10 @@ def test_spellings_of_a_repository_and_invisible_jobs() -> None:
     """Any spelling works; jobs that the caller may not see are left out."""
     world = world_for()
     world.commit("a")
-    (answer,) = explain_commit(context(world, READER), f"{REPO}.git", "a" * 40)
+    (answer,) = explanations(context(world, READER), f"{REPO}.git", "a" * 40)
     assert answer.reason is Reason.INVOCATION
-    assert explain_commit(context(world, STRANGER), REPO, "a" * 40) == []
-    assert explain_commit(context(world, READER), "https://other.googlesource.com/x", "a" * 40) == []
+    assert explanations(context(world, STRANGER), REPO, "a" * 40) == []
+    assert explanations(context(world, READER), "https://other.googlesource.com/x", "a" * 40) == []
 
 
 @pytest.mark.parametrize(
@@ -475,7 +480,7 @@ def test_bad_explain_requests(repo: str, revision: str, ref: str) -> None:
     """Bad arguments are refused before any read."""
     world = world_for()
     with pytest.raises(ApiError):
-        explain_commit(context(world), repo, revision, ref)
+        explanations(context(world), repo, revision, ref)
     assert world.counted() == "0R/0W/0c"
 
 
@@ -487,8 +492,186 @@ def test_the_cost_does_not_grow_with_the_history() -> None:
             world.commit("a" if number == 0 else "b", f"m{number}")
             world.clock.advance(DAY)
         world.counted()
-        explain_commit(context(world), REPO, "a" * 40)
+        explanations(context(world), REPO, "a" * 40)
         assert world.counted() == "13R/0W/0c"
+
+
+_POLLED = f"""
+trigger {{
+  id: "poller" schedule: "with 10m interval" gitiles {{ repo: "{REPO}" %s }} triggers: "job" triggers: "b"
+}}
+job {{ id: "job" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "job" }} }}
+job {{ id: "b" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "b" }} }}
+"""
+_POLLER = JobId("proj/poller")
+
+
+def _polled(gitiles: MemoryGitiles, refs: str = 'refs: "refs/heads/main"', **more: Any) -> World:
+    """Return a world whose poller has polled once."""
+    world = world_for(_POLLED % refs, gitiles, **more)
+    world.tick(601)
+    world.tick(1)
+    return world
+
+
+def _of(world: World, revision: str, ref: str = "", job: JobId = JOB, who: str = READER) -> Explanation:
+    (answer,) = [item for item in explanations(context(world, who), REPO, revision, ref) if item.job_id == job]
+    return answer
+
+
+@pytest.mark.parametrize("ref", ["", MAIN])
+def test_it_was_not_polled_yet(ref: str) -> None:
+    """The sentence has the time of the next poll, which then finds the commit."""
+    gitiles = MemoryGitiles()
+    gitiles.push(MAIN)
+    world = _polled(gitiles)
+    (revision,) = gitiles.push(MAIN)
+    world.clock.advance(60 * SECOND)
+    answer = _of(world, revision, ref)
+    _expect(answer, Reason.NOT_POLLED, f"{_POLLER} has not polled since the commit landed on {MAIN}", "(in 8m59s)")
+    found = world.store.job(_POLLER)
+    assert found is not None
+    assert (answer.poll_job, answer.next_poll) == (_POLLER, found.value.cron.last_tick_when)
+    world.tick(600)
+    for _ in range(3):
+        world.tick(1)
+    _expect(_of(world, revision, ref), Reason.WAITING_FOR_INVOCATION)
+
+
+def test_the_last_poll_failed() -> None:
+    """The sentence has the reason of the failure, and the answer names the poll's invocation."""
+    gitiles = MemoryGitiles()
+    gitiles.push(MAIN)
+    world = _polled(gitiles)
+    (revision,) = gitiles.push(MAIN)
+
+    def busy(call: str) -> None:
+        if call.startswith("refs"):
+            raise GitilesError("UNAVAILABLE", "HTTP 503: busy", transient=True)
+
+    gitiles.before_call = busy
+    for _ in range(2):
+        world.tick(601)
+        world.tick(1)
+    (failed,) = list(world.store.invocations(_POLLER, 1))
+    answer = _of(world, revision)
+    _expect(answer, Reason.POLL_FAILED, f"The last poll of {_POLLER} failed at", "UNAVAILABLE: HTTP 503: busy", "next")
+    assert (answer.poll_job, answer.poll_invocation) == (_POLLER, failed.id)
+
+
+def test_it_landed_before_the_first_poll() -> None:
+    """The poll knows the ref beyond the commit, but emitted no trigger for it."""
+    gitiles = MemoryGitiles()
+    old, _ = gitiles.push(MAIN, 2)
+    world = _polled(gitiles)
+    _expect(_of(world, old), Reason.NEVER_ARRIVED, f"{_POLLER} knows {MAIN} beyond this commit", "90 days")
+
+
+def test_the_tag_existed() -> None:
+    """A poll that first matches a tag gives it no trigger."""
+    gitiles = MemoryGitiles()
+    (revision,) = gitiles.push("refs/tags/v1")
+    world = _polled(gitiles, 'refs: "regexp:refs/tags/v.*"')
+    _expect(_of(world, revision, "refs/tags/v1"), Reason.TAG_EXISTED, "gets no trigger", "backfill")
+
+
+def test_it_is_on_a_ref_that_the_pattern_does_not_cover() -> None:
+    """The other job's trigger tells the ref; nobody has to name it."""
+    gitiles = MemoryGitiles()
+    (revision,) = gitiles.push(MAIN)
+    text = f"""
+    trigger {{ id: "a" schedule: "triggered" gitiles {{ repo: "{REPO}" refs: "{MAIN}" }} triggers: "job" }}
+    trigger {{
+      id: "b" schedule: "triggered" gitiles {{ repo: "{REPO}" refs: "regexp:refs/heads/release-.*" }} triggers: "other"
+    }}
+    job {{ id: "job" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "job" }} }}
+    job {{ id: "other" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "other" }} }}
+    """
+    world = world_for(text, gitiles)
+    on_commit(world.runtime, CommitEvent(REPO, MAIN, revision), world.clock.now(), "k")
+    answer = _of(world, revision, job=JobId("proj/other"))
+    _expect(answer, Reason.REF_NOT_WATCHED, f"The commit is on {MAIN}", "only regexp:refs/heads/release-.*")
+    (unannounced,) = gitiles.push(MAIN)
+    answer = _of(world, unannounced, job=JobId("proj/other"))
+    _expect(answer, Reason.REF_NOT_WATCHED, f"The commit is on {MAIN}")
+
+
+def test_it_is_on_none_of_the_jobs_refs() -> None:
+    """A commit under review, or of another branch. Its subject and its files are not shown."""
+    gitiles = MemoryGitiles()
+    gitiles.push(MAIN)
+    (review,) = gitiles.push("refs/changes/01/1/1", diff=[("", "secret/file")])
+    world = _polled(gitiles, f'refs: "{MAIN}" path_regexps: "src/.*"')
+    for ref in ("", MAIN):
+        _expect(_of(world, review, ref), Reason.NOT_ON_REF, f"The commit is not on {MAIN}, which the job watches")
+    facts = explain_commit(context(world), REPO, review).facts
+    assert (facts.revision, facts.commit) == (review, None)
+
+
+def test_an_unknown_commit_gets_one_answer() -> None:
+    """Jobs with and without path filters say the same."""
+    gitiles = MemoryGitiles()
+    gitiles.push(MAIN)
+    text = (
+        _POLLED % f'refs: "{MAIN}"'
+        + f"""
+    trigger {{
+      id: "docs" schedule: "triggered" gitiles {{ repo: "{REPO}" refs: "{MAIN}" path_regexps: "docs/.*" }} triggers: "c"
+    }}
+    job {{ id: "c" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "c" }} }}
+    """
+    )
+    world = world_for(text, gitiles)
+    answers = explanations(context(world), REPO, "0" * 40)
+    assert len(answers) == 3
+    assert {(item.reason, item.sentence) for item in answers} == {(Reason.NOT_SERVED, answers[0].sentence)}
+
+
+def test_files_and_patterns_of_a_path_filter() -> None:
+    """The sentence names the files and the pattern that decided, if the caller may see the gitiles job."""
+    gitiles = MemoryGitiles()
+    gitiles.push(MAIN)
+    world = _polled(gitiles, f'refs: "{MAIN}" path_regexps: "src/.*" path_regexps_exclude: "src/gen/.*"')
+    files = [("docs/a.md", "docs/a.md"), ("", "src/gen/x.cc"), *[("", f"t/{number}") for number in range(4)]]
+    (revision,) = gitiles.push(MAIN, diff=files)
+    _expect(
+        _of(world, revision),
+        Reason.PATH_FILTERED,
+        "docs/a.md, t/0, t/1 and 2 more match no path_regexps (src/.*); "
+        "src/gen/x.cc matches path_regexps_exclude (src/gen/.*).",
+    )
+    (merge,) = gitiles.push(MAIN, diff=[])
+    _expect(_of(world, merge), Reason.PATH_FILTERED, "no files of its own, as merges do")
+    grants = [{"project": "proj", "role": "READER", "realm": "ci", "to": [f"user:{READER}"]}]
+    world = _polled(
+        gitiles, f'refs: "{MAIN}" path_regexps: "lib/.*"', access=json.dumps({"version": 1, "grants": grants})
+    )
+    put_job(world, replace(_job(world), definition=replace(_job(world).definition, realm="ci")))
+    assert _of(world, revision).sentence == "No file that it changed passes the job's path filter."
+
+
+def test_the_host_is_asked_few_questions() -> None:
+    """For any number of jobs and refs; a host that fails is not asked again."""
+    gitiles = MemoryGitiles()
+    for number in range(12):
+        gitiles.push(f"refs/heads/b{number}")
+    world = _polled(gitiles, " ".join(f'refs: "refs/heads/b{number}"' for number in range(12)))
+    (revision,) = gitiles.push("refs/heads/b1", diff=[("", "x")])
+    gitiles.calls.clear()
+    answer = explain_commit(context(world), REPO, revision)
+    assert len(gitiles.calls) == 1 + 4 + 1
+    assert answer.facts.commit is not None
+    assert (answer.facts.commit.subject, answer.facts.commit.diff) == ("Change 12", (("", "x"),))
+
+    def down(_: str) -> None:
+        raise GitilesError("UNAVAILABLE", "down", transient=True)
+
+    gitiles.calls.clear()
+    gitiles.before_call = down
+    answer = explain_commit(context(world), REPO, revision)
+    assert len(gitiles.calls) == 1
+    assert answer.facts.problem == "UNAVAILABLE: down"
+    assert len(answer.explanations) == 2
 
 
 def test_over_the_api() -> None:
@@ -497,7 +680,9 @@ def test_over_the_api() -> None:
     world.commit("a", "m1")
     world.commit("b", "m2")
     request = {"repo": REPO, "revision": "b" * 40, "ref": MAIN}
-    (item,) = Client(world).call("ExplainCommit", request, READER, "scheduler.Operator")["explanations"]
+    reply = Client(world).call("ExplainCommit", request, READER, "scheduler.Operator")
+    (item,) = reply["explanations"]
+    assert reply["commit"]["revision"] == "b" * 40
     assert item["reason"] == "WAITING_FOR_INVOCATION"
     assert item["waitingFor"] == [str(world.invocations()[0].id)]
     assert item["jobRef"] == {"project": "proj", "job": "job"}
@@ -513,7 +698,7 @@ def test_a_job_that_several_triggers_lead_to_is_explained_once() -> None:
     world = world_for(text)
     on_commit(world.runtime, CommitEvent(REPO, "refs/heads/x", "a" * 40), world.clock.now(), "k1")
     on_commit(world.runtime, CommitEvent(REPO, MAIN, "a" * 40), world.clock.now(), "k2")
-    (answer,) = explain_commit(context(world), REPO, "a" * 40)
+    (answer,) = explanations(context(world), REPO, "a" * 40)
     assert (answer.reason, answer.ref) == (Reason.INVOCATION, "refs/heads/x")
-    (answer,) = explain_commit(context(world), REPO, "a" * 40, MAIN)
+    (answer,) = explanations(context(world), REPO, "a" * 40, MAIN)
     assert answer.reason is Reason.WAITING_FOR_INVOCATION

@@ -119,7 +119,7 @@ def test_a_commit_is_explained_by_an_expression() -> None:
     world, _, hashes = _world()
     on_commit(world.runtime, CommitEvent(REPO, MAIN, hashes[-1]), world.clock.now(), "k")
     for text in (hashes[-1], hashes[-1][:8], "main", "HEAD"):
-        (answer,) = explain_commit(context(world), REPO, text)
+        (answer,) = explain_commit(context(world), REPO, text).explanations
         assert hashes[-1] in answer.trigger_id
     with pytest.raises(ApiError, match="has no commit with this name: revision 'nope'"):
         explain_commit(context(world), REPO, "nope")
@@ -128,7 +128,7 @@ def test_a_commit_is_explained_by_an_expression() -> None:
 def test_nothing_is_resolved_for_a_caller_without_a_grant() -> None:
     """A stranger learns nothing about a repository, and causes no call to its host."""
     world, gitiles, _ = _world()
-    assert explain_commit(context(world, STRANGER), REPO, "main") == []
+    assert explain_commit(context(world, STRANGER), REPO, "main").explanations == ()
     request = {
         "jobs": [REF],
         "repo": REPO,
