@@ -6,7 +6,9 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from emulator.arguments import PORT, speed, whole_number
 from emulator.errors import LocalCloudError
@@ -16,6 +18,7 @@ __all__ = ["main"]
 
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
+_OPTION = re.compile(r"--[a-z-]+")
 _STATUSES = "exit status: 0 done, 1 failed (one line on standard error gives the reason), 2 wrong usage"
 
 
@@ -48,12 +51,18 @@ def main(arguments: Sequence[str]) -> int:
     commands.add_parser("storm", help="test that faults and crashes lose nothing", add_help=False)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command in ("up", "demo"):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        commands.choices[options.command].error(_unknown(rest, commands.choices[options.command]))
     try:
         return _COMMANDS[options.command](options, rest)
     except LocalCloudError as error:
         sys.stderr.write(f"{options.command}: {error}\n")
         return 1
+
+
+def _unknown(rest: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    """Return the error about arguments that a command does not have, with the nearest option."""
+    near = get_close_matches(rest[0].partition("=")[0], _OPTION.findall(parser.format_help()), n=1)
+    return f"unrecognized arguments: {' '.join(rest)}{f'; did you mean {near[0]}?' if near else ''}"
 
 
 def _up(options: argparse.Namespace, _: Sequence[str]) -> int:
@@ -92,9 +101,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         choices=["emulators", "memory"],
-        default="emulators",
-        help="emulators: the official Firestore and Pub/Sub emulators (they need Java), functions as processes; "
-        "memory: neither, everything in this process (default: %(default)s)",
+        help="emulators: the official Firestore and Pub/Sub emulators (they need Java and 900 MB of memory), functions "
+        "as processes; memory: neither, everything in this process, with 100 MB "
+        "(default: the emulators if they and Java are installed, else memory)",
     )
     parser.add_argument(
         "--console-port", type=PORT, default=0, metavar="PORT", help="port of the pages (default: a free port)"
@@ -115,6 +124,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 def _add_up(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     _add_contents(parser)
+    _add_output(parser)
     _add_behavior(parser)
     _add_front_end(parser)
     for name in ("firestore", "pubsub", "cloud-tasks", "buildbucket", "gitiles"):
@@ -125,9 +135,10 @@ def _add_contents(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folder",
         type=Path,
-        help="where configs/<project>/luci-scheduler.cfg, repositories/<host>/<project> and logs/ are "
-        "(default: a temporary folder)",
+        help="holds configs/<project>/luci-scheduler.cfg, repositories/<host>/<project>, logs/ and the state, which "
+        "the next run continues; a new folder gets a sample project (default: a temporary folder)",
     )
+    parser.add_argument("--fresh", action="store_true", help="forget the state of earlier runs in --folder")
     parser.add_argument(
         "--configs", type=Path, metavar="FOLDER", help="where <project>/luci-scheduler.cfg are, if not in --folder"
     )
@@ -137,14 +148,13 @@ def _add_contents(parser: argparse.ArgumentParser) -> None:
         help="the cloud project (default: a fresh name that no web page can guess, "
         "because the official emulators answer every page)",
     )
-    parser.add_argument(
-        "--host",
-        type=_host,
-        action="append",
-        default=[],
-        dest="hosts",
-        metavar="HOST",
-        help="another Gitiles host to serve",
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--quiet", action="store_true", help="print only the addresses and problems")
+    output.add_argument(
+        "--json", action="store_true", help="print JSON lines: the addresses, then a line for each commit, build..."
     )
 
 
@@ -153,6 +163,23 @@ def _add_behavior(parser: argparse.ArgumentParser) -> None:
         "--lenient-triggers",
         action="store_true",
         help="warn of unknown jobs in 'triggers' and leave them out, as SCHEDULER_LENIENT_TRIGGERS does",
+    )
+    parser.add_argument(
+        "--events",
+        type=_push_address,
+        nargs="?",
+        const="",
+        metavar="URL",
+        help="announce starts and ends of invocations on the topic invocation-events, and push them to URL on this "
+        "machine (default: nothing is announced; without URL: no subscription)",
+    )
+    parser.add_argument(
+        "--allow-fetch",
+        type=_host,
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a host outside this machine that url_fetch jobs may call; may be repeated (default: none)",
     )
     parser.add_argument(
         "--protocol", choices=["v1", "v2"], default="v2", help="the Buildbucket API (default: %(default)s)"
@@ -197,7 +224,14 @@ def _project(text: str) -> str:
     return text
 
 
+def _push_address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "http" or parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address on this machine such as http://127.0.0.1:9000/")
+    return text
+
+
 def _host(text: str) -> str:
     if not _HOST.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a host name such as chromium.googlesource.com")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a host name such as status.example.com")
     return text

@@ -56,12 +56,17 @@ class RealClock:
 
 
 class AdjustableClock:
-    """A clock that can be advanced, and whose speed can be changed while it runs; it never goes back."""
+    """A clock that can be advanced, and whose speed can be changed while it runs; it never goes back.
 
-    def __init__(self, speed: float = 1.0) -> None:
+    Args:
+        speed: how many seconds pass in one second of real time.
+        start: the current instant; the machine's if None.
+    """
+
+    def __init__(self, speed: float = 1.0, start: int | None = None) -> None:
         self._lock = threading.Lock()
         self._ahead = 0
-        self._running = RealClock(speed)
+        self._running = RealClock(speed, start)
         self.speed = speed
 
     def now(self) -> Instant:

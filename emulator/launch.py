@@ -43,6 +43,16 @@ def watch_standard_input() -> None:
     os.close(nothing)
 
 
+def become(command: list[str]) -> None:
+    """Become a program. If there is none, print one line and end with the status that a shell has for it, 127."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and the program would inherit that
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - its purpose
+    except OSError as error:
+        sys.stderr.write(f"cannot run {command[0]}: {error.strerror}\n")
+        sys.exit(127)
+
+
 def main() -> None:
     """Become the program."""
     parent = os.getppid()
@@ -52,7 +62,7 @@ def main() -> None:
     if os.getppid() != parent:  # the parent ended before the request took effect
         os.killpg(0, signal.SIGKILL)
     if mode == "exec":
-        os.execvp(command[0], command)  # noqa: S606 - its purpose
+        become(command)
     import runpy  # noqa: PLC0415 - not needed for exec, which should be quick
 
     os.register_at_fork(after_in_child=die_with_parent)

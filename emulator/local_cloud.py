@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -17,47 +16,28 @@ from emulator.buildbucket.server import BuildbucketServer
 from emulator.clock import Clock
 from emulator.cloud_scheduler import CloudScheduler
 from emulator.cloud_tasks.server import CloudTasksServer
+from emulator.commit_events import CommitEvents
 from emulator.errors import LocalCloudError, one_line
+from emulator.feed import Feed
 from emulator.front_end.front_end import FrontEnd
-from emulator.gitiles.projects import find_repository
+from emulator.gitiles.projects import find_repository, repository_path
 from emulator.gitiles.repository import Repository
 from emulator.gitiles.server import GitilesServer
 from emulator.memory_host import MemoryHost
+from emulator.message_faults import FaultyPubSub
 from emulator.official import clear_documents
 from emulator.options import Options
 from emulator.processes import Output
 from emulator.run_task import run_task
 from emulator.settings import QUEUE_RATES, QUEUE_RETRIES, queue_path
-from emulator.topics import COMMIT_TOPIC, PushSubscription
+from emulator.topics import PushSubscription
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.ports import Queue, QueueTask
 
-__all__ = ["Function", "LocalCloud", "PubSub"]
+__all__ = ["Function", "LocalCloud"]
 
 _SYNC_SECONDS = 30.0
-
-
-class PubSub(Protocol):
-    """Pub/Sub: the official emulator, or topics in memory."""
-
-    def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
-        """Publish to a topic (full name) and return the message's ID."""
-
-    def topic_exists(self, topic: str) -> bool:
-        """Return whether a topic (full name) exists."""
-
-    def create_topics(self, wanted: Sequence[PushSubscription], urls: Mapping[str, str]) -> None:
-        """Create topics and push subscriptions to the functions' base ``urls``; existing ones are left alone."""
-
-    def has_dead_letter(self, item: PushSubscription) -> bool:
-        """Return whether a topic's dead-letter subscription holds a message; the message stays."""
-
-    def drop_backlog(self, wanted: Sequence[PushSubscription], until: int) -> None:
-        """Forget the unacknowledged messages published until an instant, and the dead letters."""
-
-    def close(self) -> None:
-        """Close the connection or stop delivering."""
 
 
 class Function(Protocol):
@@ -95,6 +75,8 @@ class LocalCloud:
 
     options: Options
     clock: Clock
+    feed: Feed
+    """What happens, line by line."""
     configs: Path
     """The folder with ``<project>/luci-scheduler.cfg``."""
     repositories: Path
@@ -103,7 +85,10 @@ class LocalCloud:
     """``host:port`` of the Firestore emulator; empty in memory."""
     pubsub_address: str
     """``host:port`` of the Pub/Sub emulator; empty in memory."""
-    pubsub: PubSub
+    pubsub: FaultyPubSub
+    """Pub/Sub: the official emulator, or topics in memory."""
+    commit_events: CommitEvents
+    """Publishes commits of the local repositories."""
     subscriptions: Sequence[PushSubscription]
     cloud_tasks: CloudTasksServer
     tasks_client: Any
@@ -112,8 +97,6 @@ class LocalCloud:
     """The queue of the functions, reached as they reach it."""
     buildbucket: BuildbucketServer
     gitiles: GitilesServer
-    gitiles_hosts: Sequence[str]
-    """The hosts that `gitiles` serves."""
     environment: Mapping[str, str]
     """The environment of ``on_task``; with a front end, that of the others differs: see `FrontEnd.settings`."""
     functions: Mapping[str, Function]
@@ -136,20 +119,14 @@ class LocalCloud:
         """Return the repository for ``https://<host>/<project>``; a missing one is created, bare and with branch main.
 
         Raises:
-            LocalCloudError: no config named its host when the local cloud started, its folder holds no repository, or
-                its name is not allowed.
+            LocalCloudError: its folder holds no repository, or its name is not allowed.
         """
         url = parse_repo_url(repo)
-        if url.host not in self.gitiles_hosts:
-            raise LocalCloudError(
-                f"the local cloud does not serve {url.host}, which no config named when it started: "
-                f"start it again, or with --host {url.host} (in Python: hosts)"
-            )
         if found := find_repository(self.repositories / url.host, url.project):
             return Repository(found)
-        if any(name.startswith(".") for name in url.project.split("/")):
+        path = repository_path(self.repositories / url.host, url.project)
+        if path is None:
             raise LocalCloudError(f"{url.project} is not a valid repository name: no part may begin with a dot")
-        path = self.repositories / url.host / url.project
         if path.exists():
             raise LocalCloudError(f"{path} is not a git repository: run git init there, or move it away")
         return Repository.create(path)
@@ -177,8 +154,7 @@ class LocalCloud:
 
     def publish_commit(self, repo: str, ref: str, revision: str) -> str:
         """Publish a commit event (a ref that now points to a revision); return the message's ID."""
-        event = {"repo": repo, "ref": ref, "revision": revision}
-        return self.pubsub.publish(f"projects/{self.project}/topics/{COMMIT_TOPIC}", json.dumps(event).encode(), {})
+        return self.commit_events.publish(repo, ref, revision)
 
     def page(self, path: str) -> Any:
         """Return the JSON twin of a page as the developer sees it, or None while it does not exist.

@@ -159,6 +159,8 @@ class MemoryPubSub:
         self._clock = clock
         self._subscriptions: dict[str, _Subscription] = {}
         self._dead_letters: dict[str, list[Message]] = {}
+        self._unread: set[str] = set()
+        """The topics without a subscription."""
         self._ids = itertools.count(1)
 
     def create_topics(self, wanted: Sequence[PushSubscription], urls: Mapping[str, str]) -> None:
@@ -169,6 +171,10 @@ class MemoryPubSub:
                 endpoint = item.endpoint(urls[item.function])
                 self._subscriptions[item.topic] = _Subscription(item, endpoint, self._clock, dead)
 
+    def create_topic(self, topic: str) -> None:
+        """Create a topic (full name) without a subscription: its messages are dropped."""
+        self._unread.add(topic)
+
     def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
         """Publish to a topic (full name) and return the message's ID.
 
@@ -177,17 +183,18 @@ class MemoryPubSub:
             ValueError: neither data nor attributes.
         """
         subscription = self._subscriptions.get(topic)
-        if subscription is None:
+        if subscription is None and topic not in self._unread:
             raise LookupError(f"there is no topic {topic}")
         if not data and not attributes:
             raise ValueError("a message has data or attributes")
         message = Message(str(next(self._ids)), data, dict(attributes), self._clock.now())
-        subscription.put(message)
+        if subscription is not None:
+            subscription.put(message)
         return message.id
 
     def topic_exists(self, topic: str) -> bool:
         """Return whether a topic (full name) exists."""
-        return topic in self._subscriptions
+        return topic in self._subscriptions or topic in self._unread
 
     def dead_letters(self, item: PushSubscription, at_most: int = 100) -> list[tuple[bytes, Mapping[str, str]]]:
         """Remove up to ``at_most`` dead letters of a topic, and return data and attributes of each."""

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from emulator.downloads import fetch_firestore_jar, fetch_pubsub_jar
+from emulator.downloads import FIRESTORE, PUBSUB, cache_folder, fetch_firestore_jar, fetch_pubsub_jar
 from emulator.errors import LocalCloudError, one_line
 from emulator.java import find_java
 from emulator.processes import Child, Output
 from emulator.sdk import find_firestore_jar, find_pubsub_jar
 from emulator.tcp_ports import HOST, free_port, require_free
 
-__all__ = ["OfficialEmulator", "clear_documents", "start_firestore", "start_pubsub"]
+__all__ = [
+    "OfficialEmulator",
+    "clear_documents",
+    "export_documents",
+    "start_firestore",
+    "start_pubsub",
+    "why_not_at_hand",
+]
 
 _READY_SECONDS = 60.0  # a start takes one to three seconds; a busy machine takes longer
 _STOP_SECONDS = 5.0
+_CALL_SECONDS = 30.0
 _FIRESTORE_CLASS = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
 # Quick to start and small: they serve one developer. The fixed language lets programs read the messages.
 _FLAGS = ("-Duser.language=en", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx1g")
@@ -138,22 +147,57 @@ def clear_documents(address: str, project: str, database: str = "(default)") -> 
     _request(address, "DELETE", f"/emulator/v1/projects/{project}/databases/{database}/documents")
 
 
-def _request(address: str, method: str, path: str) -> None:
-    request = urllib.request.Request(f"http://{address}{path}", method=method)
+def export_documents(address: str, project: str, folder: Path) -> None:
+    """Write all documents of the database of the Firestore emulator at ``address`` into a new folder.
+
+    `start_firestore` takes the file ``*/*.overall_export_metadata`` in it as ``seed``.
+
+    Raises:
+        LocalCloudError: it does not answer, or cannot write the folder.
+        OSError: the folder exists or cannot be created.
+    """
+    folder.mkdir()
+    body = {
+        "database": f"projects/{project}/databases/(default)",
+        "export_directory": str(folder.resolve()),
+        "export_name": "documents",
+    }
+    _request(address, "POST", f"/emulator/v1/projects/{project}:export", body)
+
+
+def _request(address: str, method: str, path: str, body: Mapping[str, str] | None = None) -> None:
+    data = json.dumps(body).encode() if body else None
+    request = urllib.request.Request(
+        f"http://{address}{path}", data, {"Content-Type": "application/json"}, method=method
+    )
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - see above
+        with urllib.request.urlopen(request, timeout=_CALL_SECONDS) as answer:  # noqa: S310 - see above
             answer.read()
     except (OSError, http.client.HTTPException) as error:
         raise LocalCloudError(f"the emulator on {address} refused {method} {path}: {error}") from error
 
 
-def start_firestore(port: int = 0, *, download_url: str = "", log: Path | None = None) -> OfficialEmulator:
+def why_not_at_hand() -> str:
+    """Return why the emulators cannot be started without a download or an installation; empty if they can."""
+    try:
+        find_java()
+    except LocalCloudError:
+        return "no Java was found"
+    has_firestore = find_firestore_jar() or (cache_folder() / FIRESTORE.file).is_file()
+    has_pubsub = find_pubsub_jar() or (cache_folder() / PUBSUB.file).is_file()
+    return "" if has_firestore and has_pubsub else "the official emulators are not installed"
+
+
+def start_firestore(
+    port: int = 0, *, download_url: str = "", log: Path | None = None, seed: Path | None = None
+) -> OfficialEmulator:
     """Start the Firestore emulator of an installed SDK, else the pinned download, without waiting for it.
 
     Args:
         port: the port; 0 picks a free port.
         download_url: the address of the folder to download from; the public one if empty.
         log: a file to append its output to.
+        seed: a file ``*.overall_export_metadata`` of `export_documents`, whose documents it has from the beginning.
 
     Raises:
         LocalCloudError: Java or the emulator is not available, or the port is in use.
@@ -164,7 +208,8 @@ def start_firestore(port: int = 0, *, download_url: str = "", log: Path | None =
     def command(chosen: int) -> Sequence[str]:
         # Without this, its web socket would take a random port, perhaps the port of another server.
         ports = (f"--host={HOST}", f"--port={chosen}", f"--websocket_port={free_port()}")
-        return (java, *_FLAGS, "-cp", str(jar), _FIRESTORE_CLASS, *ports)
+        seeds = (f"--seed_from_export={seed.resolve()}",) if seed else ()
+        return (java, *_FLAGS, "-cp", str(jar), _FIRESTORE_CLASS, *ports, *seeds)
 
     return OfficialEmulator("Firestore", command, port, log)
 

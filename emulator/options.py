@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,9 +12,15 @@ from emulator.buildbucket.plans import Plan
 from emulator.clock import Clock
 from emulator.front_end.modes import Mode, Stripping
 from emulator.interceptors import Interceptors, NoInterceptors
+from emulator.kept_state import KeptState
 from luci_scheduler.config.config_rules import ConfigRules
 
-__all__ = ["Options", "TcpPorts"]
+__all__ = ["Options", "TcpPorts", "fresh_project"]
+
+
+def fresh_project() -> str:
+    """Return a new name of a cloud project, which no web page can guess."""
+    return f"local-{uuid.uuid4().hex[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Options:
     """The default plan of builds; `LocalCloud.buildbucket` accepts others while it runs."""
     clock: Clock | None = None
     """The clock of the servers; a `RealClock` with ``speed`` if None."""
-    project: str = field(default_factory=lambda: f"local-{uuid.uuid4().hex[:8]}")
+    project: str = field(default_factory=fresh_project)
     """The cloud project. The default is a fresh name that no web page can guess."""
     on_progress: Callable[[str], None] = lambda _: None
     """Gets one line of text for each step of the start."""
@@ -57,13 +63,13 @@ class Options:
     time."""
     folder: Path | None = None
     """Where repositories, logs and configs are; a temporary folder, removed at the end, if None."""
+    kept: KeptState | None = None
+    """The state of an earlier run to continue, which this run replaces at its end; None: nothing is kept."""
     speed: float = 1.0
     """Speed as a multiple of real time. Only a local cloud in memory can run faster, because official emulators and
     processes use real time."""
     ports: TcpPorts = TcpPorts()
     """The ports of the servers and functions."""
-    hosts: Sequence[str] = ()
-    """Gitiles hosts to serve, in addition to those in the configs and in ``folder``."""
     host_functions: bool = True
     """If False, the caller runs the functions, with `LocalCloud.environment`."""
     sweep_seconds: float = 60.0
@@ -78,6 +84,9 @@ class Options:
     """The folder to download emulators from if no Google Cloud SDK is installed; empty: the public one."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """More ``SCHEDULER_...`` variables for the functions."""
+    events: str | None = None
+    """Announce invocations on the topic ``invocation-events``, which pushes to this address; with an empty address, no
+    subscription is made. None: nothing is announced."""
     front_end: Mode | None = None
     """The front end that checks callers before the functions. None: none, and every caller is the developer."""
     stripping: Stripping = "documented"

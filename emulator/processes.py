@@ -9,18 +9,25 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal, Protocol
 
-__all__ = ["Child", "Output", "environment_without"]
+__all__ = ["Child", "Output", "Sink", "environment_without"]
 
 _LAUNCH = Path(__file__).with_name("launch.py")
 _LINES_KEPT = 2000
 # A program handles these signals itself and ends its forks. Any other signal goes to the whole group.
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Sink(Protocol):
+    """Takes a program's output."""
+
+    def consume(self, stream: IO[bytes]) -> None:
+        """Read the output until its end."""
 
 
 class Output:
@@ -30,14 +37,26 @@ class Output:
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
         self._file = file
         self._lock = threading.Lock()
+        self._listener: Callable[[str], None] | None = None
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Pass each further line to ``listener``, in the thread that writes it."""
+        self._listener = listener
 
     def write(self, line: str) -> None:
         """Append a line."""
+        if self._listener is not None:
+            self._listener(line)
         with self._lock:
             self._lines.append(line)
             if self._file is not None:
                 with self._file.open("a", encoding="utf-8") as file:
                     file.write(line + "\n")
+
+    def consume(self, stream: IO[bytes]) -> None:
+        """Append all lines of a stream."""
+        for line in stream:
+            self.write(line.decode(errors="replace").rstrip("\n"))
 
     @property
     def lines(self) -> list[str]:
@@ -58,7 +77,8 @@ class Child:
             ``python -m``.
         mode: see ``command``.
         environment: the whole environment of the process.
-        output: where its standard output and error go, line by line.
+        output: where its standard output and error go.
+        cwd: its working folder; that of this process if None.
 
     Raises:
         OSError: the process cannot be started.
@@ -69,13 +89,14 @@ class Child:
         command: Sequence[str],
         *,
         environment: Mapping[str, str],
-        output: Output,
+        output: Sink,
         mode: Literal["exec", "module"] = "exec",
+        cwd: Path | None = None,
     ) -> None:
         # Without ``site`` Python starts in half the time, but importing a module needs it.
         options = ["-P"] if mode == "module" else ["-P", "-S", "-E"]
         arguments = [sys.executable, *options, str(_LAUNCH), mode, *command]
-        self._process = _starter().submit(_popen, arguments, dict(environment)).result()
+        self._process = _starter().submit(_popen, arguments, dict(environment), cwd).result()
         self._reader = threading.Thread(target=self._read, args=(output,), name=f"output-{self.pid}", daemon=True)
         self._reader.start()
 
@@ -94,6 +115,11 @@ class Child:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             return None
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to the program and its forks, also after the program has ended and until `finish`."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)  # the watching fork ignores TERM, INT and HUP, and reserves the group's number
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal: TERM, INT, HUP and QUIT to the program alone, others (KILL, STOP...) to its forks as well."""
@@ -121,11 +147,10 @@ class Child:
         self.finish()
         return status
 
-    def _read(self, output: Output) -> None:
+    def _read(self, output: Sink) -> None:
         if self._process.stdout is not None:
             with self._process.stdout as stream:
-                for line in stream:
-                    output.write(line.decode(errors="replace").rstrip("\n"))
+                output.consume(stream)
 
 
 def environment_without(*prefixes: str) -> dict[str, str]:
@@ -139,9 +164,10 @@ def _starter() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="child-starter")
 
 
-def _popen(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _popen(arguments: Sequence[str], environment: Mapping[str, str], cwd: Path | None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         arguments,
+        cwd=cwd,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

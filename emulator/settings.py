@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from emulator.cloud_tasks.model import RateLimits, RetryConfig
 from emulator.errors import LocalCloudError
 from emulator.front_end.front_end import Accounts
-from luci_scheduler.config.reader import ProjectConfig
 from luci_scheduler.core.instants import SECOND
-from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
-from luci_scheduler.managers.registry import kind_of
 from luci_scheduler.settings import SettingsError, read_settings
 
 __all__ = [
@@ -26,10 +23,10 @@ __all__ = [
     "QUEUE",
     "QUEUE_RATES",
     "QUEUE_RETRIES",
+    "THIS_MACHINE",
     "Addresses",
     "accounts_of",
     "function_environment",
-    "gitiles_hosts",
     "queue_path",
 ]
 
@@ -50,6 +47,8 @@ GUEST = "guest@localhost"
 """May pass the front end, but has no rights in any project."""
 OUTSIDER = "outsider@localhost"
 """May not pass the front end."""
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+"""The hosts that ``url_fetch`` jobs may call."""
 _THREADS = 16
 
 
@@ -74,14 +73,24 @@ class Addresses:
     cloud_tasks: str
     certs: str
     buildbucket: str
-    gitiles: Mapping[str, str]
-    """Base URL for each host."""
+    gitiles: str
+    """Serves each Gitiles host below ``/h/<host>``."""
     on_task: str
 
     @property
     def task_account(self) -> str:
         """The account in the tokens of tasks."""
         return accounts_of(self.project).tasks
+
+
+def _links(at: Addresses) -> dict[str, str]:
+    """Return the local pages that take the place of builds and repositories."""
+    builds = f"{at.buildbucket}/build/"
+    return {
+        "https://*.appspot.com/build/": builds,
+        "https://ci.chromium.org/b/": builds,  # the builds of the protocol v1
+        "https://*.googlesource.com/": f"{at.gitiles}/*.googlesource.com/",
+    }
 
 
 def function_environment(
@@ -107,9 +116,10 @@ def function_environment(
         "SCHEDULER_CLOUD_TASKS_ENDPOINT": at.cloud_tasks,
         "SCHEDULER_TOKEN_SECRETS": "the local cloud's signing secret",
         "SCHEDULER_BUILDBUCKET_SERVERS": json.dumps([server]),
-        "SCHEDULER_GITILES_URLS": json.dumps(dict(at.gitiles)),
+        "SCHEDULER_GITILES_URLS": json.dumps({"*": f"{at.gitiles}/h"}),
+        "SCHEDULER_LINKS": json.dumps(_links(at)),
         "SCHEDULER_CONFIG_FOLDER": str(config_folder.resolve()),
-        "SCHEDULER_FETCH_ALLOWED_HOSTS": "127.0.0.1,localhost,::1",
+        "SCHEDULER_FETCH_ALLOWED_HOSTS": ",".join(THIS_MACHINE),
         "SCHEDULER_LOCAL": "true",
         "SCHEDULER_LOCAL_USER": DEVELOPER,
         "SCHEDULER_ACCESS": json.dumps({"version": 1, "admins": [f"user:{DEVELOPER}"]}),
@@ -122,18 +132,3 @@ def function_environment(
     except SettingsError as error:
         raise LocalCloudError(f"the functions would not run: {error}") from error
     return environment
-
-
-def gitiles_hosts(configs: Iterable[ProjectConfig], repositories: Path, more: Iterable[str]) -> list[str]:
-    """Return the Gitiles hosts of the configs' repositories, of the local repositories, and ``more``."""
-    hosts = {*more, *(path.name for path in repositories.iterdir() if path.is_dir())}
-    for config in configs:
-        for definition in config.jobs.values():
-            polled = kind_of(definition.task).polled_repo(definition.task)
-            if polled is None:
-                continue
-            try:
-                hosts.add(parse_repo_url(polled.url).host)
-            except BadRepoUrlError:
-                continue  # a config may name it, and the scheduler reports the fault
-    return sorted(hosts)

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http.client import OK
 from pathlib import Path
 
+from emulator.announcements import announcing, create_events_topic
 from emulator.buildbucket.server import BuildbucketServer
-from emulator.clock import Clock, RealClock
+from emulator.clock import AdjustableClock, Clock, RealClock
 from emulator.cloud_scheduler import CloudScheduler
 from emulator.cloud_tasks.server import CloudTasksServer
+from emulator.commit_events import CommitEvents, MissingRepositories
 from emulator.errors import LocalCloudError
+from emulator.feed import Feed
 from emulator.front_end.front_end import FrontEnd
+from emulator.function_log import FunctionLog
 from emulator.gitiles.server import GitilesServer
-from emulator.local_cloud import Function, LocalCloud, PubSub
+from emulator.kept_state import write_documents
+from emulator.local_cloud import Function, LocalCloud
+from emulator.local_configs import is_watched
 from emulator.memory_host import InProcessFunction, MemoryHost
 from emulator.memory_pubsub import MemoryPubSub
-from emulator.official import OfficialEmulator, start_firestore, start_pubsub
+from emulator.message_faults import FaultyPubSub
+from emulator.official import OfficialEmulator, export_documents, start_firestore, start_pubsub
 from emulator.options import Options
 from emulator.settings import (
     BUILDBUCKET_HOST,
@@ -32,18 +40,18 @@ from emulator.settings import (
     Addresses,
     accounts_of,
     function_environment,
-    gitiles_hosts,
     queue_path,
 )
 from emulator.supervisor import FUNCTIONS, FunctionProcess
 from emulator.tcp_ports import HOST, require_free
 from emulator.topics import EmulatorPubSub, subscriptions
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
-from luci_scheduler.config.folder import read_folder
-from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.core.errors import TransientError
 
 __all__ = ["start_local_cloud"]
+
+_SWEEP_GRACE_SECONDS = 5
+"""After a restart, the queue has lost its tasks; so the sweep takes a document as overdue after this time."""
 
 
 @contextmanager
@@ -71,27 +79,30 @@ class _Base:
 
     options: Options
     clock: Clock
+    feed: Feed
     folders: _Folders
-    hosts: Sequence[str]
-    """The Gitiles hosts to serve."""
     stack: ExitStack
     """Stops the parts."""
     front_end: FrontEnd | None
+    was_up: threading.Event = field(default_factory=threading.Event)
+    """Whether all parts have started; only then the state is saved at the end."""
 
 
 def _start(options: Options, stack: ExitStack) -> LocalCloud:
     folders = _make_folders(options, stack)
-    hosts = gitiles_hosts(_valid_configs(options, folders.configs), folders.repositories, options.hosts)
     clock = options.clock or RealClock(options.speed)
-    base = _Base(options, clock, folders, hosts, stack, _make_front_end(options, clock))
+    base = _Base(options, clock, Feed(clock.now), folders, stack, _make_front_end(options, clock))
     # Emulators and functions take seconds to start. They start in parallel, and the wait for them comes last.
     backends = _start_backends(base)
-    servers = _start_servers(base, backends.pubsub)
+    events = CommitEvents(backends.pubsub.publish, options.project, base.feed)
+    servers = _start_servers(base, backends.pubsub, events)
     functions = _start_functions(base, backends, servers)
+    events.console_url = servers.gitiles.around.console_url = functions.handed_out["console"]
     for emulator in backends.emulators:
         emulator.wait_until_ready()
     rows = subscriptions(options.project, [PUBLISHER])
     backends.pubsub.create_topics(rows, functions.handed_out)
+    create_events_topic(options, backends.pubsub)
     for function in functions.running.values():
         function.wait_until_ready()
     stack.callback(servers.cloud_tasks.stop)  # before the functions, which must not get tasks after they stop
@@ -102,28 +113,31 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
     cloud = LocalCloud(
         options=options,
         clock=base.clock,
+        feed=base.feed,
         configs=folders.configs,
         repositories=folders.repositories,
         firestore_address=backends.firestore_address,
         pubsub_address=backends.pubsub_address,
         pubsub=backends.pubsub,
+        commit_events=events,
         subscriptions=rows,
         cloud_tasks=servers.cloud_tasks,
         tasks_client=tasks_client,
         queue=CloudTasksQueue(tasks_client, queue_path(options.project), target, account, audience),
         buildbucket=servers.buildbucket,
         gitiles=servers.gitiles,
-        gitiles_hosts=hosts,
         environment=functions.environment,
         functions=functions.running,
         console_url=functions.handed_out["console"],
         memory=functions.memory,
         front_end=base.front_end,
     )
+    _restore_builds(base, servers)
     if options.host_functions:
         options.on_progress("reading the configs")
         cloud.sync()
         _start_schedules(cloud, stack)
+    base.was_up.set()
     return cloud
 
 
@@ -169,25 +183,12 @@ def _make_folders(options: Options, stack: ExitStack) -> _Folders:
     return folders
 
 
-def _valid_configs(options: Options, folder: Path) -> list[ProjectConfig]:
-    """Return the valid configs, and report the first problem of each invalid one."""
-    configs = []
-    for file in read_folder(folder):
-        try:
-            configs.append(read_config(file.project, file.text, rules=options.config_rules))
-        except ConfigError as error:
-            options.on_progress(
-                f"the config of {file.project} is not valid and will not become active: {error.problems[0]}"
-            )
-    return configs
-
-
 # Firestore and Pub/Sub ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Backends:
-    pubsub: PubSub
+    pubsub: FaultyPubSub
     firestore_address: str = ""
     pubsub_address: str = ""
     emulators: Sequence[OfficialEmulator] = ()
@@ -197,23 +198,28 @@ class _Backends:
 def _start_backends(base: _Base) -> _Backends:
     options, stack = base.options, base.stack
     if options.store == "memory":
-        options.on_progress("running in memory: without official emulators, and no data is kept")
+        options.on_progress("starting in memory, without official emulators")
         memory = MemoryPubSub(base.clock)
         stack.callback(memory.close)
-        return _Backends(memory)
-    options.on_progress("starting the official Firestore and Pub/Sub emulators")
+        return _Backends(FaultyPubSub(memory))
+    options.on_progress(
+        "starting the official Firestore and Pub/Sub emulators: Java, and about 900 MB of memory with the functions"
+    )
     emulators: list[OfficialEmulator] = []
     stack.callback(_stop_together, emulators)
     firestore, pubsub, url = options.firestore_address, options.pubsub_address, options.download_url
     if not firestore:
-        emulators.append(start_firestore(options.ports.firestore, download_url=url, log=base.folders.log("firestore")))
+        seed = options.kept.firestore if options.kept else None
+        emulators.append(
+            start_firestore(options.ports.firestore, download_url=url, log=base.folders.log("firestore"), seed=seed)
+        )
         firestore = emulators[-1].address
     if not pubsub:
         emulators.append(start_pubsub(options.ports.pubsub, download_url=url, log=base.folders.log("pubsub")))
         pubsub = emulators[-1].address
     client = EmulatorPubSub(pubsub)
     stack.callback(client.close)
-    return _Backends(client, firestore, pubsub, emulators)
+    return _Backends(FaultyPubSub(client), firestore, pubsub, emulators)
 
 
 # Cloud Tasks, Buildbucket and Gitiles ---------------------------------------------------------------------------------
@@ -226,7 +232,7 @@ class _Servers:
     gitiles: GitilesServer
 
 
-def _start_servers(base: _Base, pubsub: PubSub) -> _Servers:
+def _start_servers(base: _Base, pubsub: FaultyPubSub, events: CommitEvents) -> _Servers:
     options, ports = base.options, base.options.ports
     servers = _Servers(
         CloudTasksServer(
@@ -245,6 +251,10 @@ def _start_servers(base: _Base, pubsub: PubSub) -> _Servers:
         ),
         GitilesServer(base.folders.repositories, port=require_free(ports.gitiles, "Gitiles")),
     )
+    watched = partial(is_watched, base.folders.configs, options.config_rules)
+    around = servers.gitiles.around
+    around.pushed, around.is_watched = events.pushed, watched
+    around.missing = MissingRepositories(base.feed, watched)
     base.stack.enter_context(servers.cloud_tasks)
     for server in (servers.buildbucket, servers.gitiles):
         server.start()
@@ -271,11 +281,16 @@ def _start_functions(base: _Base, backends: _Backends, servers: _Servers) -> _Fu
     # The addresses are chosen before any function starts, because each function needs the addresses of the others.
     ports = {name: require_free(_port(base, name), f"the function {name}") for name in FUNCTIONS}
     handed_out = _hand_out(base, {name: f"http://{HOST}:{port}" for name, port in ports.items()})
-    environments = _environments(base, backends, servers, handed_out["on_task"])
+    environments = _environments(base, backends, servers, handed_out)
     if not options.host_functions:
         return _Functions(handed_out, environments["on_task"], {}, None)
     options.on_progress("starting the four functions")
-    memory = _start_memory(base, environments) if options.store == "memory" else None
+    log = FunctionLog(base.feed, handed_out["console"], partial(_speed, base.clock))
+    memory = MemoryHost(base.clock, base.folders.log("functions")) if options.store == "memory" else None
+    if options.kept:
+        base.stack.callback(_save, base, backends, servers, memory)  # after the functions have stopped
+    if memory is not None:
+        _start_memory(base, environments, log, memory)
     running: dict[str, Function] = {}
     base.stack.callback(_stop_together, running.values())
     for name, port in ports.items():
@@ -284,8 +299,13 @@ def _start_functions(base: _Base, backends: _Backends, servers: _Servers) -> _Fu
             if memory is not None
             else FunctionProcess(name, environments[name], port, log=base.folders.log(name))
         )
+        running[name].output.listen(log.read)
         running[name].start()
     return _Functions(handed_out, environments["on_task"], running, memory)
+
+
+def _speed(clock: Clock) -> float:
+    return clock.speed if isinstance(clock, AdjustableClock) else 1.0
 
 
 def _port(base: _Base, name: str) -> int:
@@ -306,14 +326,51 @@ def _hand_out(base: _Base, urls: Mapping[str, str]) -> Mapping[str, str]:
     return events | {"on_task": front_end.url("on_task", "internal"), "console": front_end.console_url}
 
 
-def _start_memory(base: _Base, environments: Mapping[str, Mapping[str, str]]) -> MemoryHost:
-    memory = MemoryHost(base.clock, base.folders.log("functions"))
+def _start_memory(
+    base: _Base, environments: Mapping[str, Mapping[str, str]], log: FunctionLog, memory: MemoryHost
+) -> None:
+    if base.options.kept:
+        base.options.kept.load_documents(memory.store)
+    memory.output.listen(log.read)
     memory.start(environments["on_task"], environments if base.front_end else {})
     base.stack.callback(memory.stop)
-    return memory
 
 
-def _environments(base: _Base, backends: _Backends, servers: _Servers, on_task: str) -> Mapping[str, Mapping[str, str]]:
+def _save(base: _Base, backends: _Backends, servers: _Servers, memory: MemoryHost | None) -> None:
+    """Save the state, if all parts had started. The builds come last: a status check finds what they have become."""
+    options = base.options
+    if options.kept is None or not base.was_up.is_set():
+        return
+
+    def documents(folder: Path) -> None:
+        if memory is not None:
+            write_documents(folder, memory.store)
+        else:
+            export_documents(backends.firestore_address, options.project, folder / "firestore")
+
+    builds = servers.buildbucket.export_state
+    options.kept.save(options.store, options.project, base.clock.now(), documents=documents, builds=builds)
+
+
+def _restore_builds(base: _Base, servers: _Servers) -> None:
+    """Continue with the builds of the run before. Those that ran when it ended have failed, and announce it.
+
+    Raises:
+        LocalCloudError: the state is damaged.
+    """
+    kept = base.options.kept
+    builds = kept.builds if kept else None
+    if kept is None or builds is None:
+        return
+    try:
+        servers.buildbucket.import_state(builds)
+    except ValueError as error:
+        raise LocalCloudError(f"{kept.folder}: {error}; --fresh forgets the state") from error
+
+
+def _environments(
+    base: _Base, backends: _Backends, servers: _Servers, handed_out: Mapping[str, str]
+) -> Mapping[str, Mapping[str, str]]:
     """Return the environment of each function."""
     options = base.options
     interceptors, firestore = options.interceptors, backends.firestore_address
@@ -324,23 +381,40 @@ def _environments(base: _Base, backends: _Backends, servers: _Servers, on_task: 
         cloud_tasks=interceptors.grpc("cloud_tasks", servers.cloud_tasks.grpc_address),
         certs=servers.cloud_tasks.certs_url,
         buildbucket=interceptors.http("buildbucket", servers.buildbucket.url),
-        gitiles={host: servers.gitiles.url_of(host) for host in base.hosts},
-        on_task=on_task,
+        gitiles=servers.gitiles.url,
+        on_task=handed_out["on_task"],
     )
+    announces = announcing(options, backends.pubsub, backends.pubsub_address, handed_out["console"], base.stack)
     return {
         name: function_environment(
             addresses,
             protocol=options.protocol,
             config_folder=base.folders.configs,
             check_interval_seconds=options.check_interval_seconds,
-            extra={**(base.front_end.settings(name) if base.front_end else {}), **options.settings},
+            extra={
+                **(base.front_end.settings(name) if base.front_end else {}),
+                **_catch_up(options),
+                **announces,
+                **options.settings,
+            },
         )
         for name in FUNCTIONS
     }
 
 
+def _catch_up(options: Options) -> Mapping[str, str]:
+    """Return settings with which the sweep soon finds the tasks that the queue of the run before had."""
+    if options.kept is None or options.kept.header is None or options.speed > 1:
+        return {}
+    return {"SCHEDULER_SWEEP_GRACE_SECONDS": str(_SWEEP_GRACE_SECONDS)}
+
+
 def _start_schedules(cloud: LocalCloud, stack: ExitStack) -> None:
-    for kind, seconds in (("sweep", cloud.options.sweep_seconds), ("sync", cloud.options.sync_seconds)):
+    sweep_seconds = cloud.options.sweep_seconds
+    if cloud.options.kept and cloud.options.kept.header:
+        sweep_seconds = min(sweep_seconds, 2 * _SWEEP_GRACE_SECONDS)
+        cloud.task("sweep")
+    for kind, seconds in (("sweep", sweep_seconds), ("sync", cloud.options.sync_seconds)):
         if seconds:
             scheduler = CloudScheduler(partial(_run_schedule, cloud, kind), seconds)
             scheduler.start()

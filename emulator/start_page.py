@@ -1,78 +1,66 @@
-"""The start page of the local cloud: the addresses, a button that commits, switches for faults, and time.
+"""The start page of the local cloud: what happens, a button that commits, configs, faults, time, and all addresses.
 
 Its forms change the local cloud, so only this machine's browser may post them. Like all servers of the local cloud,
 this server refuses pages of other sites, and each form carries a token that only the page knows.
+The page needs no script; with one, new entries of the feed appear by themselves.
 """
 
 from __future__ import annotations
 
 import hmac
+import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Self
-from urllib.parse import urlencode
+from typing import Any, Self
 
 import jinja2
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from emulator.branches import HEADS, WatchedRepo, watched_repos
-from emulator.buildbucket.faults import Fault
-from emulator.buildbucket.notifications import NotificationFault
+from emulator.banner import function_url, log_folder, state_row
+from emulator.branches import HEADS
 from emulator.clock import AdjustableClock
 from emulator.errors import LocalCloudError
-from emulator.gitiles.projects import find_repository
+from emulator.feed import PROBLEMS, Entry
+from emulator.gitiles.git import GitError, git
+from emulator.gitiles.refs import Push, RefChange
 from emulator.gitiles.repository import Repository
 from emulator.local_cloud import LocalCloud
+from emulator.local_configs import project_files
 from emulator.serving.local_server import LocalServer
-from emulator.settings import BUILDBUCKET_HOST
+from emulator.switches import SWITCHES, Switches
 from emulator.tcp_ports import HOST
-from luci_scheduler.config.config_rules import ConfigRules
-from luci_scheduler.config.folder import FILE, read_folder
-from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
+from emulator.terminal import WORDS, clock_time
+from emulator.watched import push_command, watched
+from luci_scheduler.config.folder import FILE
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.web.addresses import address
+from luci_scheduler.web.static_files import static_address, static_file
 
-__all__ = ["SWITCHES", "StartPage", "make_sample"]
+__all__ = ["StartPage"]
 
-SWITCHES: Mapping[str, str] = {
-    "lose": "notifications of builds are lost",
-    "fail": "Buildbucket answers 502",
-    "slow": "Buildbucket answers three seconds late",
-}
-_SLOW_SECONDS = 3.0
 _SPEEDS = (1, 10, 60, 600)
 _STEPS = {"10 seconds": 10, "1 minute": 60, "10 minutes": 600, "1 hour": 3600}
 _MINUTE = 60  # seconds, as in _STEPS: how often Cloud Scheduler starts sweep and sync
 _MAX_FORM = 10_000
-_CONFIGS_KEPT = 64
 _FILE = "change.txt"
-_SAMPLE = f"""# A job that runs for each commit on the main branch; change it, it is read again within a minute.
-trigger {{
-  id: "main-poller"
-  schedule: "triggered"
-  gitiles {{ repo: "https://sample.googlesource.com/engine" refs: "refs/heads/main" }}
-  triggers: "linux-tests"
-}}
-job {{
-  id: "linux-tests"
-  buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Linux Tests" }}
-}}
-"""
-
-
-def make_sample(configs: Path) -> None:
-    """Add a sample project to a folder of configs that is empty or missing."""
-    if configs.is_dir() and any(configs.iterdir()):
-        return
-    file = configs / "sample" / FILE
-    file.parent.mkdir(parents=True)
-    file.write_text(_SAMPLE, encoding="utf-8")
+_SHOWN = 60  # entries of the feed
+_WAIT_SECONDS = 10.0
+"""How long a request for new entries waits for one."""
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+_OWN_FILES = {"start_page.css": "text/css; charset=utf-8", "start_page.js": "text/javascript; charset=utf-8"}
+_SHARED_FILES = ("style.css", "icon.svg")
+"""The files of the console that the page uses, so that both look alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +69,7 @@ class _Done:
 
     text: str
     link: str = ""
+    failed: bool = False
 
 
 class StartPage:
@@ -89,12 +78,14 @@ class StartPage:
     def __init__(self, cloud: LocalCloud) -> None:
         self._cloud = cloud
         self._token = secrets.token_urlsafe(24)
-        self._on: set[str] = set()
+        self._switches = Switches(cloud)
         self._commits = 0
         self._done: _Done | None = None
         self._server = LocalServer(Request.application(self._answer), HOST, 0)
         self._actions: dict[str, Callable[[Mapping[str, str]], _Done]] = {
             "/commit": self._commit,
+            "/configs": self._read_configs,
+            "/kill": self._kill,
             "/switch": self._switch,
             "/time": self._change_time,
         }
@@ -112,15 +103,23 @@ class StartPage:
         return self._server.url
 
     def _answer(self, request: Request) -> Response:
-        if request.method in ("GET", "HEAD") and request.path == "/":
+        if request.method in ("GET", "HEAD"):
+            return self._show(request)
+        action = self._actions.get(request.path)
+        if action is None or request.method != "POST":
+            return _text("there is nothing here", 404)
+        return self._act(request, action)
+
+    def _show(self, request: Request) -> Response:
+        if request.path == "/":
             done, self._done = self._done, None
             return self._page(done, 200)
-        action = self._actions.get(request.path)
-        if action is None:
-            return _text("there is nothing here", 404)
-        if request.method != "POST":
-            return _text("this address accepts only posted forms", 405)
-        return self._act(request, action)
+        if request.path == "/feed":
+            return self._news(request.args.get("after", 0, int))
+        if request.path.startswith("/assets/"):
+            return _file(request.path.removeprefix("/assets/"))
+        is_form = request.path in self._actions
+        return _text("this address accepts only posted forms", 405) if is_form else _text("there is nothing here", 404)
 
     def _act(self, request: Request, action: Callable[[Mapping[str, str]], _Done]) -> Response:
         """Apply a form and redirect to the page, so that a reload does not repeat the action."""
@@ -130,108 +129,126 @@ class StartPage:
         try:
             self._done = action(request.form.to_dict())
         except KeyError as error:
-            return self._page(_Done(f"That did not work: the form has no {error}, or its value is unknown"), 400)
+            return self._failed(f"the form has no {error}, or its value is unknown")
         except (ValueError, LocalCloudError, TransientError) as error:
-            return self._page(_Done(f"That did not work: {error}"), 400)
+            return self._failed(str(error))
         return redirect("/", 303)
+
+    def _failed(self, reason: str) -> Response:
+        return self._page(_Done(f"That did not work: {reason}", failed=True), 400)
 
     # Forms ----------------------------------------------------------------------------------------------------------
 
     def _commit(self, form: Mapping[str, str]) -> _Done:
         repo, ref = _place(form)
-        if not any(item.repo == repo and item.watches(ref) for item in self._watched()):
+        if not any(item.repo == repo and item.watches(ref) for item in watched(self._cloud)):
             raise ValueError("no config watches that branch")
         repository = self._cloud.repository(repo)
         if not repository.can_hold(ref):
             raise ValueError(f"git does not accept the branch name {ref.removeprefix(HEADS)}")
+        _refuse_checked_out(repository, ref)
         self._commits += 1
-        files = {_file(form): f"change {self._commits} of this run at {time.time_ns()}\n"}
+        files = {_file_name(form): f"change {self._commits} of this run at {time.time_ns()}\n"}
+        before = repository.resolve(ref)
         revision = repository.commit(f"Change {self._commits}", files, ref, at=time.time_ns())
-        self._cloud.publish_commit(repo, ref, revision)
-        query = urlencode({"repo": repo, "revision": revision, "ref": ref})
-        return _Done(f"Committed {revision} to {ref} of {repo}.", f"{self._cloud.console_url}/commits?{query}")
-
-    def _watched(self) -> list[WatchedRepo]:
-        """Return the repositories that the valid configs watch."""
-        configs = (
-            _config(file.project, file.text, self._cloud.options.config_rules)
-            for file in read_folder(self._cloud.configs)
-        )
-        return watched_repos((config for config in configs if config is not None), self._existing)
-
-    def _existing(self, repo: str) -> list[str]:
         url = parse_repo_url(repo)
-        path = find_repository(self._cloud.repositories / url.host, url.project)
-        return Repository(path).branches() if path else []
+        change = RefChange(ref, before, revision)
+        self._cloud.commit_events.committed(Push(url.host, url.project, repository.path, (change,)))
+        link = f"{self._cloud.console_url}{address('commits', repo=repo, revision=revision, ref=ref)}"
+        return _Done(f"Committed {revision} to {ref} of {repo}.", link)
+
+    def _read_configs(self, _: Mapping[str, str]) -> _Done:
+        self._cloud.sync()
+        return _Done("The configs were read. The list shows which of them are in force.")
+
+    def _kill(self, form: Mapping[str, str]) -> _Done:
+        name = form["name"]
+        if name not in self._cloud.functions:
+            raise ValueError("there is no such function")
+        self._cloud.kill(name)
+        self._cloud.feed.post("note", f"the function {name} was killed; it starts again by itself")
+        return _Done(f"Killed the function {name}. It starts again by itself.")
 
     def _switch(self, form: Mapping[str, str]) -> _Done:
         name, on = form["name"], form["on"] == "yes"
-        if name not in SWITCHES:
-            raise ValueError("there is no such switch")
-        self._on = self._on | {name} if on else self._on - {name}
-        buildbucket = self._cloud.buildbucket
-        buildbucket.faults.clear()
-        buildbucket.notifier.clear_faults()
-        if "lose" in self._on:
-            buildbucket.notifier.add_fault(NotificationFault("drop", times=None))
-        if "fail" in self._on:
-            buildbucket.faults.add(Fault("http", times=None, status=502, body="switched off on the start page"))
-        if "slow" in self._on:
-            buildbucket.faults.add(Fault("slow", times=None, seconds=_SLOW_SECONDS))
-        return _Done(f"{'On' if on else 'Off'}: {SWITCHES[name]}.")
+        self._switches.turn(name, on=on)
+        text = f"{'On' if on else 'Off'}: {SWITCHES[name]}"
+        self._cloud.feed.post("note", text)
+        return _Done(f"{text}.")
 
     def _change_time(self, form: Mapping[str, str]) -> _Done:
         clock = self._cloud.clock
         if not isinstance(clock, AdjustableClock):
             raise LocalCloudError("official emulators and processes use real time; start with --store memory")
-        if "speed" in form:
-            speed = int(form["speed"])
-            if speed not in _SPEEDS:
-                raise ValueError("there is no such speed")
-            clock.run_at(speed)
-            return _Done(f"Time runs {_pace(speed)}.")
-        seconds = _STEPS[form["step"]]
+        text = self._change_speed(clock, form["speed"]) if "speed" in form else self._advance(clock, form["step"])
+        self._cloud.feed.post("note", text)
+        return _Done(f"{text}.")
+
+    def _change_speed(self, clock: AdjustableClock, wanted: str) -> str:
+        speed = int(wanted)
+        if speed not in _SPEEDS:
+            raise ValueError("there is no such speed")
+        clock.run_at(speed)
+        return f"Time runs {_pace(speed)}"
+
+    def _advance(self, clock: AdjustableClock, step: str) -> str:
+        seconds = _STEPS[step]
         clock.advance(seconds * SECOND)
         if seconds < _MINUTE:
-            return _Done(f"Time was advanced by {form['step']}; sweep and sync were not started.")
+            return f"Time was advanced by {step}; sweep and sync were not started"
         # Their timer runs in real time, so without this call they would not notice the minute.
         for kind in ("sweep", "sync"):
             self._cloud.task(kind)
-        return _Done(f"Time was advanced by {form['step']}; sweep and sync were started.")
+        return f"Time was advanced by {step}; sweep and sync were started"
 
     # Page -----------------------------------------------------------------------------------------------------------
 
     def _page(self, done: _Done | None, status: int) -> Response:
-        clock = self._cloud.clock
-        now = clock.now() if isinstance(clock, AdjustableClock) else None
-        watched = self._watched()
-        html = _template().render(
+        cloud, repos = self._cloud, watched(self._cloud)
+        entries = cloud.feed.after(0)[-_SHOWN:]
+        html = _template("start_page.html").render(
             done=done,
             token=self._token,
-            console=self._cloud.console_url,
-            places=self._places(),
-            branches=[f"{item.repo}@{ref}" for item in watched for ref in item.branches],
-            open=[item.repo for item in watched if item.takes_more],
+            console=cloud.console_url,
+            entries=_rows(entries),
+            last=entries[-1].number if entries else 0,
+            projects=list(project_files(cloud.configs, cloud.options.config_rules)),
+            configs=str(cloud.configs.resolve()),
+            project_address=lambda project: cloud.console_url + address("jobs", project),
+            branches=[f"{item.repo}@{ref}" for item in repos for ref in item.branches],
+            open=[item.repo for item in repos if item.takes_more],
+            push=push_command(cloud, repos),
             default_file=_FILE,
-            switches=[(name, text, name in self._on) for name, text in SWITCHES.items()],
-            now="" if now is None else format_rfc3339(Instant(now // SECOND * SECOND)),
-            pace=_pace(clock.speed) if isinstance(clock, AdjustableClock) else "",
-            speeds={speed: _pace(speed).capitalize() for speed in _SPEEDS},
+            switches=[(name, text, name in self._switches.on) for name, text in SWITCHES.items()],
+            killable=[] if cloud.memory else list(cloud.functions),
+            links={"Console": cloud.console_url, "Buildbucket": cloud.buildbucket.url, "Gitiles": cloud.gitiles.url},
+            places=self._places(),
+            state=state_row(cloud),
             steps=_STEPS,
+            **_time_facts(cloud),
         )
-        return Response(html, status, content_type="text/html; charset=utf-8")
+        answer = Response(html, status, content_type="text/html; charset=utf-8")
+        answer.headers["Content-Security-Policy"] = _POLICY
+        return answer
+
+    def _news(self, after: int) -> Response:
+        """Answer with the entries after a number, as rows of the page, as soon as there are any."""
+        entries = self._cloud.feed.after(after, _WAIT_SECONDS)[-_SHOWN:]
+        rows = _template("start_page_feed.html").render(entries=_rows(entries))
+        last = entries[-1].number if entries else after
+        answer = {"last": last, "rows": rows}
+        return Response(json.dumps(answer), content_type="application/json", headers={"Cache-Control": "no-store"})
 
     def _places(self) -> dict[str, str]:
         cloud, in_memory = self._cloud, self._cloud.memory is not None
         return {
-            "Firestore": "in memory, nothing is kept" if in_memory else cloud.firestore_address,
+            "Firestore": "in memory" if in_memory else cloud.firestore_address,
             "Pub/Sub": "in memory, for this process only" if in_memory else cloud.pubsub_address,
             "Cloud Tasks": cloud.cloud_tasks.grpc_address,
-            "Buildbucket": cloud.buildbucket.url,
-            "Gitiles": cloud.gitiles.url,
-            **{name: function.url for name, function in cloud.functions.items()},
-            "Configs": f"{cloud.configs}/<project>/{FILE}",
-            "Repositories": f"{cloud.repositories}/<host>/<project>",
+            **{name: function_url(cloud, name) for name in cloud.functions},
+            "Configs": f"{cloud.configs.resolve()}/PROJECT/{FILE}",
+            "Repositories": f"{cloud.repositories.resolve()}/HOST/PROJECT",
+            "Logs": str(log_folder(cloud) or "not written"),
         }
 
 
@@ -244,7 +261,22 @@ def _place(form: Mapping[str, str]) -> tuple[str, str]:
     return form["repo"], f"{HEADS}{branch}" if branch else ""
 
 
-def _file(form: Mapping[str, str]) -> str:
+def _refuse_checked_out(repository: Repository, ref: str) -> None:
+    """Refuse to move a branch that a work tree has checked out: its files would seem to revert the commit.
+
+    Raises:
+        LocalCloudError: the branch is checked out in the repository's folder.
+    """
+    if not (repository.path / ".git").exists():
+        return
+    head = ""
+    with suppress(GitError):  # no branch is checked out
+        head = git(repository.path, "symbolic-ref", "--quiet", "HEAD").decode().strip()
+    if head == ref:
+        raise LocalCloudError(f"{ref} is checked out in {repository.path}: commit there with git")
+
+
+def _file_name(form: Mapping[str, str]) -> str:
     path = form.get("file") or _FILE
     if not path.isprintable() or any(name in ("", ".", "..", ".git") for name in path.split("/")):
         raise ValueError(f"{path!r} is not the path of a file in a repository; write one such as src/change.txt")
@@ -255,20 +287,52 @@ def _pace(speed: float) -> str:
     return "at real speed" if speed == 1 else f"{speed:g} times as fast"
 
 
-@lru_cache(_CONFIGS_KEPT)
-def _config(project: str, text: str | bytes, rules: ConfigRules) -> ProjectConfig | None:
-    """Return a project's config; None if it is not valid. Reading a large config takes a second."""
-    try:
-        return read_config(project, text, rules=rules)
-    except ConfigError:
-        return None
+def _time_facts(cloud: LocalCloud) -> dict[str, Any]:
+    clock = cloud.clock
+    if not isinstance(clock, AdjustableClock):
+        return {"now": "", "pace": "", "speeds": {}}
+    now = Instant(clock.now() // SECOND * SECOND)
+    speeds = {speed: _pace(speed).capitalize() for speed in _SPEEDS}
+    return {"now": format_rfc3339(now), "pace": _pace(clock.speed), "speeds": speeds}
+
+
+def _rows(entries: list[Entry]) -> list[dict[str, str]]:
+    """Return the rows of the feed, newest first."""
+    return [
+        {
+            "at": format_rfc3339(entry.at),
+            "time": clock_time(entry.at),
+            "word": WORDS[entry.kind].lower(),
+            "look": "danger" if entry.kind in PROBLEMS else _LOOKS.get(entry.kind, ""),
+            "text": entry.text,
+            "link": entry.link,
+        }
+        for entry in reversed(entries)
+    ]
+
+
+_LOOKS = {"build_ended": "success", "config": "info", "commit": "primary", "push": "primary"}
+"""Kind of an entry → the class of its label in the console's style sheet."""
 
 
 def _text(text: str, status: int) -> Response:
     return Response(f"{text}\n", status, content_type="text/plain; charset=utf-8")
 
 
+def _file(name: str) -> Response:
+    if name in _OWN_FILES:
+        content = Path(__file__).with_name(name).read_bytes()
+        return Response(content, content_type=_OWN_FILES[name], headers={"Cache-Control": "no-cache"})
+    shared = static_file(name) if name in _SHARED_FILES else None
+    if shared is None:
+        return _text("there is nothing here", 404)
+    body, status, headers = shared
+    return Response(body, status, headers)
+
+
 @cache
-def _template() -> jinja2.Template:
-    source = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(source)
+def _template(name: str) -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.globals["static_address"] = static_address
+    return environment.get_template(name)

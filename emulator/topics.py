@@ -106,6 +106,10 @@ class EmulatorPubSub:
         answer = self._publisher.publish(request={"topic": topic, "messages": [message]}, timeout=_TIMEOUT)
         return str(answer.message_ids[0])
 
+    def create_topic(self, topic: str) -> None:
+        """Create a topic (full name) without a subscription; an existing one does not change."""
+        _ensure(self._publisher.create_topic, {"name": topic})
+
     def topic_exists(self, topic: str) -> bool:
         """Return whether a topic (full name) exists."""
         try:

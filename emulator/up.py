@@ -7,27 +7,38 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Literal, NoReturn
 
+from emulator.banner import addresses, addresses_json
 from emulator.clock import AdjustableClock
+from emulator.config_watch import ConfigWatch
 from emulator.errors import LocalCloudError
-from emulator.local_cloud import LocalCloud
+from emulator.kept_state import KeptState, kept_state
 from emulator.local_control_plane import LocalControlPlane
-from emulator.options import Options, TcpPorts
+from emulator.official import why_not_at_hand
+from emulator.options import Options, TcpPorts, fresh_project
+from emulator.sample import make_sample
+from emulator.settings import THIS_MACHINE
 from emulator.start import start_local_cloud
-from emulator.start_page import StartPage, make_sample
+from emulator.start_page import StartPage
+from emulator.terminal import Form, Terminal
 from luci_scheduler.config.folder import FILE
 
-__all__ = ["addresses", "until_stopped", "up"]
+__all__ = ["choose_store", "until_stopped", "up"]
 
 _INTERRUPTED = 130
+_PARTS = ("configs", "repositories", "logs", "state")
+"""The folders in the folder of a local cloud."""
+
+Store = Literal["emulators", "memory"]
 
 
 def up(options: argparse.Namespace) -> int:
-    """Start the local cloud, print the addresses, and stop it on Ctrl-C or SIGTERM.
+    """Start the local cloud, print the addresses and what happens, and stop it on Ctrl-C or SIGTERM.
 
     Returns:
         0 if it was up, 130 if it was stopped before that.
@@ -35,20 +46,24 @@ def up(options: argparse.Namespace) -> int:
     Raises:
         LocalCloudError: something cannot start; nothing is left running.
     """
+    _check_folders(options.configs, options.folder)
     with ExitStack() as stack:
-        folder = options.folder
-        if folder is None and options.configs is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-cloud-")))
-        _prepare(options.configs, folder)
-        return until_stopped(_read_options(options, folder))
+        is_empty = options.folder is None or not options.folder.is_dir() or not any(options.folder.iterdir())
+        kept = stack.enter_context(kept_state(options.folder, fresh=options.fresh)) if options.folder else None
+        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-cloud-")))
+        form: Form = "json" if options.json else "quiet" if options.quiet else "text"
+        local = _read_options(options, folder, kept, form)
+        if is_empty and options.configs is None:
+            _add_sample(folder, local)
+        return until_stopped(local, form)
 
 
-def _prepare(configs: Path | None, folder: Path | None) -> None:
-    """Check the folder of configs, and put a sample into it if it is empty.
+def _check_folders(configs: Path | None, folder: Path | None) -> None:
+    """Refuse folders that were hardly meant; nothing has been written yet.
 
     Raises:
-        LocalCloudError: the named folder is missing or unusable, or a config is next to the project folders instead of
-            inside one.
+        LocalCloudError: a folder is missing or unusable, holds other files, or a config is next to the project folders
+            instead of inside one.
     """
     if configs is not None and not configs.is_dir():
         raise LocalCloudError(f"there is no folder {configs}: make it, or name another one in --configs")
@@ -56,98 +71,142 @@ def _prepare(configs: Path | None, folder: Path | None) -> None:
         if place is not None and (place / FILE).exists():
             inside = "" if place == configs else "configs/"
             raise LocalCloudError(f"{place / FILE} belongs to no project: move it to {place}/{inside}PROJECT/{FILE}")
+    if folder is not None and folder.exists():
+        _check_content(folder)
+
+
+def _check_content(folder: Path) -> None:
     try:
-        make_sample(configs or Path(folder or "") / "configs")
+        found = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise LocalCloudError(f"the folder {folder} cannot be used: {error.strerror}; name another one") from error
+    if found and not found.intersection(_PARTS):
+        raise LocalCloudError(
+            f"{folder} holds other files and no local cloud: name a new or an empty folder, or make {folder}/configs"
+        )
+
+
+def _add_sample(folder: Path, options: Options) -> None:
+    try:
+        file = make_sample(folder / "configs")
     except OSError as error:
         raise LocalCloudError(
-            f"the folder {configs or folder} cannot be used: {error.strerror}: {error.filename}; name another one"
+            f"the folder {folder} cannot be used: {error.strerror}: {error.filename}; name another one"
         ) from error
+    options.on_progress(f"made a sample project for the new folder: {file.resolve()}")
 
 
-def _read_options(options: argparse.Namespace, folder: Path | None) -> Options:
-    # Only in memory all parts run on the local cloud's clock, so only there it can be adjusted.
-    clock = AdjustableClock(options.speed) if options.store == "memory" else None
+def choose_store(wanted: Store | None, kept: KeptState | None = None, *, download_url: str = "") -> tuple[Store, str]:
+    """Return the store of a local cloud, and why it is in memory if the caller did not choose that.
+
+    Args:
+        wanted: the caller's choice; None takes that of the run before, else the emulators if they are at hand.
+        kept: the state of the run before.
+        download_url: where the caller wants to download the emulators from; empty: no choice.
+
+    Raises:
+        LocalCloudError: the run before used another store than the caller wants.
+    """
+    header = kept.header if kept else None
+    before: Store | None = None if header is None else "memory" if header.store == "memory" else "emulators"
+    if kept and wanted and before and wanted != before:
+        raise LocalCloudError(
+            f"the state in {kept.folder} is of --store {before}: use that store, or --fresh, which forgets the state"
+        )
+    if chosen := wanted or before:
+        return chosen, ""
+    reason = "" if download_url else why_not_at_hand()
+    return ("memory" if reason else "emulators"), reason
+
+
+def _read_options(options: argparse.Namespace, folder: Path, kept: KeptState | None, form: Form) -> Options:
+    store, reason = choose_store(options.store, kept, download_url=options.download_url)
+    if form == "text" and reason:
+        _say(f"{reason}, so everything runs in memory; --store emulators downloads the official emulators")
     return Options(
-        clock=clock,
+        # Only in memory all parts run on the local cloud's clock, so only there it can be adjusted.
+        clock=AdjustableClock(options.speed, _start_time(kept)) if store == "memory" else None,
         config_folder=options.configs,
         folder=folder,
+        kept=kept,
         check_interval_seconds=options.check_interval,
         protocol=options.protocol,
-        **({"project": options.project} if options.project else {}),
-        settings={"SCHEDULER_LENIENT_TRIGGERS": "true"} if options.lenient_triggers else {},
-        store=options.store,
+        project=_project(options.project, kept) or fresh_project(),
+        settings=_settings(options),
+        store=store,
         speed=options.speed,
-        ports=TcpPorts(
-            console=options.console_port,
-            firestore=options.firestore_port,
-            pubsub=options.pubsub_port,
-            cloud_tasks=options.cloud_tasks_port,
-            buildbucket=options.buildbucket_port,
-            gitiles=options.gitiles_port,
-        ),
-        hosts=options.hosts,
+        ports=_ports(options),
+        events=options.events,
         front_end=options.front_end,
         stripping=options.stripping,
         download_url=options.download_url,
-        on_progress=lambda text: print(text, file=sys.stderr, flush=True),
+        on_progress=_say if form == "text" else lambda _: None,
     )
 
 
-def until_stopped(options: Options) -> int:
-    """Run a local cloud until Ctrl-C or SIGTERM; see `up`."""
+def _settings(options: argparse.Namespace) -> dict[str, str]:
+    """Return the functions' settings that differ from those of every local cloud."""
+    settings = {"SCHEDULER_LENIENT_TRIGGERS": "true"} if options.lenient_triggers else {}
+    if options.allow_fetch:
+        settings["SCHEDULER_FETCH_ALLOWED_HOSTS"] = ",".join((*THIS_MACHINE, *options.allow_fetch))
+    return settings
+
+
+def _start_time(kept: KeptState | None) -> int:
+    """Return the time at which the clock starts: now, or the end of the run before if its time ran ahead."""
+    return max(time.time_ns(), kept.header.now if kept and kept.header else 0)
+
+
+def _project(wanted: str | None, kept: KeptState | None) -> str:
+    """Return the name of the cloud project; empty for a fresh one.
+
+    Raises:
+        LocalCloudError: the kept documents are of another project than the wanted one.
+    """
+    before = kept.header.project if kept and kept.header else ""
+    if kept and wanted and before and wanted != before:
+        raise LocalCloudError(
+            f"the state in {kept.folder} is of project {before}: leave out --project, or use --fresh, "
+            "which forgets the state"
+        )
+    return wanted or before
+
+
+def _ports(options: argparse.Namespace) -> TcpPorts:
+    return TcpPorts(
+        console=options.console_port,
+        firestore=options.firestore_port,
+        pubsub=options.pubsub_port,
+        cloud_tasks=options.cloud_tasks_port,
+        buildbucket=options.buildbucket_port,
+        gitiles=options.gitiles_port,
+    )
+
+
+def until_stopped(options: Options, form: Form = "text") -> int:
+    """Run a local cloud until Ctrl-C or SIGTERM, and print its feed; see `up`."""
     # A shell starts background commands with SIGINT ignored. A SIGINT that still arrives is intentional.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     was_up = False
     try:
-        with start_local_cloud(options) as cloud, StartPage(cloud) as page, LocalControlPlane(cloud) as apis:
+        with ExitStack() as stack:
+            cloud = stack.enter_context(start_local_cloud(options))
             was_up = True
-            print(addresses(cloud, page.url, apis.url), flush=True)
+            page = stack.enter_context(StartPage(cloud))
+            apis = stack.enter_context(LocalControlPlane(cloud))
+            stack.enter_context(ConfigWatch(cloud.configs, cloud.sync, cloud.feed))
+            show = addresses_json if form == "json" else addresses
+            print(show(cloud, page.url, apis.url), flush=True)
+            stack.enter_context(Terminal(cloud.feed, form))
             threading.Event().wait()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     return 0 if was_up else _INTERRUPTED
 
 
-def addresses(cloud: LocalCloud, start_page: str = "", google_apis: str = "") -> str:
-    """Return the addresses of all parts, as text."""
-    in_memory = cloud.memory is not None
-    rows = {
-        **({"Start page": start_page} if start_page else {}),
-        "Console": cloud.console_url,
-        **_token_row(cloud),
-        "Project": cloud.project,
-        "Firestore": "in memory, nothing is kept" if in_memory else cloud.firestore_address,
-        "Pub/Sub": "in memory, for this process only" if in_memory else cloud.pubsub_address,
-        "Cloud Tasks": cloud.cloud_tasks.grpc_address,
-        "Buildbucket": cloud.buildbucket.url,
-        "Gitiles": cloud.gitiles.url,
-        **({"Google APIs": google_apis} if google_apis else {}),
-        **{f"- {name}": _address(cloud, name) for name in cloud.functions},
-        "Configs": f"{cloud.configs}/<project>/luci-scheduler.cfg",
-        "Repositories": f"{cloud.repositories}/<host>/<project>",
-    }
-    width = max(map(len, rows))
-    return "\n".join(
-        [
-            "",
-            f"The local cloud is up{', in memory' if in_memory else ''}. Ctrl-C stops it.",
-            "",
-            *(f"  {name:<{width}}  {value}" for name, value in rows.items()),
-            "",
-        ]
-    )
-
-
-def _token_row(cloud: LocalCloud) -> dict[str, str]:
-    """Return the option with which ``luci-scheduler`` passes the front end as the developer."""
-    url = cloud.front_end.token_url if cloud.front_end else ""
-    return {"Sign-in": f'--token "$(curl -s {url})"'} if url else {}
-
-
-def _address(cloud: LocalCloud, name: str) -> str:
-    """Return where clients reach a function."""
-    return cloud.front_end.uri(name) if cloud.front_end else cloud.functions[name].url
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

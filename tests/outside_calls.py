@@ -24,7 +24,7 @@ from google.oauth2 import service_account
 from requests import RequestException
 
 from emulator.clock import SteppedClock
-from luci_scheduler.adapters import access_tokens, cloud_tasks, config_sources, front_end, http
+from luci_scheduler.adapters import access_tokens, cloud_tasks, config_sources, front_end, http, pubsub
 from luci_scheduler.adapters import firestore as firestore_adapter
 from luci_scheduler.adapters.access_tokens import AccessTokens
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
@@ -255,6 +255,12 @@ def _policy(address: str, limit: float) -> Callable[[], Any]:
     return front_end.FrontEnd(opened, f"http://{address}", service, _CLOCK, limit).require_check
 
 
+def _publish(address: str, limit: float) -> Callable[[], Any]:
+    opened = http.sessions(authenticated=False)
+    topic = pubsub.PubsubTopic("projects/p/topics/t", f"http://{address}", opened, limit)
+    return lambda: topic.publish({"event": "ended"}, b"{}")
+
+
 def _url_fetch(address: str, limit: float) -> Callable[[], Any]:
     fetch = FetchClient(allowed_hosts=("127.0.0.1",), plain_http=True)
 
@@ -323,6 +329,7 @@ OUTSIDE_CALLS = (
     OutsideCall("Keys that sign tokens", http.KEYS_LIMIT, _keys, (OSError,)),
     OutsideCall("Owner of an access token (tokeninfo)", access_tokens._TIMEOUT / SECOND, _tokeninfo, (TransientError,)),
     OutsideCall("The service's own invoker policy", front_end.POLICY_LIMIT, _policy, (TransientError,)),
+    OutsideCall("Pub/Sub: announce an invocation", pubsub.PUBLISH_LIMIT, _publish, (TransientError,)),
     OutsideCall("url_fetch, without timeout_sec", url_fetch._DEFAULT_TIMEOUT / SECOND, _url_fetch, (FetchError,)),
 )
 

@@ -85,7 +85,6 @@ class Build:
     canceled_by: str = ""
     cancellation_markdown: str = ""
     outcome: Outcome | None = None
-    log_tail: str = ""
 
     @property
     def ended(self) -> bool:
@@ -177,6 +176,16 @@ class BuildStore:
             builds = sorted(self._builds.items())
         return (build for identifier, build in builds if identifier > after)
 
+    def restore(self, build: Build) -> bool:
+        """Store a build of an earlier server, and return whether it is new."""
+        with self._lock:
+            if build.id in self._builds:
+                return False
+            self._builds[build.id] = build
+            if build.number is not None:
+                self._by_number[(build.spec.builder, build.number)] = build.id
+            return True
+
     def start(self, build_id: int, at: int) -> Build | None:
         """Start a scheduled build at ``at``."""
         return self._change(
@@ -184,16 +193,13 @@ class BuildStore:
             status="STARTED", start_time=at, status_changed_time=at, update_time=at,
         )  # fmt: skip
 
-    def end(
-        self, build_id: int, at: int, outcome: Outcome, *, reported_ago: int = 0, log_tail: str = ""
-    ) -> Build | None:
+    def end(self, build_id: int, at: int, outcome: Outcome, *, reported_ago: int = 0) -> Build | None:
         """End a build; the bot's end time is ``reported_ago`` nanoseconds before the change."""
         if outcome.status not in ENDED:
             raise ValueError(f"{outcome.status!r} is not an end status")
         return self._change(
             build_id, lambda build: not build.ended,
             status=outcome.status, outcome=outcome, end_time=at - reported_ago, status_changed_time=at, update_time=at,
-            log_tail=log_tail,
         )  # fmt: skip
 
     def request_cancel(self, build_id: int, at: int, caller: str, markdown: str) -> Build | None:

@@ -2,127 +2,153 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
+import logging
 import os
-import signal
-import subprocess
-import tempfile
 import threading
 from collections.abc import Callable
-from typing import IO
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from signal import SIGKILL, SIGTERM, Signals
 
-from emulator.buildbucket.builds import Build
-from emulator.buildbucket.plans import Command
+from emulator.buildbucket.builds import Build, Outcome
+from emulator.buildbucket.output import BuildOutput, Outputs
+from emulator.buildbucket.plans import Command, Workplace
+from emulator.buildbucket.programs import Exit, Programs
+from emulator.buildbucket.variables import inherited, variables
+from emulator.errors import LocalCloudError
+from luci_scheduler.core.humanized import ui_duration
+from luci_scheduler.core.instants import SECOND
 
-__all__ = ["Commands", "environment", "status_of_exit"]
+__all__ = ["PARALLEL", "Commands", "outcome_of_exit"]
 
-_TAIL = 4000
-
-
-def status_of_exit(returncode: int) -> str:
-    """Return the build status of a program's exit status; termination by a signal is INFRA_FAILURE."""
-    return {0: "SUCCESS", 1: "FAILURE"}.get(returncode, "INFRA_FAILURE")
+_LOG = logging.getLogger(__name__)
+PARALLEL = max(2, os.cpu_count() or 2)
+"""The number of programs that run at once, unless another number is given: one for each processor."""
+_SUMMARY_LINES, _SUMMARY_CHARACTERS = 10, 1500
 
 
-def environment(build: Build) -> dict[str, str]:
-    """Return the environment variables of a build's program; unknown values are empty.
+def outcome_of_exit(status: int, summary: str = "", *, is_late: bool = False) -> Outcome:
+    """Return the outcome of a build whose program ended with a status, negative for a signal.
 
-    ``BUILD_ID``, ``BUILD_NUMBER``, ``LUCI_PROJECT``, ``BUCKET``, ``BUILDER``, ``GITILES_HOST``, ``GITILES_PROJECT``,
-    ``REF``, ``REVISION`` and ``PROPERTIES`` (JSON).
+    0 is SUCCESS and any other exit status FAILURE. A signal is INFRA_FAILURE, as is the time limit.
     """
-    spec = build.spec
-    commit = spec.gitiles_commit or {}
-    return {
-        "BUILD_ID": str(build.id),
-        "BUILD_NUMBER": "" if build.number is None else str(build.number),
-        "LUCI_PROJECT": spec.builder.project,
-        "BUCKET": spec.builder.bucket,
-        "BUILDER": spec.builder.builder,
-        "GITILES_HOST": str(commit.get("host", "")),
-        "GITILES_PROJECT": str(commit.get("project", "")),
-        "REF": str(commit.get("ref", "")),
-        "REVISION": str(commit.get("id", "") or spec.properties.get("revision", "")),
-        "PROPERTIES": json.dumps(dict(spec.properties), sort_keys=True),
-    }
+    if is_late:
+        return Outcome("INFRA_FAILURE", timeout=True, summary=summary)
+    return Outcome("SUCCESS" if status == 0 else "FAILURE" if status > 0 else "INFRA_FAILURE", summary=summary)
 
 
 class Commands:
-    """The running programs. Each has its own process group, so that its children end with it."""
+    """Runs the programs of builds, a limited number at once, in the order of their builds.
 
-    def __init__(self) -> None:
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        self._watchers: list[threading.Thread] = []
+    Args:
+        outputs: gets the output of each program while it runs.
+        parallel: the number of programs that run at once.
+    """
+
+    def __init__(self, outputs: Outputs, parallel: int = PARALLEL) -> None:
+        self._outputs = outputs
+        self._parallel = parallel
+        self._running: dict[int, Programs] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._stopping = False
         self._lock = threading.Lock()
-        self._stopped = False
 
-    def start(self, build: Build, command: Command, on_exit: Callable[[int, str], None]) -> Callable[[], None]:
-        """Start a build's program.
+    def submit(
+        self, build: Build, command: Command, begin: Callable[[], bool], on_end: Callable[[Outcome], None]
+    ) -> None:
+        """Run a build's program as soon as fewer than ``parallel`` others run.
 
-        The caller records the start and then calls the returned function, which begins to wait for the program. After
-        that, ``on_exit`` receives the return code and the last 4000 bytes of output in another thread, unless `stop`
-        was called.
-
-        Raises:
-            OSError: the program cannot be started.
+        Before that, ``begin`` records the start; if it returns False, the program does not run. ``on_end`` receives
+        the outcome, unless `stop` was called. Both are called in another thread.
         """
-        output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the thread that waits for the program
-        try:
-            process = subprocess.Popen(
-                command.argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **environment(build), **command.env},
-                cwd=command.cwd,
-                start_new_session=True,
-            )
-        except OSError:
-            output.close()
-            raise
         with self._lock:
-            self._processes[build.id] = process
-        watcher = threading.Thread(target=self._watch, args=(build.id, process, output, on_exit), daemon=True)
-        self._watchers = [thread for thread in self._watchers if thread.is_alive() or thread.ident is None]
-        self._watchers.append(watcher)
-        return watcher.start
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._parallel, thread_name_prefix="build")
+            self._pool.submit(self._run, build, command, begin, on_end)
 
     def terminate(self, build_id: int) -> None:
-        """Send SIGTERM to a build's program, if it has one."""
-        self._signal(build_id, signal.SIGTERM)
+        """Send SIGTERM to a build's program and its children, if it has one."""
+        self._signal(build_id, SIGTERM)
 
     def kill(self, build_id: int) -> None:
-        """Send SIGKILL to a build's program, if it has one."""
-        self._signal(build_id, signal.SIGKILL)
+        """Send SIGKILL to a build's program and its children, if it has one."""
+        self._signal(build_id, SIGKILL)
 
     def stop(self) -> None:
-        """Kill all programs and wait for them. Their builds do not change."""
+        """Kill all programs and wait for them. Their builds do not change, and waiting ones do not start."""
         with self._lock:
-            self._stopped = True
-            running = list(self._processes)
-        for build_id in running:
-            self.kill(build_id)
-        for watcher in self._watchers:
-            if watcher.ident is not None:
-                watcher.join(timeout=10)
-
-    def _signal(self, build_id: int, number: signal.Signals) -> None:
+            self._stopping = True
+            pool, running = self._pool, list(self._running.values())
+        for programs in running:
+            programs.signal(SIGKILL)
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
         with self._lock:
-            process = self._processes.get(build_id)
-            if process is not None and process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, number)
+            self._pool, self._stopping = None, False
 
-    def _watch(
-        self, build_id: int, process: subprocess.Popen[bytes], output: IO[bytes], on_exit: Callable[[int, str], None]
+    def _signal(self, build_id: int, number: Signals) -> None:
+        with self._lock:
+            programs = self._running.get(build_id)
+        if programs is not None:
+            programs.signal(number)
+
+    def _run(
+        self, build: Build, command: Command, begin: Callable[[], bool], on_end: Callable[[Outcome], None]
     ) -> None:
-        with output:
-            returncode = process.wait()
-            size = output.seek(0, os.SEEK_END)
-            output.seek(max(0, size - _TAIL))
-            tail = output.read().decode(errors="replace")
+        output = self._outputs.add(build.id)
+        limit = _limit(build, command) / SECOND
+        with Programs(output, limit, build.spec.grace_period / SECOND) as programs:
+            with self._lock:
+                if self._stopping:
+                    return
+                self._running[build.id] = programs
+            outcome = self._outcome(build, command, programs, output) if begin() else None
         with self._lock:
-            del self._processes[build_id]
-            stopped = self._stopped
-        if not stopped:
-            on_exit(returncode, tail)
+            del self._running[build.id]
+            is_stopping = self._stopping
+        if outcome is not None and not is_stopping:
+            on_end(outcome)
+
+    def _outcome(self, build: Build, command: Command, programs: Programs, output: BuildOutput) -> Outcome:
+        try:
+            return _work(build, command, programs, output)
+        except LocalCloudError as error:
+            return Outcome("INFRA_FAILURE", summary=f"The build has no files to run on: {error}")
+        except Exception as error:  # noqa: BLE001 - or nothing would end the build
+            _LOG.exception("build %d could not run", build.id)
+            return Outcome("INFRA_FAILURE", summary=f"The command could not run: {error}")
+
+
+def _limit(build: Build, command: Command) -> int:
+    return build.spec.execution_timeout if command.timeout is None else command.timeout
+
+
+def _work(build: Build, command: Command, programs: Programs, output: BuildOutput) -> Outcome:
+    """Prepare the folder of a build, run its program there, and return the outcome."""
+    place, folder = Workplace(build.spec.gitiles_commit or {}), Path(command.cwd) if command.cwd else None
+    if command.workspace is not None:
+        place, folder = command.workspace(build), programs.folder
+    for note in place.notes:
+        output.say(note)
+    limit = _limit(build, command)
+    if place.prepare:
+        ended = programs.run(place.prepare, place.prepare_env, folder)
+        if ended.status != 0:
+            summary = _summary("The checkout", ended, limit, output)
+            return Outcome("INFRA_FAILURE", timeout=ended.is_late, summary=summary)
+    ended = programs.run(command.argv, {**inherited(), **variables(build, place.commit), **command.env}, folder)
+    return outcome_of_exit(ended.status, _summary("The command", ended, limit, output), is_late=ended.is_late)
+
+
+def _summary(what: str, ended: Exit, limit: int, output: BuildOutput) -> str:
+    """Return the summary of a build in Markdown: how a program ended, and its last lines as a block of code."""
+    after = f"after {ended.seconds:.1f} s"
+    if ended.is_late:
+        how = f"ran longer than its time limit of {ui_duration(limit)}, and was stopped"
+    elif ended.status < 0:
+        how = f"was ended by the signal {Signals(-ended.status).name} {after}"
+    else:
+        how = f"ended with status {ended.status} {after}" if ended.status else f"succeeded {after}"
+    lines = output.last_lines(_SUMMARY_LINES if ended.status or ended.is_late else 1, _SUMMARY_CHARACTERS)
+    block = "".join(f"\n    {line}" for line in lines.split("\n")) if lines else ""
+    return f"{what} {how}." + (f"\n{block}" if block else "")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 from emulator.buildbucket.builds import Build, BuildStore, Outcome
-from emulator.buildbucket.commands import Commands, status_of_exit
+from emulator.buildbucket.commands import Commands
 from emulator.buildbucket.notifications import Notifier
 from emulator.buildbucket.plans import Announce, Command, End, Manual, Plan, Plans, Script, Start
 from emulator.buildbucket.timeline import Timeline
@@ -26,15 +28,27 @@ class LifeCycle:
     """Changes builds. The APIs of the server and the tests use the same methods.
 
     Each change is announced once. An ended build no longer changes.
+
+    Attributes:
+        on_change: gets each build that has started or ended, after the announcement.
     """
 
-    def __init__(self, clock: Clock, timeline: Timeline, store: BuildStore, notifier: Notifier, plans: Plans) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        timeline: Timeline,
+        store: BuildStore,
+        notifier: Notifier,
+        plans: Plans,
+        commands: Commands,
+    ) -> None:
         self._clock = clock
         self._timeline = timeline
         self._store = store
         self._notifier = notifier
         self._plans = plans
-        self._commands = Commands()
+        self._commands = commands
+        self.on_change: Callable[[Build], None] = lambda _: None
         self._chosen: dict[int, Plan] = {}
 
     def created(self, build: Build) -> None:
@@ -47,7 +61,7 @@ class LifeCycle:
         self._later(build.create_time + build.spec.scheduling_timeout, lambda at: self._expire(build.id, at))
         self._later(build.create_time + BUILD_LIFETIME, lambda at: self._force(build.id, at, _TIMED_OUT))
         if isinstance(plan, Command):
-            self._later(build.create_time + plan.start_after, lambda at: self._run(build.id, plan, at))
+            self._later(build.create_time + plan.start_after, lambda _at: self._run(build.id, plan))
         else:
             self._arm(build.id, plan.steps, build.create_time)
 
@@ -57,7 +71,8 @@ class LifeCycle:
         build = self._store.start(build_id, instant)
         if build is not None:
             self._notifier.announce(build, "started", announce or Announce())
-            if not isinstance(self._chosen.get(build_id), Manual):
+            self.on_change(build)
+            if isinstance(self._chosen.get(build_id), Script):
                 self._later(instant + build.spec.execution_timeout, lambda due: self._force(build_id, due, _TIMED_OUT))
         return build
 
@@ -69,13 +84,13 @@ class LifeCycle:
         at: int | None = None,
         announce: Announce | None = None,
         reported_ago: int = 0,
-        log_tail: str = "",
     ) -> Build | None:
         """End a build, by default now; None if the build is unknown or has ended already."""
         instant = self._clock.now() if at is None else at
-        build = self._store.end(build_id, instant, outcome, reported_ago=reported_ago, log_tail=log_tail)
+        build = self._store.end(build_id, instant, outcome, reported_ago=reported_ago)
         if build is not None:
             self._notifier.announce(build, "ended", announce or Announce())
+            self.on_change(build)
         return build
 
     def cancel_at_once(self, build: Build, caller: str, summary: str) -> Build:
@@ -100,6 +115,8 @@ class LifeCycle:
         if isinstance(plan, Manual):
             return canceling
         if isinstance(plan, Command):
+            if canceling.status == "SCHEDULED" and (ended := self.end(build.id, Outcome("CANCELED"))):
+                return ended
             self._commands.terminate(build.id)
         elif isinstance(plan, Script) and plan.cancel_after is not None and canceling.status == "STARTED":
             self._later(now + plan.cancel_after, lambda at: self._force(build.id, at, Outcome("CANCELED")))
@@ -138,25 +155,14 @@ class LifeCycle:
         self.end(build_id, outcome, at=at)
         self._commands.kill(build_id)
 
-    def _run(self, build_id: int, command: Command, at: int) -> None:
+    def _run(self, build_id: int, command: Command) -> None:
         build = self._store.get(build_id)
-        if build is None or build.status != "SCHEDULED":
-            return
-        if build.cancel_time is not None:
-            self.end(build_id, Outcome("CANCELED"), at=at)
-            return
-        try:
-            watch = self._commands.start(build, command, lambda code, tail: self._exited(build_id, code, tail))
-        except OSError as error:
-            self.end(build_id, Outcome("INFRA_FAILURE", summary=f"cannot start the program: {error}"), at=at)
-            return
-        if self.start(build_id, at=at) is None:
-            self._commands.kill(build_id)
-        watch()
+        if build is not None and build.status == "SCHEDULED":
+            self._commands.submit(
+                build, command, lambda: self.start(build_id) is not None, partial(self._exited, build_id)
+            )
 
-    def _exited(self, build_id: int, returncode: int, tail: str) -> None:
+    def _exited(self, build_id: int, outcome: Outcome) -> None:
         build = self._store.get(build_id)
         canceled = build is not None and build.cancel_time is not None
-        status = "CANCELED" if canceled else status_of_exit(returncode)
-        summary = "" if status == "SUCCESS" else f"the program ended with status {returncode}"
-        self.end(build_id, Outcome(status, summary=summary), log_tail=tail)
+        self.end(build_id, replace(outcome, status="CANCELED", timeout=False) if canceled else outcome)

@@ -18,7 +18,7 @@ _STYLE = (
 )
 
 
-def build_page(build: Build) -> str:
+def build_page(build: Build, log_tail: str = "") -> str:
     """Return the HTML page of a build; all values from requests are escaped."""
     spec = build.spec
     commit = spec.gitiles_commit or {}
@@ -42,7 +42,7 @@ def build_page(build: Build) -> str:
     ]
     entries = "".join(f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in rows if value)
     properties = html.escape(json.dumps(dict(spec.properties), indent=2, sort_keys=True))
-    log = f"<h2>End of the log</h2><pre>{html.escape(build.log_tail)}</pre>" if build.log_tail else ""
+    log = f"<h2>End of the log</h2><pre>{html.escape(log_tail)}</pre>" if log_tail else ""
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Build {build.id}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'

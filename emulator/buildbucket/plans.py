@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from emulator.buildbucket.builds import ENDED, BuildSpec, Outcome
+from emulator.buildbucket.builds import ENDED, Build, BuildSpec, Outcome
 from emulator.buildbucket.wire_time import parse_duration
 from luci_scheduler.core.instants import SECOND
 
@@ -19,9 +19,11 @@ __all__ = [
     "End",
     "Manual",
     "Plan",
+    "PlanSource",
     "Plans",
     "Script",
     "Start",
+    "Workplace",
     "plan_from_json",
 ]
 
@@ -82,11 +84,37 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """A plan that runs a local program. Exit status 0 is SUCCESS, 1 is FAILURE, any other status is INFRA_FAILURE.
+class Workplace:
+    """The commit at which a build runs, and how its folder gets its files.
 
-    The program's environment contains ``BUILD_ID``, ``BUILDER``, ``REVISION`` and so on (see `commands.environment`),
-    and ``env``, which takes precedence.
+    Attributes:
+        commit: ``host``, ``project``, ``ref`` and ``id``; any may be missing.
+        prepare: a program that runs in the empty folder before the build's program; none if empty.
+        prepare_env: its whole environment.
+        notes: lines for the build's output, before that.
+    """
+
+    commit: Mapping[str, Any]
+    prepare: tuple[str, ...] = ()
+    prepare_env: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A plan that runs a local program, in real time. Exit status 0 is SUCCESS, and any other FAILURE.
+
+    A program that a signal or the time limit ends, or that cannot start, is INFRA_FAILURE.
+
+    Attributes:
+        argv: the program and its arguments.
+        start_after: by how many nanoseconds it starts after the build's creation.
+        env: variables besides those of `variables.variables`; they take precedence.
+        cwd: its folder if there is no ``workspace``; that of this process if None.
+        created: how the build's creation is announced.
+        workspace: returns the workplace of a build, which then runs in an own folder that is removed afterwards. It may
+            raise `LocalCloudError`.
+        timeout: its time limit in nanoseconds of real time; the build's execution timeout if None.
     """
 
     argv: tuple[str, ...]
@@ -94,6 +122,8 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
     created: Announce = Announce()
+    workspace: Callable[[Build], Workplace] | None = None
+    timeout: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +135,22 @@ class Manual:
 
 Plan: TypeAlias = Script | Command | Manual
 
+PlanSource: TypeAlias = Callable[[BuildSpec], Plan | None]
+"""Returns the plan of a build; None if it has none."""
+
 
 class Plans:
     """Chooses the plan of a build. Thread-safe.
 
-    The request's own plan takes precedence, then the first rule whose pattern matches the builder, then the default.
+    The request's own plan takes precedence, then the first rule whose pattern matches the builder, then the source,
+    then the default.
+    While `override` is set, all new builds have that plan.
     """
 
-    def __init__(self, default: Plan) -> None:
+    def __init__(self, default: Plan, source: PlanSource = lambda _: None) -> None:
         self.default = default
+        self.override: Plan | None = None
+        self._source = source
         self._rules: list[tuple[str, Plan]] = []
         self._lock = threading.Lock()
 
@@ -136,6 +173,8 @@ class Plans:
         An invalid plan in the request fails the build at once. If the default plan is manual, requests cannot choose a
         plan.
         """
+        if self.override is not None:
+            return self.override
         requested = spec.requested_properties.get(PLAN_PROPERTY)
         if requested is not None and not isinstance(self.default, Manual):
             try:
@@ -147,7 +186,8 @@ class Plans:
             return Script((End(0, Outcome("INFRA_FAILURE", summary=f"{PLAN_PROPERTY} may only hold steps")),))
         with self._lock:
             rules = self._rules
-        return next((plan for pattern, plan in rules if fnmatch.fnmatchcase(str(spec.builder), pattern)), self.default)
+        matching = (plan for pattern, plan in rules if fnmatch.fnmatchcase(str(spec.builder), pattern))
+        return next(matching, None) or self._source(spec) or self.default
 
 
 def plan_from_json(value: object) -> Plan:
@@ -162,6 +202,11 @@ def plan_from_json(value: object) -> Plan:
     """
     if not isinstance(value, Mapping):
         raise PlanError(f"a plan is an object, not {value!r}")
+    if not value.keys().isdisjoint({"command", "argv"}):
+        raise PlanError(
+            "a command cannot be set over HTTP, so that a program that reaches this port cannot run others: "
+            "start the local cloud with --build COMMAND or --builders FILE"
+        )
     created = announce_from_json(value.get("created"))
     if value.get("manual"):
         return Manual(created)

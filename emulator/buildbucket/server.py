@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from emulator.buildbucket.app import BuildbucketApp
 from emulator.buildbucket.builders import BuilderConfig, Registry
 from emulator.buildbucket.builds import Build, BuildStore, Outcome
 from emulator.buildbucket.canned import CannedResponse
+from emulator.buildbucket.commands import PARALLEL
 from emulator.buildbucket.control import Control
 from emulator.buildbucket.faults import Fault
 from emulator.buildbucket.identifiers import BuilderId
+from emulator.buildbucket.kept import export_builds, import_builds
 from emulator.buildbucket.notifications import Notifier, Publisher
-from emulator.buildbucket.plans import Announce, Manual, Plan, Plans, Script
+from emulator.buildbucket.output import Outputs
+from emulator.buildbucket.plans import Announce, Manual, Plan, Plans, PlanSource, Script
 from emulator.buildbucket.service import Service
 from emulator.buildbucket.state import BuildbucketRequest, BuildbucketState
 from emulator.clock import Clock
@@ -41,6 +44,8 @@ class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
         hostname: the service's hostname in tags and notifications, by default ``<app_id>.appspot.com``.
         default_plan: the plan of builds without another plan. By default a bot takes the build after 1 s, and it
             succeeds 2 s later.
+        plan_source: returns the plan of a build that no rule of ``plans`` matches, or None.
+        parallel: how many programs of builds run at once; by default one for each processor.
         life_cycle: ``plans`` or ``manual``.
         request_id_memory: how long v2 remembers request IDs, in nanoseconds; None means forever. The default is the
             minute that the API promises.
@@ -59,6 +64,8 @@ class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
         app_id: str = "cr-buildbucket",
         hostname: str | None = None,
         default_plan: Plan | None = None,
+        plan_source: PlanSource = lambda _: None,
+        parallel: int = PARALLEL,
         life_cycle: Literal["plans", "manual"] = "plans",
         request_id_memory: int | None = MINUTE,
         strict_builders: bool = False,
@@ -68,7 +75,16 @@ class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
         self.hostname = hostname or f"{app_id}.appspot.com"
         entropy = entropy or random.Random()  # noqa: S311 - IDs need spread, not secrecy
         plan = Manual() if life_cycle == "manual" else default_plan or Script()
-        service = Service(clock, entropy, publisher, self.hostname, plan, request_id_memory)
+        service = Service(
+            clock,
+            entropy,
+            publisher,
+            self.hostname,
+            plan,
+            request_id_memory,
+            plan_source=plan_source,
+            parallel=parallel,
+        )
         service.registry.strict = strict_builders
         state = BuildbucketState()
         # The spacing has its own source, so that IDs do not depend on the number of replies.
@@ -93,6 +109,30 @@ class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
     def builds(self) -> BuildStore:
         """The store of builds."""
         return self._service.store
+
+    @property
+    def outputs(self) -> Outputs:
+        """The outputs of builds that run programs."""
+        return self._service.outputs
+
+    def on_change(self, call: Callable[[Build], None]) -> None:
+        """Call a function with each build that starts or ends, after the announcement; it replaces an earlier one."""
+        self._service.life_cycle.on_change = call
+
+    def export_state(self) -> dict[str, Any]:
+        """Return the latest 2,000 builds with their kept outputs, as JSON for `import_state` of a later server."""
+        return export_builds(self.builds, self.outputs)
+
+    def import_state(self, state: Mapping[str, Any]) -> None:
+        """Add the builds of an earlier server; repeating it changes nothing.
+
+        Builds that had not ended then end now as INFRA_FAILURE, with a summary that says why, and their end is
+        announced. So the topics of notifications should exist.
+
+        Raises:
+            ValueError: the state is not from `export_state` of this version; no build was added.
+        """
+        import_builds(state, self.builds, self.outputs, self._service.life_cycle.end)
 
     @property
     def registry(self) -> Registry:

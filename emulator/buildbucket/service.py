@@ -9,9 +9,11 @@ from typing import Any
 
 from emulator.buildbucket.builders import BuilderConfig, Registry
 from emulator.buildbucket.builds import BuildStore
+from emulator.buildbucket.commands import PARALLEL, Commands
 from emulator.buildbucket.lifecycle import LifeCycle
 from emulator.buildbucket.notifications import Notifier, Publisher
-from emulator.buildbucket.plans import Plan, Plans
+from emulator.buildbucket.output import Outputs
+from emulator.buildbucket.plans import Plan, Plans, PlanSource
 from emulator.buildbucket.timeline import Timeline
 from emulator.clock import Clock
 from luci_scheduler.core.instants import HOUR
@@ -40,6 +42,8 @@ class Service:
     Attributes:
         hostname: the service's hostname in tags, builds and notifications.
         request_id_memory: how many nanoseconds v2 remembers request IDs; None means forever.
+        plan_source: returns the plans of builds that no rule matches.
+        parallel: the number of programs that run at once.
     """
 
     clock: Clock
@@ -49,13 +53,17 @@ class Service:
     default_plan: Plan
     request_id_memory: int | None = None
     registry: Registry = field(default_factory=Registry)
+    plan_source: PlanSource = lambda _: None
+    parallel: int = PARALLEL
 
     def __post_init__(self) -> None:
         self.timeline = Timeline(self.clock)
         self.store = BuildStore(self.clock, self.entropy, self.registry.take_number)
         self.notifier = Notifier(self.clock, self.timeline, self.store, self.publisher, lambda: self.hostname)
-        self.plans = Plans(self.default_plan)
-        self.life_cycle = LifeCycle(self.clock, self.timeline, self.store, self.notifier, self.plans)
+        self.plans = Plans(self.default_plan, self.plan_source)
+        self.outputs = Outputs()
+        commands = Commands(self.outputs, self.parallel)
+        self.life_cycle = LifeCycle(self.clock, self.timeline, self.store, self.notifier, self.plans, commands)
         self._topics: dict[str, int] = {}
 
     def topic_usable(self, topic: str) -> bool:

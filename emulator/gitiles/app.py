@@ -15,9 +15,11 @@ from werkzeug.wrappers import Request, Response
 
 from emulator.gitiles.errors import GitilesError, error_response
 from emulator.gitiles.faults import GitilesFault
-from emulator.gitiles.git import GitError
+from emulator.gitiles.git import GitError, MissingGitError
+from emulator.gitiles.git_service import GitService, missing_advice
 from emulator.gitiles.pages import RepositoryPages
 from emulator.gitiles.projects import find_repository, projects
+from emulator.gitiles.smart_http import split_service
 from emulator.gitiles.state import GitilesRequest, GitilesState
 from emulator.serving.control import ControlEndpoint, Handler, state_handlers
 from emulator.serving.responses import compress, cut_connection, truncated
@@ -37,6 +39,7 @@ _ERROR_CODES = {
     403: "NOT_AUTHORIZED",
     404: "OBJECT_NOT_FOUND",
 }
+_HOSTS = ".googlesource.com"
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
 _LONGEST_PATH, _LONGEST_NAME = 2048, 255  # bytes; file systems refuse longer names
 _EFFECTS = frozenset({"error", "slow", "cut", "cut_body"})
@@ -59,6 +62,7 @@ class GitilesApp:
     def __init__(self, root: Path, state: GitilesState) -> None:
         self._root = root
         self._state = state
+        self._git = GitService(root, state)
         self._handlers: dict[tuple[str, str], Handler] = {
             **state_handlers(state),
             ("GET", "status"): lambda _body: {},
@@ -83,12 +87,14 @@ class GitilesApp:
             cut_connection(environ)
         if any(fault.effect == "cut_body" for fault in faults):
             response = truncated(environ, response)
-        compress(request, response)
+        if not _is_git(response):
+            compress(request, response)
         return response(environ, start_response)
 
     def _log(self, request: Request, target: _Target, response: Response | None) -> None:
         """Record a request and its response; None means that the connection is cut."""
-        status, answer = (response.status_code, response.get_data(as_text=True)) if response is not None else (0, "")
+        status = response.status_code if response is not None else 0
+        answer = "" if response is None or _is_git(response) else response.get_data(as_text=True)
         query = request.query_string.decode()
         self._state.log.add(
             GitilesRequest(target.path, query, target.host, target.authenticated, status, answer),
@@ -114,6 +120,10 @@ class GitilesApp:
 
     def _respond(self, request: Request, target: _Target) -> Response:
         try:
+            if service := split_service(target.path):
+                _check_text(request)
+                host, name = _host_and_name(target, service[0])
+                return self._git.answer(request, host, name, service[1])
             if request.method not in {"GET", "HEAD"}:
                 return Response("method not allowed\n", 405, {"Allow": "GET, HEAD"})
             _check_text(request)
@@ -121,8 +131,10 @@ class GitilesApp:
             return self._page(request, target)
         except GitilesError as error:
             return error_response(error, self._state.errors, request.full_path)
-        except GitError:
-            return error_response(GitilesError(500, "INTERNAL_SERVER_ERROR"), self._state.errors, request.full_path)
+        except GitError as error:
+            advice = str(error) if isinstance(error, MissingGitError) else ""
+            failure = GitilesError(500, "INTERNAL_SERVER_ERROR", advice)
+            return error_response(failure, self._state.errors, request.full_path)
 
     def _check_token(self, request: Request, target: _Target) -> None:
         """Refuse an unknown token. Requests without ``/a`` need none."""
@@ -134,21 +146,27 @@ class GitilesApp:
         kind = request.args.get("format", "HTML").upper()
         if kind not in {"JSON", "TEXT", "HTML"}:
             raise GitilesError(400, "UNSUPPORTED_RESPONSE_FORMAT")
-        if target.host and (target.host.startswith(".") or not target.root.is_dir()):
+        if target.host.startswith("."):
             raise GitilesError(404, "REPOSITORY_NOT_FOUND")
         if target.path.strip("/") == "":
-            base = f"https://{target.host}/" if target.host else request.host_url
+            base = f"{request.host_url}{target.host}/" if target.host else request.host_url
             return _reply(projects(target.root, base), kind, _UNCACHED)
         name, plus, rest = target.path.lstrip("/").partition("/+")
         repository = find_repository(target.root, name)
         if repository is None:
-            raise GitilesError(404, "REPOSITORY_NOT_FOUND")
+            raise self._missing(request, *_host_and_name(target, name))
         faults = self._state.faults
         pages = RepositoryPages(repository, faults.hidden(), zones=self._state.zones)
         try:
             return _repository_page(pages, plus, rest, request, kind)
         finally:
             faults.count_hidden(pages.missed)
+
+    def _missing(self, request: Request, host: str, name: str) -> GitilesError:
+        advice = missing_advice(self._root, request.host_url, host, name) if host and name else ""
+        if advice:
+            self._state.around.missing(f"https://{host}/{name}", advice)
+        return GitilesError(404, "REPOSITORY_NOT_FOUND", advice)
 
     def _add_fault(self, body: Mapping[str, Any]) -> None:
         if body["effect"] not in _EFFECTS:
@@ -162,6 +180,19 @@ class GitilesApp:
         state.zones = bool(body.get("zones", state.zones))
         state.errors = body.get("errors", state.errors)
         state.strict_auth = bool(body.get("strict_auth", state.strict_auth))
+
+
+def _host_and_name(target: _Target, path: str) -> tuple[str, str]:
+    """Return the host and the name of a repository; without ``/h/`` the path may begin with the host."""
+    name = path.strip("/").removesuffix(".git")
+    if target.host:
+        return target.host, name
+    host, slash, rest = name.partition("/")
+    return (host, rest) if slash and host.endswith(_HOSTS) else ("", name)
+
+
+def _is_git(response: Response) -> bool:
+    return response.is_streamed or (response.content_type or "").startswith("application/x-git-")
 
 
 def _repository_page(pages: RepositoryPages, plus: str, rest: str, request: Request, kind: str) -> Response:

@@ -40,12 +40,13 @@ _BAD_REQUEST = 400
 
 
 class GitilesError(Exception):
-    """A failed request; ``code`` is a code of ``X-Gitiles-Error``."""
+    """A failed request; ``code`` is a code of ``X-Gitiles-Error``, and ``advice`` takes the place of the text."""
 
-    def __init__(self, status: int, code: str) -> None:
+    def __init__(self, status: int, code: str, advice: str = "") -> None:
         super().__init__(code)
         self.status = status
         self.code = code
+        self.advice = advice
 
 
 def error_response(error: GitilesError, form: ErrorForm, path: str) -> Response:
@@ -56,6 +57,8 @@ def error_response(error: GitilesError, form: ErrorForm, path: str) -> Response:
     if form == "hosted" and error.status in _HOSTED:
         request_id = hashlib.md5(path.encode(), usedforsecurity=False).hexdigest()
         text = _HOSTED[error.status].format(request_id=request_id)
+        if error.advice:  # the first line is the one that clients show
+            text = f"{text.partition(':')[0]}: {error.advice}\n"
         return Response(text, error.status, content_type="text/plain; charset=utf-8")
     headers = {"Content-Type": "text/html; charset=utf-8", "X-Gitiles-Error": error.code}
     return Response(_OPEN.get(error.code, error.code), error.status, headers)

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from emulator.errors import LocalCloudError
 
-__all__ = ["GitError", "git"]
+__all__ = ["GitError", "MissingGitError", "git", "git_environment", "require_git"]
 
+_MISSING = (
+    "git is not installed: install it so that `git` is on the PATH (`apt-get install git`, `dnf install git`, "
+    "or on macOS `xcode-select --install`)"
+)
+# A served repository may be a clone of foreign work, so its own settings start no program and no transfer.
+_SETTINGS = {
+    "core.hooksPath": os.devnull,
+    "core.fsmonitor": "false",
+    "core.alternateRefsCommand": "true",  # the program `true`, which prints no refs
+    "log.showSignature": "false",  # else it starts the repository's gpg.program
+}
 # The whole environment of git: no settings of user or system, no prompts, the same output everywhere.
 _ENVIRONMENT = {
+    "GIT_ALLOW_PROTOCOL": "file",  # a partial clone would fetch missing objects from its remote
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_LITERAL_PATHSPECS": "1",  # paths are literal: no wildcards, no ":(exclude)"
+    "GIT_OPTIONAL_LOCKS": "0",  # reading writes nothing
     "GIT_TERMINAL_PROMPT": "0",
     "HOME": os.devnull,
     "LC_ALL": "C",
@@ -27,8 +41,27 @@ class GitError(LocalCloudError):
     """Git failed or did not run; the text is its standard error or the reason."""
 
 
+class MissingGitError(GitError):
+    """There is no program ``git``."""
+
+    def __init__(self) -> None:
+        super().__init__(_MISSING)
+
+
+def git_environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the whole environment of git, with further ``settings`` that override the repository's."""
+    every = {**_SETTINGS, **(settings or {})}
+    pairs: dict[str, str] = {}
+    for index, (name, value) in enumerate(every.items()):
+        pairs |= {f"GIT_CONFIG_KEY_{index}": name, f"GIT_CONFIG_VALUE_{index}": value}
+    path = os.environ.get("PATH", os.defpath)
+    return {"PATH": path, **_ENVIRONMENT, "GIT_CONFIG_COUNT": str(len(every)), **pairs}
+
+
 def git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     """Run git on a repository (bare, or a folder with ``.git``) and return the output.
+
+    No hook and no other program of the repository's settings runs, and git fetches nothing from other machines.
 
     Raises:
         GitError: git fails, takes longer than a minute, or is not installed.
@@ -40,12 +73,21 @@ def git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
             capture_output=True,
             check=False,
             timeout=_TIMEOUT_SECONDS,
-            env={"PATH": os.environ.get("PATH", os.defpath), **_ENVIRONMENT},
+            env=git_environment(),
         )
     except FileNotFoundError as error:
-        raise GitError("git is not installed: install it so that `git` is on the PATH") from error
+        raise MissingGitError from error
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise GitError(f"git {arguments[0]} did not run on {repository}: {error}") from error
     if result.returncode != 0:
         raise GitError(result.stderr.decode(errors="replace").strip())
     return result.stdout
+
+
+def require_git() -> None:
+    """Check that git runs.
+
+    Raises:
+        GitError: it is not installed; the text says how to install it.
+    """
+    git(Path(), "--version")

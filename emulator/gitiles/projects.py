@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["find_repository", "projects"]
+__all__ = ["find_repository", "is_read_only", "projects", "read_only_sentence", "repositories", "repository_path"]
 
 _MAX_DEPTH = 5
 _NO_DESCRIPTION = "Unnamed repository"
@@ -13,24 +13,45 @@ _NO_DESCRIPTION = "Unnamed repository"
 
 def find_repository(root: Path, name: str) -> Path | None:
     """Return the folder of a repository, or None. The name may be nested and may end in ``.git``."""
+    path = repository_path(root, name)
+    candidates = (path, path.with_name(f"{path.name}.git")) if path else ()
+    return next((candidate for candidate in candidates if _is_repository(candidate)), None)
+
+
+def repository_path(root: Path, name: str) -> Path | None:
+    """Return where a repository is or would be; None if its name is not allowed, as with a leading dot in a part."""
     segments = name.strip("/").removesuffix(".git").split("/")
-    if any(segment in {"", ".", ".."} or segment.startswith(".") for segment in segments):
+    if any(not segment or segment.startswith(".") for segment in segments):
         return None
-    path = root.joinpath(*segments)
-    return next(
-        (candidate for candidate in (path, path.with_name(f"{path.name}.git")) if _is_repository(candidate)), None
-    )
+    return root.joinpath(*segments)
+
+
+def is_read_only(repository: Path) -> bool:
+    """Return whether a repository belongs to its user, so that the local cloud writes nothing into it: it is a link."""
+    return repository.is_symlink()
+
+
+def read_only_sentence(repository: Path) -> str:
+    """Return why the local cloud writes nothing into a repository, and what to do instead."""
+    place = repository.resolve()
+    where = place.parent if place.name == ".git" else place
+    return f"{where} is watched in place, and the local cloud writes nothing into it: commit there with git"
 
 
 def projects(root: Path, base: str) -> dict[str, dict[str, Any]]:
     """Return the project list: names, clone URLs below ``base``, and descriptions if they exist."""
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(_repositories(root, 0)):
+    for path in sorted(repositories(root)):
         name = path.relative_to(root).as_posix().removesuffix(".git")
         found[name] = {"name": name, "clone_url": f"{base}{name}"}
         if description := _description(path):
             found[name]["description"] = description
     return found
+
+
+def repositories(root: Path) -> list[Path]:
+    """Return the folders of all repositories below a folder."""
+    return _repositories(root, 0)
 
 
 def _repositories(folder: Path, depth: int) -> list[Path]:

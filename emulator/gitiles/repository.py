@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from emulator.errors import LocalCloudError
 from emulator.gitiles.git import GitError, git
+from emulator.gitiles.projects import is_read_only, read_only_sentence
 from luci_scheduler.core.instants import SECOND
 
 __all__ = ["Entry", "Person", "Repository"]
@@ -32,7 +34,10 @@ class Entry:
 
 
 class Repository:
-    """A git repository on disk. Each method runs one or two git processes; refs move at once."""
+    """A git repository on disk. Each method runs one or two git processes; refs move at once.
+
+    A repository that is a symbolic link belongs to its user: methods that would write raise `LocalCloudError`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -85,7 +90,7 @@ class Repository:
         stream += [f"{'merge' if index else 'from'} {parent}\n".encode() for index, parent in enumerate(parents)]
         stream += [_change(path, content) for path, content in files.items()]
         stream.append(b"\nget-mark :1\ndone\n")
-        output = git(self.path, "fast-import", "--quiet", "--force", "--done", stdin=b"".join(stream))
+        output = self._write("fast-import", "--quiet", "--force", "--done", stdin=b"".join(stream))
         return output.decode().strip()
 
     def tag(self, name: str, target: str, message: str | None = None, *, at: int = 0) -> str:
@@ -93,13 +98,13 @@ class Repository:
         value = target
         if message is not None:
             header = f"object {target}\ntype commit\ntag {name}\n".encode() + _signature("tagger", Person(), at)
-            value = git(self.path, "mktag", stdin=header + b"\n" + message.encode() + b"\n").decode().strip()
+            value = self._write("mktag", stdin=header + b"\n" + message.encode() + b"\n").decode().strip()
         self.force_push(f"refs/tags/{name}", value)
         return value
 
     def force_push(self, ref: str, target: str) -> None:
         """Point a ref at a commit. A short name is the name of a branch."""
-        git(self.path, "update-ref", _full_name(ref), target)
+        self._write("update-ref", _full_name(ref), target)
 
     def delete_ref(self, ref: str) -> None:
         """Delete a ref. A short name is the name of a branch.
@@ -110,13 +115,13 @@ class Repository:
         name = _full_name(ref)
         if not self.resolve(name):
             raise GitError(f"no ref {name}")
-        git(self.path, "update-ref", "-d", name)
+        self._write("update-ref", "-d", name)
 
     def prune(self) -> None:
         """Remove all unreachable commits, like the service's garbage collection after a force push."""
-        git(self.path, "reflog", "expire", "--expire=now", "--all")
-        git(self.path, "repack", "-a", "-d", "--quiet")
-        git(self.path, "prune", "--expire=now")
+        self._write("reflog", "expire", "--expire=now", "--all")
+        self._write("repack", "-a", "-d", "--quiet")
+        self._write("prune", "--expire=now")
 
     def branches(self) -> list[str]:
         """Return the full names of the branches, sorted."""
@@ -133,6 +138,11 @@ class Repository:
         except GitError:
             return False
         return True
+
+    def _write(self, *arguments: str, stdin: bytes = b"") -> bytes:
+        if is_read_only(self.path):
+            raise LocalCloudError(read_only_sentence(self.path))
+        return git(self.path, *arguments, stdin=stdin)
 
     def resolve(self, revision: str) -> str:
         """Return the hash of a revision, or an empty string."""

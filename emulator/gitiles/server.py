@@ -7,7 +7,7 @@ from pathlib import Path
 from emulator.gitiles.app import GitilesApp
 from emulator.gitiles.errors import ErrorForm
 from emulator.gitiles.faults import GitilesFaults
-from emulator.gitiles.state import GitilesRequest, GitilesState
+from emulator.gitiles.state import GitilesRequest, GitilesState, Surroundings
 from emulator.serving.emulated_server import EmulatedServer
 
 __all__ = ["GitilesServer"]
@@ -20,6 +20,9 @@ class GitilesServer(EmulatedServer[GitilesFaults, GitilesRequest]):
     nested). ``<url>/h/<host>/<repository>/+log/...`` serves ``root/<host>/<repository>``, so that one server can serve
     several hosts. Either form may have ``/a`` before the repository. With `strict_auth`, requests below ``/a`` need
     a token.
+
+    ``git clone``, ``git fetch`` and ``git push`` work with ``<url>/<host>/<repository>``. A repository that is a
+    symbolic link belongs to its user, and is read only.
 
     Args:
         root: the folder.
@@ -36,6 +39,11 @@ class GitilesServer(EmulatedServer[GitilesFaults, GitilesRequest]):
     ) -> None:
         self._settings = GitilesState(zones=zones, errors=errors)
         super().__init__(GitilesApp(root, self._settings), self._settings, host, port)
+
+    @property
+    def around(self) -> Surroundings:
+        """The local cloud around the server; its members may be set while the server runs."""
+        return self._settings.around
 
     def url_of(self, host: str) -> str:
         """Return the base URL that serves ``https://<host>``."""

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from emulator.gitiles.errors import ErrorForm
 from emulator.gitiles.faults import GitilesFaults
+from emulator.gitiles.refs import Push
+from emulator.gitiles.smart_http import Limits
 from emulator.serving.emulated_server import ServerState
 
-__all__ = ["GitilesRequest", "GitilesState"]
+__all__ = ["GitilesRequest", "GitilesState", "Surroundings"]
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """The local cloud around the server. A server alone has none of it."""
+
+    pushed: Callable[[Push], None] = lambda _: None
+    """Gets each push that changed refs, before the client gets its answer."""
+    is_watched: Callable[[str], bool] = lambda _: False
+    """Returns whether a config watches a repository (``https://<host>/<name>``): a push then creates it."""
+    missing: Callable[[str, str], None] = lambda _repo, _advice: None
+    """Gets each repository that a request did not find, and the sentence that says where to put it."""
+    console_url: str = ""
+    """Where the console is; empty: pages do not link to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +56,12 @@ class GitilesState(ServerState[GitilesFaults, GitilesRequest]):
     Attributes:
         zones: whether each time is shown in its own zone; otherwise in UTC.
         errors: whether errors look like those of the hosted service or of open-source Gitiles.
+        around: the local cloud around the server.
+        limits: the limits of ``git clone``, ``git fetch`` and ``git push``.
     """
 
     faults: GitilesFaults = field(default_factory=GitilesFaults)
     zones: bool = False
     errors: ErrorForm = "hosted"
+    around: Surroundings = field(default_factory=Surroundings)
+    limits: Limits = field(default_factory=Limits)

@@ -75,6 +75,18 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._versions = itertools.count(1)
 
+    def kept(self) -> list[tuple[Path, dict[str, Any], tuple[str, ...]]]:
+        """Return the path, the fields and the log of each document; `keep` takes them."""
+        with self._lock:
+            return [(path, stored.document, stored.log) for path, stored in self._documents.items()]
+
+    def keep(self, rows: Iterable[tuple[Path, dict[str, Any], tuple[str, ...]]]) -> None:
+        """Add the documents of an earlier store, under new versions."""
+        with self._lock:
+            for path, document, log in rows:
+                self._documents[path] = _Stored(document, next(self._versions), log)
+                self._index(path, document)
+
     def watchers(self, repo: str) -> Sequence[Watcher]:
         """Return the jobs that watch a repository."""
         with self._lock:

@@ -30,6 +30,7 @@ from luci_scheduler.ports import (
     Queue,
     QueueTask,
     Store,
+    Topic,
 )
 from luci_scheduler.settings import BuildbucketServer, Settings
 
@@ -70,6 +71,8 @@ class Ports:
     """Identifies the callers of the console."""
     config_sources: Sequence[ConfigSource] = ()
     """The sources of the projects' configs; the first source that has a project wins."""
+    topic: Topic | None = None
+    """Where invocations are announced; None: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,8 @@ def make_app(settings: Settings, ports: Ports) -> App:
         era_of=make_era_of(environment),
         launch_time=launch_time,
         limits=_limits(settings),
+        topic=ports.topic,
+        console_url=settings.console_base,
     )
     access = load_access(settings.access)
     verifiers = (ports.verify_caller, ports.verify_push)

@@ -26,7 +26,7 @@ from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.repo_url import parse_repo_url
-from luci_scheduler.ports import Buildbucket, Clock, ConfigSource, Fetch, Gitiles, Headers, Queue, Store
+from luci_scheduler.ports import Buildbucket, Clock, ConfigSource, Fetch, Gitiles, Headers, Queue, Store, Topic
 from luci_scheduler.settings import ConfigSourceSetting, Settings
 
 __all__ = [
@@ -67,7 +67,15 @@ def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock 
         verify_push=make_verify_push(settings, clock),
         identify=make_identify(settings, clock),
         config_sources=make_config_sources(settings),
+        topic=_make_topic(settings) if settings.events_topic else None,
     )
+
+
+def _make_topic(settings: Settings) -> Topic:
+    from luci_scheduler.adapters.pubsub import PUBSUB_SCOPES, PubsubTopic  # noqa: PLC0415 - most have no topic
+
+    session = sessions(authenticated=not settings.local, scopes=PUBSUB_SCOPES)
+    return PubsubTopic(settings.events_topic, settings.pubsub_url, session)
 
 
 def _make_store(settings: Settings, credentials: Credentials | None) -> Store:
@@ -158,7 +166,9 @@ def _make_gitiles(settings: Settings, session: _MakeSession, clock: Clock) -> Gi
 
 
 def _make_fetch(settings: Settings) -> Fetch:
-    return FetchClient(allowed_hosts=settings.fetch_allowed_hosts, plain_http=settings.local)
+    return FetchClient(
+        allowed_hosts=settings.fetch_allowed_hosts, plain_http=settings.local, only_allowed=settings.local
+    )
 
 
 def make_config_sources(settings: Settings) -> Sequence[ConfigSource]:
@@ -181,7 +191,7 @@ def _config_source(
             return FolderSource(Path(source.path))
         case "gitiles":
             repo = parse_repo_url(source.repo)
-            url = (settings.gitiles_urls or {}).get(repo.host, f"https://{repo.host}").rstrip("/")
+            url = host_urls(settings.gitiles_urls or {})(repo.host) or f"https://{repo.host}"
             base_url = url if settings.local else f"{url}/a"  # authenticated requests have their own quota
             return GitilesSource(source.project, repo, source.ref, source.path, base_url, gitiles)
         case _:  # the settings accept no kind other than "bucket"

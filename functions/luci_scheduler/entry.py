@@ -26,6 +26,7 @@ from luci_scheduler.core.notification_token import find_token, verify_token
 from luci_scheduler.core.probe import ATTRIBUTE, LABEL
 from luci_scheduler.core.queue_tasks import ProbeTask, SyncTask
 from luci_scheduler.core.untrusted import storable
+from luci_scheduler.display import displaying
 from luci_scheduler.engine.commit import on_commits
 from luci_scheduler.engine.progress import on_notification
 from luci_scheduler.engine.tasks import on_task
@@ -253,7 +254,7 @@ def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
     """
     trace = trace_from_headers(request.headers)
     try:
-        with delivery_context(trace, seconds=BUDGETS["console"], function="console"):
+        with delivery_context(trace, seconds=BUDGETS["console"], function="console"), displaying(app.settings.links):
             body, code, headers = _page(app, request)
             if code in _REFUSED_REQUESTS:
                 _logger().info("request_refused", code=code, method=request.method, path=request.path[:200])

@@ -57,6 +57,7 @@ __all__ = [
     "QueueTask",
     "ServiceError",
     "Store",
+    "Topic",
     "UpdateInvocation",
     "UpdateTrigger",
     "Version",
@@ -374,6 +375,18 @@ class Queue(Protocol):
 
         Raises:
             TransientError: the task may not be on the queue.
+        """
+
+
+class Topic(Protocol):
+    """The Pub/Sub topic that announces invocations: at least once, in no order."""
+
+    def publish(self, attributes: Mapping[str, str], data: bytes) -> None:
+        """Publish a message; on return it is stored.
+
+        Raises:
+            TransientError: the message may not be stored.
+            PermanentError: the message itself is refused.
         """
 
 

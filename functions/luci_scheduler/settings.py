@@ -14,11 +14,13 @@ from typing import Any
 
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.identifiers import PROJECT_NAME
+from luci_scheduler.core.link_map import link_problem
 from luci_scheduler.core.repo_url import parse_repo_url
 
 __all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsError", "read_settings", "variable_of"]
 
 PREFIX = "SCHEDULER_"
+_EVERY_HOST = "*"
 _MIN_RETENTION_DAYS = 8  # Pub/Sub may deliver a message again for 7 days, and markers recognize it
 _MIN_SECRET_BYTES = 16
 """The least length of a signing secret: 128 bits, if each byte is random. Terraform makes 48 letters and digits."""
@@ -113,7 +115,8 @@ class Settings:
     that jobs may name."""
     gitiles_urls: Mapping[str, str] | None = None
     """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are called only below
-    ``googlesource.com``."""
+    ``googlesource.com``. The host ``*``, which only a local cloud may have, stands for all of those: their base URL is
+    its own, a slash and the host."""
     gitiles_era: Era = Era.V2
     """The rules of polls: ``v2`` today's, ``v1`` those of 2021 (tags trigger, and the newest commit needs no path
     match)."""
@@ -162,7 +165,15 @@ class Settings:
     concurrency: int = 16
     """Jobs that one delivery handles in parallel."""
     fetch_allowed_hosts: tuple[str, ...] = ()
-    """Hosts with private or loopback addresses that ``url_fetch`` jobs may call; comma-separated."""
+    """Hosts with private or loopback addresses that ``url_fetch`` jobs may call; comma-separated. In the local cloud
+    they may call no others."""
+    events_topic: str = ""
+    """Full name of the Pub/Sub topic that announces starts and ends of invocations,
+    ``projects/<project>/topics/<name>``; empty: nothing is announced."""
+    pubsub_url: str = "https://pubsub.googleapis.com"
+    """Base URL of Pub/Sub's API, for announcements."""
+    console_url: str = ""
+    """Base URL of the console in announcements; ``https://`` and the console's host if empty."""
     access: str = ""
     """The access policy, a JSON document (see docs/reference/access.md); empty: access is denied."""
     iap_audience: str = ""
@@ -183,7 +194,9 @@ class Settings:
     local: bool = False
     """Whether this is the local cloud: it calls Buildbucket and Gitiles without OAuth, ``url_fetch`` accepts plain
     http, and requests to hosts other than loopback hosts, or from pages of other sites, are answered 403."""
-
+    links: Mapping[str, str] | None = None
+    """Prefix of an address → the address that pages and answers of the API show in its place; a JSON object. A ``*``
+    stands for a host's name. Log lines and documents keep the real addresses."""
     local_service: str = ""
     """Name of the service, behind the front end of the local cloud. It counts as ``K_SERVICE`` there."""
 
@@ -222,6 +235,11 @@ class Settings:
     def default_hostname(self) -> str:
         """The host in the requests for builds."""
         return self.hostname or f"{self.app_id}.appspot.com"
+
+    @property
+    def console_base(self) -> str:
+        """Base URL of the console's pages."""
+        return self.console_url or f"https://{self.default_hostname}"
 
     def buildbucket(self, host: str) -> BuildbucketServer | None:
         """Return the server at ``host``, or None if it is not configured."""
@@ -280,6 +298,8 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
         for name in ("local_user", "local_service")
         if name in values and not values.get("local")
     ]
+    if _EVERY_HOST in (values.get("gitiles_urls") or {}) and not values.get("local"):
+        faults.append(f'{PREFIX}GITILES_URLS: the host "*" is for the local cloud only: name each host')
     if environment.get("K_SERVICE"):
         given = [name for name in ("local", "local_user", "local_service") if values.get(name)]
         faults += [
@@ -316,6 +336,16 @@ def _urls(text: str) -> Mapping[str, str]:
     if not isinstance(urls, dict) or not all(isinstance(url, str) for url in urls.values()):
         raise ValueError("must be a JSON object of texts, the base URL of each host")
     return urls
+
+
+def _links(text: str) -> Mapping[str, str]:
+    links = json.loads(text)
+    if not isinstance(links, dict) or not all(isinstance(target, str) for target in links.values()):
+        raise ValueError("must be a JSON object of texts, the new address of each prefix")
+    for prefix, target in links.items():
+        if problem := link_problem(prefix, target):
+            raise ValueError(problem)
+    return links
 
 
 def _commas(text: str) -> tuple[str, ...]:
@@ -385,6 +415,15 @@ def _server(item: dict[str, Any]) -> BuildbucketServer:
     )
 
 
+_TOPIC = re.compile(r"projects/[^/\s]+/topics/[^/\s]+")
+
+
+def _topic(text: str) -> str:
+    if not _TOPIC.fullmatch(text):
+        raise ValueError(f"must be a full name like projects/PROJECT/topics/NAME, got {text!r}")
+    return text
+
+
 _SOURCE_KEYS: dict[str, tuple[set[str], set[str]]] = {
     "folder": ({"path"}, set()),
     "gitiles": ({"project", "repo"}, {"ref", "path"}),
@@ -437,6 +476,7 @@ _PARSERS: dict[str, Any] = {
     "console_oauth_clients": _oauth_clients,
     "buildbucket_servers": _servers,
     "gitiles_urls": _urls,
+    "links": _links,
     "gitiles_era": Era,
     "gitiles_commits_per_ref": _positive,
     "gitiles_commits_per_poll": _positive,
@@ -456,4 +496,5 @@ _PARSERS: dict[str, Any] = {
     "keep_unchanged_polls": _boolean,
     "concurrency": _positive,
     "local": _boolean,
+    "events_topic": _topic,
 }

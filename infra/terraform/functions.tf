@@ -77,6 +77,7 @@ locals {
         for name, value in merge(source, { kind = source.bucket == null ? "gitiles" : "bucket" }) : name => value if value != null
       }
     ])
+    SCHEDULER_EVENTS_TOPIC        = one(google_pubsub_topic.events[*].id)
     SCHEDULER_FETCH_ALLOWED_HOSTS = length(var.fetch_allowed_hosts) == 0 ? null : join(",", sort(var.fetch_allowed_hosts))
   }) : name => tostring(value) if value != null }
 

@@ -48,6 +48,11 @@ output "notification_topics" {
   value       = { for publisher in keys(local.publisher_topics) : publisher => module.topic[publisher].topic }
 }
 
+output "events_topic" {
+  description = "Topic that announces starts and ends of invocations, or null without `invocation_events.enabled`."
+  value       = one(google_pubsub_topic.events[*].id)
+}
+
 output "dead_letter_subscriptions" {
   description = "Subscriptions that hold refused messages for an operator."
   value       = sort([for topic in module.topic : topic.dead_letter_subscription])

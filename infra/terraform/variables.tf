@@ -500,6 +500,25 @@ variable "fetch_allowed_hosts" {
   }
 }
 
+variable "invocation_events" {
+  type = object({
+    enabled     = optional(bool, false)
+    subscribers = optional(set(string), [])
+  })
+  default     = {}
+  description = "The topic invocation-events, which announces starts and ends of invocations. enabled: whether there is one. subscribers: IAM members who may attach subscriptions to it, besides those with rights in the project."
+
+  validation {
+    condition     = alltrue([for member in var.invocation_events.subscribers : can(regex("^(user|group|serviceAccount|domain|principal|principalSet):.+$", member))])
+    error_message = "invocation_events: subscribers must be IAM members such as \"serviceAccount:...\"; allUsers is not accepted, because messages name people and commits: list the readers."
+  }
+
+  validation {
+    condition     = var.invocation_events.enabled || length(var.invocation_events.subscribers) == 0
+    error_message = "invocation_events: there is no topic to subscribe to: set enabled = true, or leave out subscribers."
+  }
+}
+
 variable "monitoring" {
   type = object({
     enabled  = optional(bool, true)

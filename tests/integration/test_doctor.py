@@ -21,9 +21,9 @@ from emulator.local_cloud import LocalCloud
 from emulator.local_control_plane import LocalControlPlane
 from emulator.memory_pubsub import Message
 from emulator.options import Options
+from emulator.sample import make_sample
 from emulator.settings import queue_path
 from emulator.start import start_local_cloud
-from emulator.start_page import make_sample
 from luci_scheduler import entry, process
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue
 from luci_scheduler.api.access import load_access

@@ -11,13 +11,13 @@ from unittest import mock
 import pytest
 import requests
 
+from emulator.banner import addresses
 from emulator.front_end.modes import Mode
 from emulator.local_cloud import LocalCloud
 from emulator.local_control_plane import LocalControlPlane
 from emulator.options import Options
+from emulator.sample import make_sample
 from emulator.start import start_local_cloud
-from emulator.start_page import make_sample
-from emulator.up import addresses
 from luci_scheduler import process
 from luci_scheduler.cli.doctor import command
 from luci_scheduler.cli.doctor import inside as inside_module

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import pytest
 import requests
 
+from emulator.banner import addresses
 from emulator.clock import AdjustableClock
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options
+from emulator.sample import make_sample
 from emulator.start import start_local_cloud
-from emulator.start_page import StartPage, make_sample
-from emulator.up import addresses
+from emulator.start_page import StartPage
 from tests.listening import http_status, listening_ports
 
 FOREIGN = (

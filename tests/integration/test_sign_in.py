@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from emulator.banner import addresses
 from emulator.front_end.front_end import service_name
 from emulator.front_end.modes import Stripping
 from emulator.settings import DEVELOPER, OUTSIDER
-from emulator.up import addresses
 from luci_scheduler.core.instants import MINUTE, SECOND
 from tests.sign_in import CALLERS, FRONT_ENDS, Site, call, site_behind, who
 from tests.waiting import until

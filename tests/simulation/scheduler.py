@@ -20,6 +20,7 @@ from emulator.memory.gitiles import MemoryGitiles
 from emulator.memory.ports import memory_ports
 from emulator.memory.store import MemoryStore
 from emulator.memory.system import SeededEntropy
+from emulator.memory.topic import MemoryTopic
 from luci_scheduler.bootstrap import make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
@@ -344,7 +345,7 @@ class _Queue:
         if world.happens(world.faults.lost_task):
             world.history.counts["tasks lost"] += 1
             if world.is_sweeping:
-                world.history.swept_and_lost[_name(task.payload["job"])].append(world.kernel.now())
+                world.history.swept_and_lost[_name(task.payload.get("job", ""))].append(world.kernel.now())
             return
         eta, key = task.eta, f"task-{self._number}"
         if world.happens(world.faults.early):
@@ -360,7 +361,15 @@ class _Queue:
 class Simulation:
     """One run of a script."""
 
-    def __init__(self, script: Script, seed: int, faults: Faults, record: Record | None = None) -> None:
+    def __init__(
+        self,
+        script: Script,
+        seed: int,
+        faults: Faults,
+        record: Record | None = None,
+        *,
+        topic: MemoryTopic | None = None,
+    ) -> None:
         self.kernel = Kernel(Instant(START))
         self.record = record
         self.history = History()
@@ -380,7 +389,7 @@ class Simulation:
         )  # fmt: skip
         ports = replace(
             memory_ports(), store=self.store, queue=_Queue(self), clock=self.kernel, entropy=SeededEntropy(seed),
-            fetch=_Fetch(self), buildbucket=_Buildbucket(self), gitiles=self._gitiles,
+            fetch=_Fetch(self), buildbucket=_Buildbucket(self), gitiles=self._gitiles, topic=self._faulty(topic),
         )  # fmt: skip
         self.runtime = make_app(settings, ports).runtime
 
@@ -442,6 +451,17 @@ class Simulation:
 
         self.kernel.spawn(instant, process)
 
+    def _faulty(self, topic: MemoryTopic | None) -> MemoryTopic | None:
+        if topic is not None:
+            topic.before_publish = partial(self.maybe_refuse, "the topic")
+            topic.after_publish = self._after_publish
+        return topic
+
+    def _after_publish(self) -> None:
+        self.maybe_lose_the_answer("the topic")
+        if self.happens(self.faults.crash):
+            raise Crash
+
     def _sweep(self) -> None:
         self.deliver(self.kernel.now(), self._sweep_once)
         self.kernel.at(self.kernel.now() + MINUTE, self._sweep)
@@ -493,9 +513,16 @@ class Simulation:
             self.history.counts["changes of disabled jobs"] += 1
 
 
-def play(script: Script, seed: int, faults: Faults = Faults(), record: Record | None = None) -> Simulation:
-    """Play a script on the engine. Return the world in its final state."""
-    simulation = Simulation(script, seed, faults, record)
+def play(
+    script: Script,
+    seed: int,
+    faults: Faults = Faults(),
+    record: Record | None = None,
+    *,
+    topic: MemoryTopic | None = None,
+) -> Simulation:
+    """Play a script on the engine, which announces to ``topic``. Return the world in its final state."""
+    simulation = Simulation(script, seed, faults, record, topic=topic)
     with _logging(simulation):
         simulation.run()
         return simulation

@@ -83,5 +83,6 @@ EVERYTHING: dict[str, Any] = {
     "signing_key_generation": 3,
     "tuning": TUNING,
     "fetch_allowed_hosts": ["status.internal", "a.internal"],
+    "invocation_events": {"enabled": True, "subscribers": ["group:readers@example.com"]},
     "labels": {"system": "luci-scheduler"},
 }

@@ -55,6 +55,8 @@ MORE_GRANTS = """
 functions  storage.objectViewer               bucket the-configs
 user:committer@example.com  pubsub.publisher  topic {p}gitiles-commit
 user:committer@example.com  pubsub.viewer     topic {p}gitiles-commit
+functions  pubsub.publisher                   topic {p}invocation-events
+group:readers@example.com  pubsub.subscriber  topic {p}invocation-events
 {old}      pubsub.publisher                   topic {p}{old_builds}
 {old}      pubsub.viewer                      topic {p}{old_builds}
 pubsub     pubsub.publisher                   topic {p}{old_builds}-dead-letter

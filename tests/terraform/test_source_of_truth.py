@@ -33,6 +33,7 @@ NOT_SET = {
     "local_user": "the local cloud's",
     "local_service": "the local cloud's",
     "gitiles_urls": "the local cloud's",
+    "links": "the local cloud's",
     "storage_url": "the default is Cloud Storage itself",
     "config_folder": "the local cloud's",
     "config_revision": "the local cloud's",
@@ -202,6 +203,13 @@ def test_config_sources_reach_the_functions(everything: Life) -> None:
     in_repository, in_bucket = settings.config_sources
     assert (in_repository.kind, in_repository.path, in_repository.ref) == ("gitiles", "a/b.cfg", "refs/heads/main")
     assert (in_bucket.kind, in_bucket.bucket, in_bucket.object) == ("bucket", "the-configs", "other/luci-scheduler.cfg")
+
+
+def test_announcements_are_off_by_default(life: Life, everything: Life) -> None:
+    """The functions know the topic only if there is one."""
+    topics = {topic["id"] for topic in life.all("google_pubsub_topic") if topic["name"].endswith("invocation-events")}
+    assert {_settings(life, function).events_topic for function in FUNCTIONS} == (topics or {""})
+    assert bool(topics) == (life is everything)
 
 
 def test_without_a_prefix_topics_have_the_original_names(production: Life) -> None:

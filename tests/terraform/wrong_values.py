@@ -155,6 +155,10 @@ WRONG: dict[str, list[tuple[Any, tuple[str, ...]] | None]] = {
         ({"project_active_invocations": 0}, ("omit a member to use its default",)),
     ],
     "fetch_allowed_hosts": [(["https://x"], ("leave out https://",))],
+    "invocation_events": [
+        ({"enabled": True, "subscribers": ["allUsers"]}, ("list the readers",)),
+        ({"subscribers": ["user:me@example.com"]}, ("leave out subscribers",)),
+    ],
     "monitoring": [
         (
             {

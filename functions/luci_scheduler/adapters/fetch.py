@@ -55,6 +55,7 @@ class FetchClient:
         *,
         allowed_hosts: Collection[str] = (),
         plain_http: bool = False,
+        only_allowed: bool = False,
         resolve: Resolve = resolve,
         trusted_certificates: str = "",
         max_redirects: int = _MAX_REDIRECTS,
@@ -64,12 +65,14 @@ class FetchClient:
         Args:
             allowed_hosts: hosts (names, or addresses without brackets) that may have private or loopback addresses.
             plain_http: whether ``http`` URLs are also allowed.
+            only_allowed: whether all other hosts are refused, before their names are resolved (the local cloud).
             resolve: the resolver.
             trusted_certificates: file with the trusted authorities; the usual ones if empty.
             max_redirects: the number of redirects to follow; one more is an error.
         """
         self._allowed = frozenset(host.lower().strip("[]").removesuffix(".") for host in allowed_hosts)
         self._plain_http = plain_http
+        self._only_allowed = only_allowed
         self._resolve = resolve
         self._certificates = trusted_certificates
         self._max_redirects = max_redirects
@@ -101,6 +104,11 @@ class FetchClient:
             raise FetchError(f"redirected to a bad URL: {error}" if redirected else str(error)) from error
         if target.scheme != "https" and not self._plain_http:
             raise FetchError(f"{target.host} is an http URL, but only https is allowed")
+        if self._only_allowed and target.host not in self._allowed:
+            raise FetchError(
+                f"{target.host} is refused: the local cloud fetches from this machine only; "
+                f"to allow it, start it with --allow-fetch {target.host}"
+            )
         if is_forbidden_name(target.host) and target.host not in self._allowed:
             raise FetchError(_refusal(target.host, can_be_allowed=True))
         return target

@@ -43,13 +43,16 @@ def host_urls(configured: Mapping[str, str]) -> Callable[[str], str | None]:
     """Return the function from a Gitiles host to its base URL, or to None for a forbidden host.
 
     Allowed are ``*.googlesource.com`` and the hosts in ``configured``, because requests carry the service account's
-    token.
+    token. If ``configured`` has the host ``*``, all public hosts are below its base URL, and none is called itself.
     """
+    every = configured.get("*", "").rstrip("/")
 
     def url(host: str) -> str | None:
         if host in configured:
             return configured[host].rstrip("/")
-        return f"https://{host}" if _PUBLIC_HOST.fullmatch(host) else None
+        if not _PUBLIC_HOST.fullmatch(host):
+            return None
+        return f"{every}/{host}" if every else f"https://{host}"
 
     return url
 

@@ -17,6 +17,7 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.trigger import PayloadKind, Trigger
 from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES
+from luci_scheduler.display import displayed
 
 __all__ = [
     "empty",
@@ -102,7 +103,7 @@ def invocation_message(invocation: Invocation) -> Any:
         status=str(invocation.status),
         final=final,
         config_revision=invocation.revision,
-        view_url=invocation.view_url,
+        view_url=displayed(invocation.view_url),
     )
 
 

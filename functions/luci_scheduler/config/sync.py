@@ -279,6 +279,7 @@ def _activate(sync: _Sync, record: ProjectRecord, version: Version | None) -> in
         "config_synced",
         project=file.project,
         revision=file.revision,
+        jobs=len(config.jobs),
         jobs_changed=len(changed),
         warnings=len(config.warnings),
     )

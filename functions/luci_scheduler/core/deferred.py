@@ -31,7 +31,7 @@ class Deferred:
     id: str
     """From `deferred_id`, so that the same work deferred twice is one document."""
     kind: str
-    """A kind of queue task (``trigger``, ``abort``), or ``commit`` or ``emit``: these two wait for a commit."""
+    """A kind of queue task (``trigger``, ``abort``); ``commit`` or ``emit``, which wait for a commit; ``announce``."""
     payload: Mapping[str, Any]
     """The payload of that kind, a JSON object."""
     created: Instant

@@ -14,6 +14,8 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
 from luci_scheduler.core.untrusted import PARSER_ERRORS
+from luci_scheduler.engine.announce import KIND as ANNOUNCE
+from luci_scheduler.engine.announce import try_announcement
 from luci_scheduler.engine.commit import Refusal, discard_commit, find_watching, landed_commit, take_commit
 from luci_scheduler.engine.deferral import offer_deferred
 from luci_scheduler.engine.runtime import Runtime, logger
@@ -62,7 +64,7 @@ def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, carry_
 
 def _try(runtime: Runtime, work: Deferred, key: str, carry_out: CarryOut) -> Deferred | None:
     """Return the work that remains, or None."""
-    waiting = {"commit": _try_commit, "emit": _try_emitted}.get(work.kind)
+    waiting = {"commit": _try_commit, "emit": _try_emitted, ANNOUNCE: try_announcement}.get(work.kind)
     if waiting is not None:
         return waiting(runtime, work)
     carry_out(work, key)

@@ -13,18 +13,21 @@ from typing import Any
 from luci_scheduler.core import debug_log, log_lines
 from luci_scheduler.core.cleanup import Cleanup, first_cleanup, joined, next_cleanup
 from luci_scheduler.core.debug_log import format_line
+from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import MILLISECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, commit_known, result_of
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.sizes import log_limits
+from luci_scheduler.engine.announce import end_work, start_work
+from luci_scheduler.engine.deferral import offer_deferred
 from luci_scheduler.engine.outbox import cleanup_task, dispatch_task, launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.triage import triage_end
 from luci_scheduler.managers.controller import CallCache, Controller
 from luci_scheduler.managers.registry import is_poll
-from luci_scheduler.ports import UpdateInvocation, Versioned, Write
+from luci_scheduler.ports import PutDeferred, UpdateInvocation, Versioned, Write
 
 __all__ = ["cancel_or_leave", "commit_outcome", "leave_to_cleanup", "log_failing_poll", "on_cleanup_task"]
 
@@ -57,7 +60,9 @@ def commit_outcome(
         runtime.offer(dispatch_task(invocation, runtime.clock.now()))
     writes: tuple[Write, ...] = (update,) if controller.poller is None else (update, controller.poller)
     if not invocation.status.is_final:
-        _commit_progress(runtime, update, writes)
+        start = start_work(runtime, found.value, invocation)
+        _commit_progress(runtime, update, (*writes, *_puts(start)))
+        _offer(runtime, start)
         _log_launch(runtime, found.value, invocation, key)
         return ()
     successors = _commit_end(runtime, update, writes, key)
@@ -210,18 +215,19 @@ def _commit_end(
         StoreConflictError: the invocation or the poller's record has changed: the caller must decide again.
     """
     invocation = update.invocation
-    lost_at = None
+    lost_at, end = None, None
 
     def attempt(job: Versioned[Job] | None) -> Sequence[Versioned[Invocation]] | StoreConflictError:
-        nonlocal lost_at
+        nonlocal lost_at, end
+        end = end_work(runtime, invocation, job.value.recent if job else ())
         try:
             if job is not None:
                 ended = _with_end(job, invocation)
-                successors = triage_end(runtime, ended, invocation.id, writes, key)
+                successors = triage_end(runtime, ended, invocation.id, (*writes, *_puts(end)), key)
                 if _counts(invocation):
                     log_failing_poll(invocation.job_id, ended.value.failed_polls)
                 return successors
-            runtime.store.commit(writes)
+            runtime.store.commit((*writes, *_puts(end)))
         except StoreConflictError as error:
             current = _reread(runtime, update)
             if _has_landed(current, update):
@@ -238,7 +244,17 @@ def _commit_end(
     outcome = runtime.update_job(invocation.job_id, f"record the end of invocation {invocation.id}", attempt)
     if isinstance(outcome, StoreConflictError):
         raise outcome
+    _offer(runtime, end)
     return outcome
+
+
+def _puts(work: Deferred | None) -> tuple[Write, ...]:
+    return () if work is None else (PutDeferred(work, None),)
+
+
+def _offer(runtime: Runtime, work: Deferred | None) -> None:
+    if work is not None:
+        offer_deferred(runtime, work)
 
 
 def _reread(runtime: Runtime, update: UpdateInvocation) -> Versioned[Invocation] | None:

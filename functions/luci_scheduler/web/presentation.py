@@ -14,6 +14,7 @@ from luci_scheduler.core.instants import Instant, format_rfc3339, to_datetime
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.display import displayed
 from luci_scheduler.managers.registry import kind_of
 from luci_scheduler.managers.task_kind import Fact
 from luci_scheduler.web.addresses import address, invocation_address, job_address
@@ -190,10 +191,10 @@ def invocation_json(invocation: Invocation, log: str) -> dict[str, Any]:
         "started": format_rfc3339(invocation.started),
         "finished": format_rfc3339(invocation.finished) if invocation.finished else None,
         "triggered_by": invocation.triggered_by or None,
-        "view_url": invocation.view_url or None,
+        "view_url": displayed(invocation.view_url) or None,
         "revision": invocation.revision,
         "task": {invocation.task.kind: dict(invocation.task.fields)},
-        "incoming_triggers": [trigger.public() for trigger in invocation.incoming_triggers],
+        "incoming_triggers": [_trigger_json(trigger) for trigger in invocation.incoming_triggers],
         "properties": invocation.properties,
         "tags": list(invocation.tags),
         "attempts": invocation.attempts,
@@ -205,6 +206,11 @@ def invocation_json(invocation: Invocation, log: str) -> dict[str, Any]:
         "mutations": invocation.mutations,
         "debug_log": log,
     }
+
+
+def _trigger_json(trigger: Trigger) -> dict[str, Any]:
+    document = trigger.public()
+    return {**document, **({"url": displayed(trigger.url)} if trigger.url else {})}
 
 
 def page_text(view: InvocationView) -> str:
@@ -258,5 +264,5 @@ def shown(instant: Instant) -> str:
 
 
 def safe_url(url: str) -> str:
-    """Return a URL if it is a web page's, otherwise an empty text: pages link to no other scheme."""
-    return url if url.lower().startswith(("https://", "http://")) else ""
+    """Return the link for a URL if it is a web page's, otherwise an empty text: pages link to no other scheme."""
+    return displayed(url) if url.lower().startswith(("https://", "http://")) else ""

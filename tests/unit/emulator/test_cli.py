@@ -59,16 +59,16 @@ def test_the_commands_are_named_in_help(capsys: pytest.CaptureFixture[str]) -> N
         ("--speed", "inf", "a number above 0"),
         ("--project", "Bad Name", "lower-case letters"),
         ("--project", "short", "6 to 30"),
-        ("--host", "not a host", "such as chromium.googlesource.com"),
-        ("--host", "https://chromium.googlesource.com", "such as chromium.googlesource.com"),
-        ("--host", "chromium", "such as chromium.googlesource.com"),
+        ("--allow-fetch", "not a host", "such as status.example.com"),
+        ("--allow-fetch", "https://status.example.com", "such as status.example.com"),
+        ("--allow-fetch", "status", "such as status.example.com"),
     ],
 )
 def test_bad_values(
     option: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The error comes before anything starts, and names the possible values."""
-    monkeypatch.setattr("emulator.up.until_stopped", lambda _: 0)
+    monkeypatch.setattr("emulator.up.until_stopped", lambda *_: 0)
     with pytest.raises(SystemExit) as raised:
         main(["up", option, value])
     assert raised.value.code == 2
@@ -87,12 +87,13 @@ def test_bad_numbers_for_a_storm(option: str, value: str, capsys: pytest.Capture
 
 
 def test_good_names_of_projects_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The shortest project, and hosts of Gitiles and of this machine."""
+    """The shortest project, and hosts outside this machine."""
     clouds: list[Options] = []
-    monkeypatch.setattr("emulator.up.until_stopped", lambda options: clouds.append(options) or 0)
-    hosts = ["--host", "chromium.googlesource.com", "--host", "a-b.c"]
+    monkeypatch.setattr("emulator.up.until_stopped", lambda options, _form: clouds.append(options) or 0)
+    hosts = ["--allow-fetch", "status.example.com", "--allow-fetch", "a-b.c"]
     assert main(["up", "--store", "memory", "--folder", str(tmp_path), "--project", "abc-12", *hosts]) == 0
-    assert (clouds[0].project, list(clouds[0].hosts)) == ("abc-12", ["chromium.googlesource.com", "a-b.c"])
+    allowed = {"SCHEDULER_FETCH_ALLOWED_HOSTS": "127.0.0.1,localhost,::1,status.example.com,a-b.c"}
+    assert (clouds[0].project, clouds[0].settings) == ("abc-12", allowed)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_up_accepts_configs_with_unknown_triggers_with_the_option(
 ) -> None:
     """The switch reaches the rules by which the functions, and the local cloud itself, read configs."""
     started: list[Options] = []
-    monkeypatch.setattr("emulator.up.until_stopped", lambda options: started.append(options) or 0)
+    monkeypatch.setattr("emulator.up.until_stopped", lambda options, _form: started.append(options) or 0)
     assert main(["up", "--store", "memory", "--folder", str(tmp_path), *switch]) == 0
     (cloud,) = started
     assert cloud.config_rules.lenient_triggers is bool(switch)
@@ -145,7 +146,7 @@ def test_up_starts_the_chosen_front_end(
 ) -> None:
     """Without the option there is none."""
     started: list[Options] = []
-    monkeypatch.setattr("emulator.up.until_stopped", lambda options: started.append(options) or 0)
+    monkeypatch.setattr("emulator.up.until_stopped", lambda options, _form: started.append(options) or 0)
     assert main(["up", "--store", "memory", "--folder", str(tmp_path), *arguments]) == 0
     assert [(cloud.front_end, cloud.stripping) for cloud in started] == [(front_end, stripping)]
 
@@ -201,7 +202,7 @@ def _stopped(process: subprocess.Popen[str], number: signal.Signals) -> str:
     assert process.stdout is not None
     assert process.stderr is not None
     lines: list[str] = []
-    while not any("Repositories" in line for line in lines):
+    while not any("export LUCI_SCHEDULER_URL" in line for line in lines):
         lines.append(process.stdout.readline())
         assert lines[-1], process.stderr.read()
     os.kill(process.pid, number)

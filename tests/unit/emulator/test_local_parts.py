@@ -26,13 +26,14 @@ from emulator.memory_host import InProcessFunction, MemoryHost
 from emulator.options import Options
 from emulator.processes import Output
 from emulator.run_task import run_task
-from emulator.settings import Addresses, function_environment, gitiles_hosts, queue_path
+from emulator.settings import Addresses, function_environment, queue_path
 from emulator.start import start_local_cloud
 from emulator.tcp_ports import HOST, free_port, is_free, is_open, require_free
 from luci_scheduler import process
-from luci_scheduler.config.reader import read_config
+from luci_scheduler.adapters.gitiles import host_urls
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.link_map import LinkMap
 from luci_scheduler.settings import read_settings
 from tests.waiting import until
 
@@ -103,7 +104,7 @@ def _addresses(**changes: Any) -> Addresses:
         "cloud_tasks": "127.0.0.1:2",
         "certs": "http://127.0.0.1:3/certs",
         "buildbucket": "http://127.0.0.1:4",
-        "gitiles": {"r.googlesource.com": "http://127.0.0.1:5/r"},
+        "gitiles": "http://127.0.0.1:5",
         "on_task": "http://127.0.0.1:6",
     }
     return Addresses(**{**values, **changes})
@@ -115,10 +116,14 @@ def _environment(folder: Path, **extra: str) -> dict[str, str]:
     )
 
 
+def _scheduler_settings(environment: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith("SCHEDULER_")}
+
+
 def test_the_functions_read_their_environment(tmp_path: Path) -> None:
     """The settings have the addresses, and the developer may do everything."""
     environment = _environment(tmp_path)
-    settings = read_settings({name: value for name, value in environment.items() if name.startswith("SCHEDULER_")})
+    settings = read_settings(_scheduler_settings(environment))
     assert (settings.project, settings.task_url, settings.check_interval_seconds) == (
         "local-1",
         "http://127.0.0.1:6",
@@ -138,13 +143,18 @@ def test_more_settings_replace_the_defaults(tmp_path: Path) -> None:
         _environment(tmp_path, SCHEDULER_CONCURRENCY="many")
 
 
-def test_the_gitiles_server_serves_all_known_hosts(tmp_path: Path) -> None:
-    """Those of gitiles jobs, of the repositories, and the additional ones."""
-    text = 'trigger { id: "p" gitiles { repo: "https://a.googlesource.com/x" refs: "refs/heads/main" } }'
-    (tmp_path / "b.googlesource.com").mkdir()
-    (tmp_path / "file").write_text("")
-    found = gitiles_hosts([read_config("proj", text)], tmp_path, ["c.googlesource.com"])
-    assert found == ["a.googlesource.com", "b.googlesource.com", "c.googlesource.com"]
+def test_all_gitiles_hosts_and_links_lead_to_the_local_servers(tmp_path: Path) -> None:
+    """Also hosts that no config names yet, and the builds of both protocols."""
+    settings = read_settings(_scheduler_settings(_environment(tmp_path)))
+    assert host_urls(settings.gitiles_urls or {})("new.googlesource.com") == "http://127.0.0.1:5/h/new.googlesource.com"
+    links = LinkMap.of(settings.links or {})
+    shown = {
+        "https://cr-buildbucket.appspot.com/build/7": "http://127.0.0.1:4/build/7",
+        "https://ci.chromium.org/b/7": "http://127.0.0.1:4/build/7",
+        "https://a-b.googlesource.com/x/+/12": "http://127.0.0.1:5/a-b.googlesource.com/x/+/12",
+        "https://example.com/build/7": "https://example.com/build/7",
+    }
+    assert {url: links.shown(url) for url in shown} == shown
 
 
 def test_a_port_in_use_is_named() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
+from emulator.memory.topic import MemoryTopic
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
@@ -252,6 +253,15 @@ def _deferred_work() -> Observer:
     return observer
 
 
+def _announcements() -> Observer:
+    world = World(topic=MemoryTopic())
+    observer = Observer(world)
+    world.commit()
+    notify(world)
+    assert len(world.works()) == 2
+    return observer
+
+
 def _waiting_commit() -> Observer:
     git = MemoryGitiles()
     git.push("refs/heads/main")
@@ -282,6 +292,7 @@ PATHS: dict[str, tuple[Callable[[], Observer], set[str]]] = {
     "a poll that finds a commit": (_poll, {"dispatch", "cron", "timer"}),
     "an abort of a build that is not found": (_abort_before_the_build_is_known, {"abort", "cleanup"}),
     "a trigger that is deferred": (_deferred_work, {"deferred", "timer"}),
+    "a start and an end that are announced": (_announcements, {"deferred", "timer"}),
     "a commit that waits": (_waiting_commit, {"deferred"}),
 }
 """A path of the engine, and the kinds of tasks that its commits rely on."""

@@ -63,7 +63,7 @@ def test_failing_jobs_come_first_and_jobs_that_poll_last() -> None:
     page = Visitor(world).page("/jobs/proj")
     rows = _rows(page)
     assert [row.split()[0] for row in rows] == ["zoo", "job", "poller"]
-    assert rows[0].startswith("zoo WAITING FAILED now, 1 s aaaaaaaa commit FAILED triggered")
+    assert rows[0].startswith("zoo WAITING FAILEDFAILEDnow · 1 s aaaaaaaa commit triggered")
     assert "no result yet" in rows[1]
     assert page.all("title")[0].text.startswith("1 failing ")
     (link,) = (item for item in page.all("a") if item.text == "aaaaaaaa")

@@ -291,14 +291,14 @@ class TestCommands:
         yield server
         server.stop()
 
-    @pytest.mark.parametrize(("code", "status"), [(0, "SUCCESS"), (1, "FAILURE"), (2, "INFRA_FAILURE")])
+    @pytest.mark.parametrize(("code", "status"), [(0, "SUCCESS"), (1, "FAILURE"), (2, "FAILURE")])
     def test_exit_status(self, live, publisher, code, status):
         """The exit status decides the result. The end of the output is kept, and three messages are published."""
         live.plans.set("*", Command((sys.executable, "-S", "-c", f"print('hello'); raise SystemExit({code})")))
         build_id = schedule(live)
         until(lambda: live.builds.get(build_id).ended)
         build = live.builds.get(build_id)
-        assert (build.status, build.log_tail) == (status, "hello\n")
+        assert (build.status, live.outputs.get(build_id).read().text) == (status, "hello\n")
         assert build.create_time <= build.start_time <= build.end_time
         until(lambda: len(publisher.messages) == 3)
 
@@ -311,7 +311,7 @@ class TestCommands:
         build_id = schedule(live, gitilesCommit=commit)
         until(lambda: live.builds.get(build_id).ended)
         expected = f'{build_id} x 3 {"a" * 40} refs/heads/main more {{"recipe": "r"}}\n'
-        assert live.builds.get(build_id).log_tail == expected
+        assert live.outputs.get(build_id).read().text == expected
 
     def test_cancel_terminates(self, live):
         """A cancellation ends the program, and the build is CANCELED."""
@@ -325,19 +325,20 @@ class TestCommands:
     def test_execution_timeout_kills(self, live):
         """A program that runs too long is killed."""
         live.plans.set("*", Command(("sh", "-c", "trap '' TERM; sleep 60")))
-        build_id = schedule(live, executionTimeout="0.050s")
+        build_id = schedule(live, executionTimeout="0.050s", gracePeriod="0.050s")
         until(lambda: live.builds.get(build_id).ended)
         build = live.builds.get(build_id)
         assert (build.status, build.outcome.timeout) == ("INFRA_FAILURE", True)
-        until(lambda: not live._service.life_cycle._commands._processes)
+        until(lambda: not live._service.life_cycle._commands._running)
 
     def test_cannot_start(self, live):
-        """A missing program is an infra failure without a start."""
+        """A missing program ends the build, and its summary names the program."""
         live.plans.set("*", Command(("/no/such/program",)))
         build_id = schedule(live)
         until(lambda: live.builds.get(build_id).ended)
         build = live.builds.get(build_id)
-        assert (build.status, build.start_time) == ("INFRA_FAILURE", None)
+        assert build.status == "FAILURE"
+        assert "cannot run /no/such/program: No such file or directory" in build.outcome.summary
 
     def test_stop_kills(self, publisher, tmp_path):
         """Stopping the server ends programs and their children. Their builds do not change."""

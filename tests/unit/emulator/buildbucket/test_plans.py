@@ -106,7 +106,7 @@ class TestJson:
         [
             ([], r"a plan is an object, not \[\]"),
             ({"steps": {}}, "a plan needs steps or manual"),
-            ({"command": ["rm"]}, "a plan needs steps or manual"),
+            ({"command": ["rm"]}, "cannot be set over HTTP.* start the local cloud with --build COMMAND"),
             ({"steps": [{}]}, "a step has either start or end"),
             ({"steps": [{"start": {}, "end": {}}]}, "a step has either start or end"),
             ({"steps": ["start"]}, "a step has either start or end"),

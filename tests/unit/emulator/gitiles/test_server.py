@@ -303,8 +303,8 @@ class TestPlaces:
         (tmp_path / "h" / "c" / "description").write_text("A project\n")
         reply = requests.get(f"{server.url_of('h')}/?format=JSON", timeout=5).text
         assert json.loads(reply.removeprefix(GUARD)) == {
-            "a/b": {"name": "a/b", "clone_url": "https://h/a/b"},
-            "c": {"name": "c", "clone_url": "https://h/c", "description": "A project"},
+            "a/b": {"name": "a/b", "clone_url": f"{server.url}/h/a/b"},
+            "c": {"name": "c", "clone_url": f"{server.url}/h/c", "description": "A project"},
         }
 
     def test_a_commit_its_tree_and_a_file(self, server, repository):

@@ -1,0 +1,125 @@
+"""The addresses of a local cloud, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from emulator.local_cloud import LocalCloud
+from luci_scheduler.config.folder import FILE
+from luci_scheduler.core.instants import Instant, format_rfc3339
+
+__all__ = ["addresses", "addresses_json", "function_url", "log_folder", "state_folder", "state_row"]
+
+
+def addresses(cloud: LocalCloud, start_page: str = "", google_apis: str = "") -> str:
+    """Return the addresses of all parts, as text."""
+    in_memory = cloud.memory is not None
+    rows = {
+        **({"Start page": start_page} if start_page else {}),
+        "Console": cloud.console_url,
+        **_token_row(cloud),
+        "Project": cloud.project,
+        "Firestore": "in memory" if in_memory else cloud.firestore_address,
+        "Pub/Sub": "in memory, for this process only" if in_memory else cloud.pubsub_address,
+        **({} if cloud.options.events is None else {"Events": _events_row(cloud)}),
+        "Cloud Tasks": cloud.cloud_tasks.grpc_address,
+        "Buildbucket": cloud.buildbucket.url,
+        "Gitiles": cloud.gitiles.url,
+        **({"Google APIs": google_apis} if google_apis else {}),
+        **{f"- {name}": function_url(cloud, name) for name in cloud.functions},
+        "Configs": f"{cloud.configs.resolve()}/PROJECT/{FILE}",
+        "Repositories": f"{cloud.repositories.resolve()}/HOST/PROJECT",
+        "Logs": _log_row(cloud),
+        "State": state_row(cloud),
+    }
+    width = max(map(len, rows))
+    return "\n".join(
+        [
+            "",
+            f"The local cloud is up{', in memory' if in_memory else ''}. Ctrl-C stops it.",
+            "",
+            *(f"  {name:<{width}}  {value}" for name, value in rows.items()),
+            "",
+            f"  {_exports(cloud)}",
+            "",
+        ]
+    )
+
+
+def addresses_json(cloud: LocalCloud, start_page: str = "", google_apis: str = "") -> str:
+    """Return the addresses of all parts as one line of JSON, for programs."""
+    return json.dumps(
+        {
+            "kind": "up",
+            "time": format_rfc3339(Instant(cloud.clock.now())),
+            "project": cloud.project,
+            "store": cloud.options.store,
+            "start_page": start_page,
+            "console": cloud.console_url,
+            "firestore": cloud.firestore_address,
+            "pubsub": cloud.pubsub_address,
+            "cloud_tasks": cloud.cloud_tasks.grpc_address,
+            "buildbucket": cloud.buildbucket.url,
+            "gitiles": cloud.gitiles.url,
+            "google_apis": google_apis,
+            "functions": {name: function_url(cloud, name) for name in cloud.functions},
+            "configs": str(cloud.configs.resolve()),
+            "repositories": str(cloud.repositories.resolve()),
+            "logs": _text(log_folder(cloud)),
+            "state": _text(state_folder(cloud)),
+        }
+    )
+
+
+def log_folder(cloud: LocalCloud) -> Path | None:
+    """Return the folder of the functions' logs; None if they are not written to files."""
+    folder = cloud.options.folder
+    return folder.resolve() / "logs" if folder else None
+
+
+def state_folder(cloud: LocalCloud) -> Path | None:
+    """Return the folder in which the state is kept; None if it is not kept."""
+    kept = cloud.options.kept
+    return kept.folder.resolve() if kept else None
+
+
+def function_url(cloud: LocalCloud, name: str) -> str:
+    """Return where clients reach a function."""
+    return cloud.front_end.uri(name) if cloud.front_end else cloud.functions[name].url
+
+
+def state_row(cloud: LocalCloud) -> str:
+    """Return whether the state is kept, and where."""
+    kept = state_folder(cloud)
+    if kept is None:
+        return "not kept: --folder FOLDER keeps it"
+    return f"kept in {kept} at the end{', continued' if cloud.options.kept and cloud.options.kept.header else ''}"
+
+
+def _log_row(cloud: LocalCloud) -> str:
+    folder = log_folder(cloud)
+    if folder is None:
+        return "not written"
+    return f"{folder}{'' if cloud.options.kept else ' (deleted at the end)'}"
+
+
+def _exports(cloud: LocalCloud) -> str:
+    """Return the line that points the commands of other terminals to this local cloud."""
+    pubsub = f" PUBSUB_EMULATOR_HOST={cloud.pubsub_address}" if cloud.pubsub_address else ""
+    return f"export LUCI_SCHEDULER_URL={cloud.console_url}{pubsub}"
+
+
+def _events_row(cloud: LocalCloud) -> str:
+    reader = f", pushed to {cloud.options.events}" if cloud.options.events else ""
+    return f"topic invocation-events{reader}"
+
+
+def _token_row(cloud: LocalCloud) -> dict[str, str]:
+    """Return the option with which ``luci-scheduler`` passes the front end as the developer."""
+    url = cloud.front_end.token_url if cloud.front_end else ""
+    return {"Sign-in": f'--token "$(curl -s {url})"'} if url else {}
+
+
+def _text(folder: Path | None) -> str:
+    return str(folder) if folder else ""

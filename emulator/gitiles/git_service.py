@@ -1,0 +1,111 @@
+"""Serves git clients: finds or makes the repository, refuses what must not be written, and reports pushes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from werkzeug.wrappers import Request, Response
+
+from emulator.gitiles.git import GitError, git
+from emulator.gitiles.projects import find_repository, is_read_only, read_only_sentence, repository_path
+from emulator.gitiles.refs import Push, read_refs, ref_changes
+from emulator.gitiles.repository import Repository
+from emulator.gitiles.smart_http import refused, run_backend, service_of
+
+if TYPE_CHECKING:
+    from emulator.gitiles.state import GitilesState
+
+__all__ = ["GitService", "missing_advice"]
+
+_PUSH = "git-receive-pack"
+
+
+def missing_advice(root: Path, url: str, host: str, name: str) -> str:
+    """Return the sentence about a repository that is not there: where to put it, and how to push it.
+
+    Args:
+        root: the folder of all hosts.
+        url: the base address of the Gitiles server.
+        host: the repository's host.
+        name: its name on the host.
+    """
+    return (
+        f"no repository {name} on {host} in the local cloud: put it into {root / host / name}, "
+        f"or git push {url.rstrip('/')}/{host}/{name} main"
+    )
+
+
+class GitService:
+    """Answers ``git clone``, ``git fetch`` and ``git push``."""
+
+    def __init__(self, root: Path, state: GitilesState) -> None:
+        self._root = root
+        self._state = state
+
+    def answer(self, request: Request, host: str, name: str, endpoint: str) -> Response:
+        """Answer a git client's request.
+
+        Args:
+            request: the request.
+            host: the Gitiles host; empty for a repository directly below the root.
+            name: the repository's name.
+            endpoint: the end of the path, from `split_service`.
+        """
+        service = service_of(request, endpoint)
+        if not service:
+            return refused("the local cloud speaks git's smart protocol only: use git 1.6.6 or later", 403)
+        try:
+            return self._serve(request, host, name, endpoint, is_push=service == _PUSH)
+        except GitError as error:
+            return refused(str(error), 500)
+
+    def _serve(self, request: Request, host: str, name: str, endpoint: str, *, is_push: bool) -> Response:
+        repository = find_repository(self._root / host, name)
+        if repository is None and is_push:
+            repository = self._create(host, name)
+        if repository is None:
+            return refused(self._missing(request, host, name, is_push=is_push), 404)
+        if is_push and is_read_only(repository):
+            return refused(read_only_sentence(repository), 403)
+        if endpoint != _PUSH:
+            return run_backend(request, repository, endpoint, self._state.limits)
+        before = read_refs(repository)
+        response = run_backend(request, repository, endpoint, self._state.limits)
+        self._report(host, name, repository, before)
+        return response
+
+    def _create(self, host: str, name: str) -> Path | None:
+        """Make an empty bare repository if a config watches it, and return its folder."""
+        path = repository_path(self._root / host, name)
+        if not host or path is None or path.exists() or not self._state.around.is_watched(f"https://{host}/{name}"):
+            return None
+        return Repository.create(path).path
+
+    def _missing(self, request: Request, host: str, name: str, *, is_push: bool) -> str:
+        if not host:
+            return f"there is no repository {name}: a path is /<host>/<repository>, such as /sample.googlesource.com/x"
+        if not is_push:
+            advice = missing_advice(self._root, request.host_url, host, name)
+            self._state.around.missing(f"https://{host}/{name}", advice)
+            return advice
+        return (
+            f"no config watches https://{host}/{name}, so a push does not make it: name it in a gitiles trigger "
+            f"and push again, or put a repository into {self._root / host / name}"
+        )
+
+    def _report(self, host: str, name: str, repository: Path, before: dict[str, str]) -> None:
+        after = read_refs(repository)
+        changes = ref_changes(before, after)
+        if not changes:
+            return
+        _point_head(repository, after)
+        self._state.around.pushed(Push(host, name, repository, changes))
+
+
+def _point_head(repository: Path, refs: dict[str, str]) -> None:
+    """Let ``HEAD`` of a fresh repository name a branch that exists, so that clones check it out."""
+    branches = [ref for ref in refs if ref.startswith("refs/heads/")]
+    target = git(repository, "symbolic-ref", "HEAD").decode(errors="replace").strip() if branches else ""
+    if branches and target not in refs:
+        git(repository, "symbolic-ref", "HEAD", branches[0])
