@@ -294,14 +294,14 @@ def test_history_is_paged() -> None:
 
 
 def test_the_page_of_a_commit() -> None:
-    """The page has a sentence and the invocation for each job; without a commit, it has the form."""
+    """The page has the result and the invocation for each job; without a commit, it has the form."""
     world = world_for()
     world.commit()
     visitor = Visitor(world)
     assert len(visitor.page("/commits").all("input")) == 3
     path = f"/commits?repo={REPO}&revision={'A' * 40}&ref=refs/heads/main"
     page = visitor.page(path)
-    assert f"It runs in invocation {world.invocations()[0].id}: RUNNING." in page.text
+    assert "1 running." in page.text
     assert visitor.json(path)["jobs"][0]["reason"] == "INVOCATION"
     assert page.all("a", href=f"/jobs/proj/job/{world.invocations()[0].id}")
     assert "No job that you can see watches" in Visitor(world, STRANGER).page(path).text
