@@ -509,14 +509,59 @@ def test_axe_finds_nothing(browser: Any, running: Sample, scheme: str) -> None:
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
-def test_a_phone_shows_the_whole_page(browser: Any, running: Sample) -> None:
-    """No page needs horizontal scrolling at 360 pixels."""
-    context = browser.new_context(base_url=running.url, viewport={"width": 360, "height": 780})
+_CUT = """() => [document.documentElement, ...document.querySelectorAll("main .scroll, main td, main th[scope=row]")]
+  .filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.outerHTML.slice(0, 100))"""
+"""Return the elements that are wider than their boxes."""
+
+
+def test_no_width_cuts_a_page(browser: Any, running: Sample) -> None:
+    """No page or table needs horizontal scrolling, from a small phone to a wide screen."""
+    context = browser.new_context(base_url=running.url, viewport={"width": 320, "height": 780})
     page = context.new_page()
     for name, path in _everything(running).items():
         page.goto(path)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360, name
+        for width in (320, 360, 705, 1000, 1025, 1280, 1600):
+            page.set_viewport_size({"width": width, "height": 780})
+            assert page.evaluate(_CUT) == [], (name, width)
     context.close()
+
+
+def test_lists_are_filtered(page: Any, running: Sample) -> None:
+    """The filters of a project's jobs and of a job's history show what their counts and names say."""
+    page.goto(_PROJECT)
+    page.get_by_role("navigation", name="Filter").get_by_role("link", name="Waiting").click()
+    page.wait_for_url("**?filter=waiting")
+    assert set(page.locator("tbody td[data-name=State] .label").all_inner_texts()) == {"WAITING"}
+    page.goto(_job_page(JobId(f"{PROJECT}/nightly-fuzzing")))
+    page.get_by_role("navigation", name="Filter").get_by_role("link", name="Failed").click()
+    page.wait_for_url("**?result=failed")
+    results = page.locator("tbody td[data-name=Result] .label").all_inner_texts()
+    assert set(results) == {"FAILED"}
+    assert f"({len(results)} failed)" in page.locator("#past").inner_text()
+
+
+def test_the_title_and_the_facts_follow_the_job(browser: Any, running: Sample) -> None:
+    """An open page shows the new state in its tab and the new invocation in its list, without a reload."""
+    context = browser.new_context(base_url=running.url)
+    page = context.new_page()
+    page.goto(_job_page(ALONE))
+    page.get_by_role("button", name="Trigger").click()
+    page.wait_for_url("**?done=trigger")
+    page.evaluate("window.stillTheSamePage = true")
+    until(lambda: page.title().startswith("RUNNING"))
+    assert page.evaluate("window.stillTheSamePage") is True
+    facts = page.locator("#live-facts")
+    assert "RUNNING" in facts.inner_text()
+    assert page.locator("[aria-labelledby=active] tbody tr").count() == 1
+    page.get_by_text("Abort all…").wait_for()
+    context.close()
+    _abort_alone(running, browser)
+
+
+def _abort_alone(running: Sample, browser: Any) -> None:
+    page = browser.new_page(base_url=running.url)
+    _abort_all(page, running, ALONE)
+    page.close()
 
 
 def test_a_phone_shows_the_whole_start_page(browser: Any, running: Sample) -> None:
