@@ -170,7 +170,10 @@ class MemoryGitiles:
     def _history(self, revision: str, exclude: str) -> list[_Node]:
         """Return the ancestors of a revision that a ref or revision does not have, newest first."""
         hidden = self._ancestors(self.heads.get(exclude, exclude)) if exclude else set()
-        return sorted((self._nodes[name] for name in self._ancestors(revision) - hidden), key=lambda node: -node.number)
+        return sorted(
+            (self._nodes[name] for name in self._ancestors(self.heads.get(revision, revision)) - hidden),
+            key=lambda node: -node.number,
+        )
 
     def _called(self, call: str) -> None:
         with self._lock:

@@ -553,7 +553,7 @@ class Gitiles(Protocol):
 
         Args:
             repo: the repository.
-            revision: a hash.
+            revision: a hash or a full ref.
             limit: the size of the page, 1 to 10,000.
             exclude: a hash or ref; it and its ancestors are left out.
             start: the first commit of the page, ``LogPage.next`` of a call with the same ``revision`` and ``exclude``.

@@ -38,6 +38,7 @@ def addresses(running: Sample) -> dict[str, str]:
             "linux-tests",
             **{"repo": REPO, "ref": REF, "from": running.revisions[0], "to": running.revisions[-1]},
         ),
+        "grid": address("grid", PROJECT, repo=REPO, ref=REF),
         "error": address("jobs", PROJECT, "no-such-job"),
     }
 

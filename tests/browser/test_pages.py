@@ -177,7 +177,7 @@ def test_a_range_is_backfilled(page: Any, running: Sample) -> None:
     page.get_by_label("To revision").fill(second)
     page.get_by_role("button", name="Preview").click()
     page.get_by_role("button", name="Emit 1 trigger").wait_for()
-    assert page.locator(".commits code").all_inner_texts() == [second]
+    assert page.locator(".commits code").all_inner_texts() == [second[:8]]
     assert running.newest(JOB).id == before
     page.get_by_role("button", name="Emit 1 trigger").click()
     started = until(lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
@@ -186,15 +186,53 @@ def test_a_range_is_backfilled(page: Any, running: Sample) -> None:
 
 
 def test_a_commit_is_explained(page: Any, running: Sample) -> None:
-    """The page has a sentence for each job that watches the repository."""
+    """The page has a row for each job that watches the repository; links filter the rows by outcome."""
     revision = running.commit()
     page.goto("/commits")
     page.get_by_label("Repository").fill(REPO)
     page.get_by_label("Revision").fill(revision)
     page.get_by_role("button", name="Explain").click()
-    page.locator(".cards h2").nth(3).wait_for()
-    jobs = page.locator(".cards h2").all_inner_texts()
-    assert jobs == [f"{PROJECT}/{name}" for name in ("docs", "linux-tests", "mac-tests", "win-release")]
+    page.locator("tbody tr").nth(3).wait_for()
+    assert sorted(page.locator("tbody th").all_inner_texts()) == ["docs", "linux-tests", "mac-tests", "win-release"]
+    page.get_by_role("link", name="Skipped 1").click()
+    page.wait_for_url("**show=skipped")
+    assert page.locator("tbody th").all_inner_texts() == ["docs"]
+    assert "main.cc matches no path_regexps (docs/.*)" in page.locator("tbody").inner_text()
+    page.locator("summary", has_text="1 changed file").click()
+    assert "src/main.cc" in page.locator(".files li").all_inner_texts()[0]
+
+
+@pytest.mark.parametrize("page", ["without JavaScript"], indirect=True)
+def test_the_grid_of_commits_by_jobs(page: Any, running: Sample) -> None:
+    """The project's page leads to the grid, which loads on demand; a cell leads to its invocation."""
+    newest = running.newest(JOB)
+    page.goto(_PROJECT)
+    page.get_by_role("link", name="Commits by jobs").click()
+    page.get_by_role("link", name=f"Show {REF}").click()
+    page.locator(".grid tbody tr").first.wait_for()
+    assert page.locator(".grid thead th").all_inner_texts()[1:] == ["docs", "linux-tests", "mac-tests", "win-release"]
+    for width in (320, 1000, 1600):
+        page.set_viewport_size({"width": width, "height": 700})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.locator(f".grid a[href$='/{newest.id}']").first.click()
+    page.get_by_role("heading", name="Debug log").wait_for()
+    assert page.url.endswith(f"/{newest.id}")
+
+
+@pytest.mark.parametrize("page", ["without JavaScript"], indirect=True)
+def test_the_end_of_a_log_is_in_view(page: Any, running: Sample) -> None:
+    """The box shows the last lines first, also without a script; a link leads to the beginning."""
+    newest = running.newest(JOB)
+    page.goto(address("jobs", *JOB.split("/"), str(newest.id)))
+    box, log = page.locator(".tail"), page.locator("#live-log")
+    page.set_viewport_size({"width": 500, "height": 600})
+    assert box.evaluate("box => box.scrollHeight > box.clientHeight")
+    below = "([box, log]) => log.getBoundingClientRect().bottom - box.getBoundingClientRect().bottom"
+    assert abs(page.evaluate(below, [box.element_handle(), log.element_handle()])) < 40
+    page.get_by_role("link", name="Go to its beginning").click()
+    above = "([box, log]) => log.getBoundingClientRect().top - box.getBoundingClientRect().top"
+    until(lambda: abs(page.evaluate(above, [box.element_handle(), log.element_handle()])) < 40)
 
 
 def test_warnings_of_the_config_unfold(page: Any, running: Sample) -> None:
@@ -368,7 +406,7 @@ def test_a_backfill_by_keyboard(browser: Any, running: Sample) -> None:
         page.keyboard.type(revision)
     _press(page, "Preview", from_here=True)
     page.get_by_role("button", name="Emit 1 trigger").wait_for()
-    assert page.locator(".commits code").all_inner_texts() == [second]
+    assert page.locator(".commits code").all_inner_texts() == [second[:8]]
     assert running.newest(JOB).id == before
     _press(page, "Emit 1 trigger", "backfill")
     assert page.get_by_role("status").inner_text().startswith("The backfill's triggers were emitted.")
@@ -446,7 +484,13 @@ def test_an_open_log_grows(browser: Any, running: Sample) -> None:
 
 
 def _everything(running: Sample) -> dict[str, str]:
-    return {**addresses(running), "ask": "/commits", "bad": "/commits?repo=x&revision=y", "none": "/jobs/none"}
+    return {
+        **addresses(running),
+        "grid-choice": address("grid", PROJECT),
+        "ask": "/commits",
+        "bad": "/commits?repo=x&revision=y",
+        "none": "/jobs/none",
+    }
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -465,14 +509,59 @@ def test_axe_finds_nothing(browser: Any, running: Sample, scheme: str) -> None:
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
-def test_a_phone_shows_the_whole_page(browser: Any, running: Sample) -> None:
-    """No page needs horizontal scrolling at 360 pixels."""
-    context = browser.new_context(base_url=running.url, viewport={"width": 360, "height": 780})
+_CUT = """() => [document.documentElement, ...document.querySelectorAll("main .scroll, main td, main th[scope=row]")]
+  .filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.outerHTML.slice(0, 100))"""
+"""Return the elements that are wider than their boxes."""
+
+
+def test_no_width_cuts_a_page(browser: Any, running: Sample) -> None:
+    """No page or table needs horizontal scrolling, from a small phone to a wide screen."""
+    context = browser.new_context(base_url=running.url, viewport={"width": 320, "height": 780})
     page = context.new_page()
     for name, path in _everything(running).items():
         page.goto(path)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360, name
+        for width in (320, 360, 705, 1000, 1025, 1280, 1600):
+            page.set_viewport_size({"width": width, "height": 780})
+            assert page.evaluate(_CUT) == [], (name, width)
     context.close()
+
+
+def test_lists_are_filtered(page: Any, running: Sample) -> None:
+    """The filters of a project's jobs and of a job's history show what their counts and names say."""
+    page.goto(_PROJECT)
+    page.get_by_role("navigation", name="Filter").get_by_role("link", name="Waiting").click()
+    page.wait_for_url("**?filter=waiting")
+    assert set(page.locator("tbody td[data-name=State] .label").all_inner_texts()) == {"WAITING"}
+    page.goto(_job_page(JobId(f"{PROJECT}/nightly-fuzzing")))
+    page.get_by_role("navigation", name="Filter").get_by_role("link", name="Failed").click()
+    page.wait_for_url("**?result=failed")
+    results = page.locator("tbody td[data-name=Result] .label").all_inner_texts()
+    assert set(results) == {"FAILED"}
+    assert f"({len(results)} failed)" in page.locator("#past").inner_text()
+
+
+def test_the_title_and_the_facts_follow_the_job(browser: Any, running: Sample) -> None:
+    """An open page shows the new state in its tab and the new invocation in its list, without a reload."""
+    context = browser.new_context(base_url=running.url)
+    page = context.new_page()
+    page.goto(_job_page(ALONE))
+    page.get_by_role("button", name="Trigger").click()
+    page.wait_for_url("**?done=trigger")
+    page.evaluate("window.stillTheSamePage = true")
+    until(lambda: page.title().startswith("RUNNING"))
+    assert page.evaluate("window.stillTheSamePage") is True
+    facts = page.locator("#live-facts")
+    assert "RUNNING" in facts.inner_text()
+    assert page.locator("[aria-labelledby=active] tbody tr").count() == 1
+    page.get_by_text("Abort all…").wait_for()
+    context.close()
+    _abort_alone(running, browser)
+
+
+def _abort_alone(running: Sample, browser: Any) -> None:
+    page = browser.new_page(base_url=running.url)
+    _abort_all(page, running, ALONE)
+    page.close()
 
 
 def test_a_phone_shows_the_whole_start_page(browser: Any, running: Sample) -> None:

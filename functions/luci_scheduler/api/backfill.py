@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -13,9 +13,10 @@ from luci_scheduler.api.errors import ApiError, Code, failed_precondition, inval
 from luci_scheduler.api.revisions import check_expression, resolve_revision
 from luci_scheduler.api.triggering import is_repeated, require_active, send
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit, gitiles_trigger, is_deletion
-from luci_scheduler.core.commit_filters import CommitFilters
+from luci_scheduler.core.commit_filters import CommitFilters, has_path_filter
 from luci_scheduler.core.errors import MalformedError, TransientError
-from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.policy.registry import policy_class
 from luci_scheduler.core.repo_url import RepoUrl, parse_repo_url
@@ -67,6 +68,10 @@ class BackfillPlan:
     """The emitted triggers of each job, in the order of the commits."""
     repeated: bool = False
     """Whether the same request had emitted them before."""
+    ran: Mapping[JobId, Mapping[str, InvocationId]] = field(default_factory=dict)
+    """In a preview: for each job, the commits that an invocation has taken, each with the invocation."""
+    filtered: Mapping[JobId, Collection[str]] = field(default_factory=dict)
+    """In a preview: for each job, the commits that its path filter excludes. A backfill runs them anyway."""
 
 
 def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, request_id: str = "") -> BackfillPlan:
@@ -75,7 +80,7 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
     The triggers have new IDs, so commits that have run before run again; path filters do not apply. The same
     ``request_id`` has no second effect, if both ends of the range still name the same commits: a full hash always does.
     Costs one read for each job, one for the watchers and two more, two calls to Gitiles, and one more call for each end
-    that is not a hash.
+    that is not a hash. A preview also costs one read for each commit and job.
 
     Raises:
         ApiError: INVALID_ARGUMENT; NOT_FOUND: the range; PERMISSION_DENIED; FAILED_PRECONDITION: a job is paused or
@@ -92,10 +97,13 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
     watchers = watchers_of_ref(context, repo, wanted.ref, jobs)
     start = resolve_revision(context, repo, wanted.from_revision, "from_revision")
     end = _end(wanted, resolve_revision(context, repo, wanted.to_revision, "to_revision"))
-    commits = _commits(context, end, start)
+    commits = _commits(context, end, start, diffs=preview and any(map(has_path_filter, watchers.values())))
     notes = {job_id: _note(job, len(commits)) for job_id, job in jobs.items()}
     plan = BackfillPlan(commits, notes, start, end.revision)
-    if preview or not commits:
+    if preview:
+        ran, filtered = _ran(context, watchers, wanted.ref, commits), _filtered(watchers, commits)
+        return replace(plan, ran=ran, filtered=filtered)
+    if not commits:
         return plan
     return replace(plan, **_emit(context, wanted, plan, watchers, key))
 
@@ -155,12 +163,41 @@ def watchers_of_ref(context: Context, repo: RepoUrl, ref: str, job_ids: Collecti
     return found
 
 
-def _commits(context: Context, end: CommitEvent, start: str) -> tuple[GitCommit, ...]:
+def _ran(
+    context: Context, watchers: Mapping[JobId, Watcher], ref: str, commits: Sequence[GitCommit]
+) -> Mapping[JobId, Mapping[str, InvocationId]]:
+    """Return the commits whose own triggers an invocation of the job has taken."""
+    keys = [
+        (job_id, gitiles_trigger(watcher.repo, ref, commit.id, Instant(0)).id)
+        for job_id, watcher in watchers.items()
+        for commit in commits
+    ]
+    ran: dict[JobId, dict[str, InvocationId]] = {job_id: {} for job_id in watchers}
+    for record in context.runtime.store.triggers(keys) if keys else ():
+        if record.invocation_id:
+            ran[record.job_id][str(record.trigger.payload["revision"])] = record.invocation_id
+    return ran
+
+
+def _filtered(watchers: Mapping[JobId, Watcher], commits: Sequence[GitCommit]) -> Mapping[JobId, Collection[str]]:
+    """Return the commits that the jobs' path filters exclude; without those whose patterns cost too much to decide."""
+    filtered = {job_id: set[str]() for job_id in watchers}
+    for commit in commits:
+        passed, undecided = CommitFilters().quick_by_paths(list(watchers.values()), commit.diff)
+        kept = {one.job_id for one in (*passed, *(item for own in undecided.values() for item in own))}
+        for job_id in watchers.keys() - kept:
+            filtered[job_id].add(commit.id)
+    return filtered
+
+
+def _commits(context: Context, end: CommitEvent, start: str, *, diffs: bool) -> tuple[GitCommit, ...]:
     """Return the commits from ``start`` to the end of the range, oldest first; all of them have landed on the ref."""
     gitiles = context.runtime.gitiles
     require_landed(context, end, "to_revision")
     repo = parse_repo_url(end.repo)
-    page = _call_host(end, start, lambda: gitiles.log(repo, end.revision, limit=MAX_COMMITS + 1, exclude=start))
+    page = _call_host(
+        end, start, lambda: gitiles.log(repo, end.revision, limit=MAX_COMMITS + 1, exclude=start, diffs=diffs)
+    )
     if len(page.commits) > MAX_COMMITS or page.next:
         raise invalid(f"the range has more than {MAX_COMMITS} commits: backfill it in parts")
     return page.commits[::-1]

@@ -113,15 +113,19 @@ class AbsenceExplainer:
 
     def _not_on_its_refs(self, job: Job, watching: Sequence[Watcher]) -> Explanation | None:
         """Return an explanation if the commit is known to be elsewhere than on the job's refs."""
-        own = list(dict.fromkeys(ref for watcher in watching for ref in watcher.refs))
-        watched = _named([self._query.ref] if self._query.ref else own)
-        if not self._query.ref and self.landed:
+        named = self._query.ref
+        refs = [named] if named else list(dict.fromkeys(ref for watcher in watching for ref in watcher.refs))
+        watched = _named(refs)
+        if self.landed and not named:
             text = f"The commit is on {_named(list(self.landed))}. The job watches only {watched}."
             return Explanation(job.id, Reason.REF_NOT_WATCHED, text)
-        tried = [self._query.ref] if self._query.ref else own
-        if any(ref.startswith(REGEXP) or ref not in self._asked or self._host.leads(ref) is not False for ref in tried):
+        if not all(map(self._does_not_lead, refs)):
             return None
         return Explanation(job.id, Reason.NOT_ON_REF, f"The commit is not on {watched}, which the job watches.")
+
+    def _does_not_lead(self, ref: str) -> bool:
+        """Whether the host said that a ref does not lead to the commit; patterns and many refs are not asked."""
+        return ref in self._asked and self._host.leads(ref) is False
 
     @cached_property
     def _asked(self) -> Collection[str]:

@@ -12,7 +12,7 @@ from luci_scheduler.api.explanation import CommitQuery, Explanation, Reason
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
+from luci_scheduler.core.instants import DAY, SECOND, Instant, format_rfc3339
 from luci_scheduler.core.job import Job, Result, Status
 from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.schedule import DISTANT_FUTURE
@@ -99,7 +99,12 @@ class Polls:
             text = f"A poll of {name} is running: invocation {running}. It finds the commit, unless it began too early."
             return Explanation(job.id, Reason.NOT_POLLED, text, **base, poll_invocation=running)  # type: ignore[arg-type]
         if due is None:
-            return None
+            days = self._context.runtime.limits.retention // DAY
+            text = (
+                f"The commit was not announced or landed more than {days} days ago, "
+                f"and {name} polls only when it is triggered."
+            )
+            return Explanation(job.id, Reason.NEVER_ARRIVED, text, ref=ref, poll_job=name)
         later = f"The next poll is due at {_shown(due)}{_in(due, now)}."
         if last := poller.failed:
             why = f": {last.summary}" if last.summary else ""
@@ -118,7 +123,7 @@ class Polls:
                 "backfill the commit to run it."
             )
             return Explanation(job.id, Reason.TAG_EXISTED, text, ref=ref, poll_job=name)
-        days = self._context.runtime.limits.retention // (24 * 3600 * SECOND)
+        days = self._context.runtime.limits.retention // DAY
         text = (
             f"{name} knows {ref} beyond this commit, and no trigger for it is stored. The commit landed before the job "
             f"watched the ref, or more than {days} days ago, or a poll left it out because too many commits landed at "

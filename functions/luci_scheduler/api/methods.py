@@ -166,9 +166,23 @@ def _backfill_commits(context: Context, request: Any) -> Any:
         request_id=request.request_id,
     )
     return message_class("BackfillCommitsReply")(
-        commits=[{"revision": item.id, "committed_ts": microseconds(item.committed)} for item in plan.commits],
+        commits=[
+            {
+                "revision": item.id,
+                "committed_ts": microseconds(item.committed),
+                "author": item.author,
+                "subject": item.subject,
+            }
+            for item in plan.commits
+        ],
         jobs=[
-            {"job_ref": job_ref(job_id), "note": note, "trigger_ids": plan.trigger_ids.get(job_id, ())}
+            {
+                "job_ref": job_ref(job_id),
+                "note": note,
+                "trigger_ids": plan.trigger_ids.get(job_id, ()),
+                "ran": list(plan.ran.get(job_id, ())),
+                "filtered": sorted(plan.filtered.get(job_id, ())),
+            }
             for job_id, note in plan.notes.items()
         ],
         emitted=plan.emitted,

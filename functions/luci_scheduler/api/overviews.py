@@ -18,7 +18,7 @@ from typing import TypeVar
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.service import MAX_PAGE, InvocationsPage, invocations_page, visible_targets
-from luci_scheduler.core.identifiers import JobId, project_of
+from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import MINUTE, Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job, JobState
@@ -122,7 +122,7 @@ class ProjectOverview:
     """The revision of the active config; empty if no config has been active yet."""
     revision_url: str
     repos: tuple[str, ...]
-    """The repositories (normalized URLs) that its jobs watch; empty unless the caller sees the whole project."""
+    """The repositories (normalized URLs) that its jobs watch. Not for display: only hidden jobs may watch some."""
     warning_count: int
     shows_texts: bool
     """Whether `problems` and `warnings` hold the texts.
@@ -236,7 +236,7 @@ def get_project_overview(
         page=_jobs_page(context, record, FILTERS.get(wanted, JobFilter()), cursor, size),
         revision=record.revision,
         revision_url=record.revision_url,
-        repos=record.repos if shows_texts else (),
+        repos=record.repos,
         warning_count=record.warning_count,
         shows_texts=shows_texts,
         problems=tuple(record.problems) if shows_texts else (),
@@ -325,7 +325,7 @@ def is_job_unchanged(context: Context, job_id: JobId, version: str) -> bool:
     minute if the job has active invocations, whose new pending triggers a version does not show.
     """
     job = context.known_job(job_id)
-    active = context.runtime.store.invocations_by_id([(job_id, item) for item in job.active_invocations])
+    active = _invocations(context, job, job.active_invocations)
     return version == _job_version(context, job, active)
 
 
@@ -340,8 +340,11 @@ def _job_version(context: Context, job: Job, active: Sequence[Invocation]) -> st
 
 def _unlisted(context: Context, job: Job, page: InvocationsPage) -> tuple[Invocation, ...]:
     listed = {item.id for item in page.invocations}
-    keys = [(job.id, item) for item in job.active_invocations if item not in listed]
-    return tuple(context.runtime.store.invocations_by_id(keys)) if keys else ()
+    return _invocations(context, job, [item for item in job.active_invocations if item not in listed])
+
+
+def _invocations(context: Context, job: Job, ids: Sequence[InvocationId]) -> tuple[Invocation, ...]:
+    return tuple(context.runtime.store.invocations_by_id([(job.id, item) for item in ids])) if ids else ()
 
 
 def _details(context: Context, job: Job) -> JobDetails:

@@ -246,8 +246,8 @@ MESSAGES: Mapping[str, str] = {
     "5 to_revision string, 6 preview bool, 7 request_id string",
     "BackfillCommitsReply": "1 commits BackfillCommit*, 2 jobs BackfillJob*, 3 emitted bool, 4 from_revision string, "
     "5 to_revision string, 6 repeated bool",
-    "BackfillCommit": "1 revision string, 2 committed_ts int64",
-    "BackfillJob": "1 job_ref JobRef, 2 note string, 3 trigger_ids string*",
+    "BackfillCommit": "1 revision string, 2 committed_ts int64, 3 author string, 4 subject string",
+    "BackfillJob": "1 job_ref JobRef, 2 note string, 3 trigger_ids string*, 4 ran string*, 5 filtered string*",
     "ExplainCommitRequest": "1 repo string, 2 revision string, 3 ref string",
     "ExplainCommitReply": "1 explanations Explanation*, 2 commit Commit",
     "Commit": "1 revision string, 2 author string, 3 subject string, 4 committed_ts int64, 5 files string*, "

@@ -20,6 +20,7 @@ from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.schedule import DISTANT_FUTURE
 from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.display import displayed
 from luci_scheduler.web.addresses import address, invocation_address, job_address
 from luci_scheduler.web.presentation import ago, safe_url, shown
 from luci_scheduler.web.result_views import cause_json, commit_json, result_json
@@ -214,9 +215,7 @@ def poller_view(
         now: the current time.
     """
     known = sorted(record.known.items()) if record else []
-    finished = newest.finished if newest else None
-    last = max((at for at in (job.last_poll, finished) if at is not None), default=None)
-    failed = newest if newest and newest.status is Status.FAILED and newest.finished == last else None
+    last, failed = _last_poll(job, newest)
     css, words = _poll_notice(last, failed=failed is not None)
     return PollerView(
         css=css,
@@ -235,6 +234,14 @@ def poller_view(
         more_refs=max(0, len(known) - _MAX_REFS),
         backlog=_backlog_lines(record) if record else [],
     )
+
+
+def _last_poll(job: Job, newest: Invocation | None) -> tuple[Instant | None, Invocation | None]:
+    """Return the end of the last poll, None before the first one, and its invocation if it failed."""
+    finished = newest.finished if newest else None
+    last = max((at for at in (job.last_poll, finished) if at is not None), default=None)
+    is_failed = newest is not None and newest.status is Status.FAILED and newest.finished == last
+    return last, newest if is_failed else None
 
 
 def _poll_notice(last: Instant | None, *, failed: bool) -> tuple[str, str]:
@@ -353,7 +360,7 @@ def _listed_json(item: Invocation, titles: Titles) -> dict[str, Any]:
         "triggered_by": item.triggered_by or None,
         "commit": commit_json(commit_of(item), titles),
         "cause": cause_json(cause_of(item)),
-        "view_url": item.view_url or None,
+        "view_url": displayed(item.view_url) or None,
         "tags": list(item.tags),
     }
 

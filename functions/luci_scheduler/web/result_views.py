@@ -20,6 +20,7 @@ __all__ = [
     "CauseView",
     "CommitView",
     "ResultView",
+    "Titles",
     "cause_json",
     "cause_view",
     "commit_json",

@@ -12,6 +12,7 @@ from luci_scheduler.web.addresses import parse_job_id
 from luci_scheduler.web.page_request import PageRequest
 from luci_scheduler.web.pages.backfill import backfill
 from luci_scheduler.web.pages.commit import commit
+from luci_scheduler.web.pages.grid import grid
 from luci_scheduler.web.pages.invocation import invocation
 from luci_scheduler.web.pages.job import job
 from luci_scheduler.web.pages.project import project
@@ -73,6 +74,8 @@ def _page(page_request: PageRequest, parts: list[str]) -> PageResponse:
             return commit(page_request)
         case ["backfill", project_name, name]:
             return backfill(page_request, parse_job_id(project_name, name))
+        case ["grid", project_name] if project_name:
+            return grid(page_request, project_name)
         case ["jobs", project_name] if project_name:
             return project(page_request, project_name)
         case ["jobs", project_name, name]:

@@ -21,7 +21,7 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_record import TriggerRecord
-from luci_scheduler.ports import CreateTrigger, UpdateTrigger, Write
+from luci_scheduler.ports import CreateTrigger, JobList, UpdateTrigger, Write
 
 JOB = JobId("proj/job")
 ARGUMENTS: dict[str, Any] = {
@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, Any] = {
     "invocation_id": InvocationId(7),
     "before": Instant(10),
     "limit": 3,
+    "wanted": JobList("proj"),
 }
 """Values for the parameters of the reads, by name; other parameters get a short text."""
 KEYS: dict[str, Any] = {"invocations_by_id": [(JOB, InvocationId(7))], "triggers": [(JOB, "t")]}

@@ -37,7 +37,7 @@ def test_a_preview_lists_the_commits_and_emits_nothing() -> None:
     reply = Client(world).call("BackfillCommits", _request(hashes, preview=True, requestId=""), OWNER, OPERATOR)
     assert [item["revision"] for item in reply["commits"]] == hashes[1:]
     assert "GREEDY_BATCHING" in reply["jobs"][0]["note"]
-    assert "Up to 5 commits share an invocation" in reply["jobs"][0]["note"]
+    assert "Up to 1000 commits share an invocation" in reply["jobs"][0]["note"]
     assert "emitted" not in reply
     assert world.queue.tasks == []
     assert world.store.counts["W"] == 0

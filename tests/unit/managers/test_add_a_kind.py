@@ -161,9 +161,9 @@ def test_explain_reports_both() -> None:
         "DISCARDED",
         f"It was discarded: {REASON}.",
     )
-    page = Visitor(world).page(f"/commits?repo={REPO}&revision={revision}")
-    assert f"It was discarded: {REASON}." in page.text
-    assert f"It was echoed in invocation {invocation.id}" in page.text
+    visitor, path = Visitor(world), f"/commits?repo={REPO}&revision={revision}"
+    assert f"It was discarded: {REASON}." in visitor.page(path).text
+    assert f"It was echoed in invocation {invocation.id}" in str(visitor.json(path)["jobs"])
 
 
 def test_the_policy_discards_with_its_reason() -> None:

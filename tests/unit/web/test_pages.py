@@ -63,7 +63,7 @@ def test_failing_jobs_come_first_and_jobs_that_poll_last() -> None:
     page = Visitor(world).page("/jobs/proj")
     rows = _rows(page)
     assert [row.split()[0] for row in rows] == ["zoo", "job", "poller"]
-    assert rows[0].startswith("zoo WAITING FAILED now, 1 s aaaaaaaa commit FAILED triggered")
+    assert rows[0].startswith("zoo WAITING FAILEDFAILEDnow · 1 s aaaaaaaa commit triggered")
     assert "no result yet" in rows[1]
     assert page.all("title")[0].text.startswith("1 failing ")
     (link,) = (item for item in page.all("a") if item.text == "aaaaaaaa")
@@ -294,14 +294,14 @@ def test_history_is_paged() -> None:
 
 
 def test_the_page_of_a_commit() -> None:
-    """The page has a sentence and the invocation for each job; without a commit, it has the form."""
+    """The page has the result and the invocation for each job; without a commit, it has the form."""
     world = world_for()
     world.commit()
     visitor = Visitor(world)
     assert len(visitor.page("/commits").all("input")) == 3
     path = f"/commits?repo={REPO}&revision={'A' * 40}&ref=refs/heads/main"
     page = visitor.page(path)
-    assert f"It runs in invocation {world.invocations()[0].id}: RUNNING." in page.text
+    assert "1 running." in page.text
     assert visitor.json(path)["jobs"][0]["reason"] == "INVOCATION"
     assert page.all("a", href=f"/jobs/proj/job/{world.invocations()[0].id}")
     assert "No job that you can see watches" in Visitor(world, STRANGER).page(path).text

@@ -6,8 +6,16 @@ from pathlib import Path
 from luci_scheduler import web
 from luci_scheduler.api.explanation import Reason
 
-NEUTRAL = {Reason.JOB_DISABLED, Reason.PATH_FILTERED, Reason.REF_NOT_WATCHED, Reason.NEVER_ARRIVED}
-"""Reasons that are neither good nor bad news; they have the color of labels without a class."""
+NEUTRAL = {
+    Reason.INVOCATION,
+    Reason.BATCHED,
+    Reason.JOB_DISABLED,
+    Reason.PATH_FILTERED,
+    Reason.REF_NOT_WATCHED,
+    Reason.TAG_EXISTED,
+    Reason.NEVER_ARRIVED,
+}
+"""Reasons without a color of their own: an invocation has the color of its result, the others are no news."""
 
 
 def test_each_reason_has_the_color_of_its_kind() -> None:

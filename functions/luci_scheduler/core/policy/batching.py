@@ -55,9 +55,12 @@ class Batching(Policy):
         """Return a sentence about how many commits share an invocation."""
         if definition.max_batch_size == 1:
             return super().forecast(definition, commits)
+        least = -(-commits // definition.max_batch_size)
         return (
-            f"Up to {min(commits, definition.max_batch_size)} commits share an invocation, "
-            f"which runs the newest of them: so says the job's policy, {definition.kind}."
+            f"Up to {definition.max_batch_size} commits share an invocation, "
+            f"which runs the newest of them: so says the job's policy, {definition.kind}. "
+            f"{commits} commit{'' if commits == 1 else 's'} thus need{'s' if commits == 1 else ''} "
+            f"at least {least} invocation{'' if least == 1 else 's'}."
         )
 
 

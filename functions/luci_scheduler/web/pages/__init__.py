@@ -1,12 +1,12 @@
 """The pages: each module reads one page's data through the service layer, builds its view, and renders it.
 
-Every page has a bounded number of reads, independent of the length of the history:
+Every page has a bounded number of reads, independent of the length of the history and of the number of jobs:
 
 =====================  ========================================================================================
 page                   reads
 =====================  ========================================================================================
-projects               one for each project and each of its jobs
-project                two for the project, one for each job, up to 8 for each of the 50 jobs on the page
+projects               see ``api.overviews.get_project_summaries``
+project                see ``api.overviews.get_project_overview``
 job                    see ``api.overviews.get_job_overview``
 invocation             one for the job, whose realm decides the permission; one for the invocation
 commit                 see ``api.explain``

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.api.access import Permission
@@ -10,7 +11,9 @@ from luci_scheduler.api.backfill import Backfill, BackfillPlan, backfill_commits
 from luci_scheduler.api.errors import ApiError, NoSuchJobError
 from luci_scheduler.api.service import get_job
 from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import format_rfc3339
 from luci_scheduler.core.job import Job
+from luci_scheduler.web.addresses import invocation_address
 from luci_scheduler.web.job_views import job_view
 from luci_scheduler.web.notices import FORBIDDEN, NO_SUCH_JOB
 from luci_scheduler.web.page_request import PageRequest
@@ -24,17 +27,38 @@ FIELDS = ("repo", "ref", "from", "to")
 """The fields of the form."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A commit of the range."""
+
+    revision: str
+    short: str
+    subject: str
+    author: str
+    when: str
+    at: str
+    invocation: str
+    """The invocation that has taken the commit; empty if there is none."""
+    invocation_address: str
+    is_filtered: bool
+    """Whether the job's path filter excludes the commit."""
+
+
 def backfill(page_request: PageRequest, job_id: JobId) -> PageResponse:
     """Return the form of a backfill and, if the range is filled in, a preview."""
     record = _read_job(page_request, job_id)
     fields = dict(zip(FIELDS, page_request.stripped(*FIELDS), strict=True))
     plan, problem = _preview(page_request, job_id, fields)
-    rows = [(item.id, shown(item.committed)) for item in plan.commits] if plan else []
+    rows = [_row(job_id, plan, place) for place in range(len(plan.commits))] if plan else []
     document: dict[str, Any] = {"job_id": job_id, **fields}
-    document |= {"error": problem} if problem else {"commits": [revision for revision, _ in rows]}
+    document |= {"error": problem} if problem else _document(rows)
+    exact = {**fields, "from": plan.from_revision, "to": plan.to_revision} if plan else fields
     values = {
         "job": job_view(page_request.context, record, page_request.now()),
         "fields": fields,
+        "exact": exact,
+        "ran": sum(bool(row.invocation) for row in rows),
+        "filtered": sum(row.is_filtered for row in rows),
         "problem": problem,
         "plan": plan,
         "note": plan.notes.get(job_id, "") if plan else "",
@@ -43,9 +67,42 @@ def backfill(page_request: PageRequest, job_id: JobId) -> PageResponse:
     return render(page_request, "backfill.html", document, values, 400 if problem else 200)
 
 
+def _row(job_id: JobId, plan: BackfillPlan, place: int) -> _Row:
+    item = plan.commits[place]
+    invocation = plan.ran.get(job_id, {}).get(item.id)
+    return _Row(
+        revision=item.id,
+        short=item.id[:8],
+        subject=item.subject,
+        author=item.author,
+        when=shown(item.committed),
+        at=format_rfc3339(item.committed),
+        invocation=str(invocation or ""),
+        invocation_address=invocation_address(job_id, invocation) if invocation else "",
+        is_filtered=item.id in plan.filtered.get(job_id, ()),
+    )
+
+
+def _document(rows: Sequence[_Row]) -> dict[str, Any]:
+    return {
+        "commits": [row.revision for row in rows],
+        "details": [
+            {
+                "revision": row.revision,
+                "subject": row.subject,
+                "author": row.author,
+                "committed": row.at,
+                "invocation_id": row.invocation or None,
+                "path_filtered": row.is_filtered,
+            }
+            for row in rows
+        ],
+    }
+
+
 def wanted_backfill(job_id: JobId, fields: Mapping[str, str]) -> Backfill:
     """Return the backfill that the form's fields describe."""
-    return Backfill((job_id,), fields["repo"], fields["ref"], fields["from"].lower(), fields["to"].lower())
+    return Backfill((job_id,), fields["repo"], fields["ref"], fields["from"], fields["to"])
 
 
 def _read_job(page_request: PageRequest, job_id: JobId) -> Job:

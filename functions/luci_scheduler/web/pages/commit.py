@@ -137,7 +137,6 @@ def _values(
     wanted = query.show if query.show in set(Outcome) else ""
     rows = sorted((_row(item, now) for item in found.explanations), key=_order)
     revision = found.facts.revision or query.revision
-    is_explained = query.is_asked and not problem
     return {
         "rows": [row for row in rows if wanted in ("", row.outcome)],
         "several": len({row.project for row in rows}) > 1,
@@ -150,7 +149,7 @@ def _values(
         "is_final": not counts[Outcome.RUNNING] and not counts[Outcome.WAITING],
         "problem": problem,
         "asked": query.is_asked,
-        "url": safe_url(f"{query.repo.removesuffix('/')}/+/{revision}") if is_explained else "",
+        "url": safe_url(f"{query.repo.removesuffix('/')}/+/{revision}"),
         "repo": query.repo,
         "revision": revision,
         "typed": query.revision,
@@ -178,7 +177,6 @@ def _order(row: _Row) -> tuple[int, str, str]:
 
 def _row(item: Explanation, now: Instant) -> _Row:
     project, job = split_job_id(item.job_id)
-    is_plain = item.reason is Reason.INVOCATION and bool(item.status)
     by = item.asked_by.removeprefix("user:")
     return _Row(
         outcome=outcome_of(item),
@@ -188,10 +186,18 @@ def _row(item: Explanation, now: Instant) -> _Row:
         job=job,
         job_address=job_address(item.job_id),
         origin=f"{_REQUESTED[item.origin]}{f' by {by}' if by else ''}" if item.origin is not Origin.COMMIT else "",
-        sentence=item.summary if is_plain else item.sentence,
+        sentence=_sentence(item),
         duration=exact_duration((item.finished or now) - item.started) if item.started is not None else "",
         links=list(_links(item)),
     )
+
+
+def _sentence(item: Explanation) -> str:
+    """Return what the badge and the links do not say."""
+    if not item.status:
+        return item.sentence
+    batch = "In one batch with a newer commit." if item.reason is Reason.BATCHED else ""
+    return f"{batch} {item.summary}".strip()
 
 
 def _links(item: Explanation) -> Sequence[_Link]:

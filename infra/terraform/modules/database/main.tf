@@ -16,8 +16,8 @@ locals {
     triggers_revision    = { collection = "triggers", field = "revision", scope = "COLLECTION_GROUP", array = false }
   }
 
-  # Lists of a project's jobs: all, in some realms, in one state, or both, by place. The last field is the sum that tells
-  # whether a list has changed.
+  # Lists of a project's jobs: all, in some realms, in one state, or both, by place. A sum over the last field grows with
+  # each change of a list.
   job_lists = {
     all            = ["project"]
     realms         = ["project", "realm"]
