@@ -21,6 +21,7 @@ from luci_scheduler.api.explanation import (
     WatchingJob,
 )
 from luci_scheduler.api.revisions import check_expression, resolve_revision
+from luci_scheduler.budget import limited, time_left
 from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.discards import NOT_ON_REF, NOT_SERVED
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
@@ -43,6 +44,8 @@ MAX_REQUESTED = 10
 
 MAX_TRIGGERS = 4 * MAX_JOBS
 """Triggers of one commit that are read to find the requested ones."""
+
+_RESOLVE_SECONDS = 5.0
 
 _MAX_REFS = 20
 """Literal refs of one job for which the commit's own trigger is looked up."""
@@ -97,7 +100,8 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
     watching = _watching_jobs(context, query)
     if not watching:
         return ExplainedCommit(CommitFacts(""))
-    query = replace(query, revision=resolve_revision(context, query.repo, revision))
+    with limited(time_left(_RESOLVE_SECONDS)):
+        query = replace(query, revision=resolve_revision(context, query.repo, revision))
     triggers, is_cut = _triggers_by_job(context, query, watching)
     invocations = _read_invocations(context, triggers.values())
     host = CommitHost(context.runtime.gitiles, query)

@@ -673,6 +673,16 @@ def test_the_host_is_asked_few_questions() -> None:
     assert answer.facts.problem == "UNAVAILABLE: down"
     assert len(answer.explanations) == 2
 
+    def soon_down(call: str) -> None:
+        if ".." in call:
+            down(call)
+
+    gitiles.calls.clear()
+    gitiles.before_call = soon_down
+    answer = explain_commit(context(world), REPO, revision)
+    assert len(gitiles.calls) == 2
+    assert {item.reason for item in answer.explanations} == {Reason.NEVER_ARRIVED}
+
 
 def test_over_the_api() -> None:
     """The message has the same values."""

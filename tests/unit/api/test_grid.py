@@ -8,7 +8,12 @@ from dataclasses import replace
 import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
+from luci_scheduler.adapters.gitiles import GitilesClient
+from luci_scheduler.adapters.http import sessions
+from luci_scheduler.api import commit_host
+from luci_scheduler.api import grid as grid_module
 from luci_scheduler.api.errors import ApiError
+from luci_scheduler.api.explain import explain_commit
 from luci_scheduler.api.grid import MAX_READS, Grid, GridQuery, grid_choices, grid_of
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.identifiers import JobId
@@ -17,6 +22,7 @@ from luci_scheduler.core.job import Job
 from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.engine.jobs import pause_job
 from luci_scheduler.ports import GitilesError, PutWatchers
+from tests.outside_calls import OUTSIDE_CALLS, SERVERS
 from tests.unit.api.support import OWNER, READER, STRANGER, context, put_job, world_for
 from tests.unit.engine.world import HOST, REPO, World, config
 
@@ -184,3 +190,21 @@ def test_choices() -> None:
     grants = [{"project": "proj", "realm": "ci", "role": "READER", "to": [f"user:{READER}"]}]
     partly = world_for(config(), access=json.dumps({"version": 1, "grants": grants}))
     assert grid_choices(context(partly, READER), "proj") == []
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_silent_host_costs_little_time(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The grid and the explanation of a commit have their own limits, whatever the client's is."""
+    monkeypatch.setattr(grid_module, "_SECONDS", 0.2)
+    monkeypatch.setattr(commit_host, "_COMMIT_SECONDS", 0.2)
+    (call,) = (item for item in OUTSIDE_CALLS if item.name == "Gitiles: log")
+    with SERVERS[server](call) as address:
+        opened = sessions(authenticated=False)
+        gitiles = GitilesClient(
+            lambda _: f"http://{address}", opened, 600 * SECOND, authenticated=False, clock=world_for().clock
+        )
+        world = world_for(config(), gitiles)
+        assert _grid(world).problem
+        answer = explain_commit(context(world, READER), REPO, "a" * 40)
+        assert answer.facts.problem
+        assert "could not be queried" in answer.explanations[0].sentence
