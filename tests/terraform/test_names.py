@@ -42,7 +42,7 @@ LIMITS = {
 """Type and attribute → the names that its service accepts."""
 
 NAMELESS = re.compile(
-    r"_iam_(member|binding)$|google_project_service(_identity)?$|google_firestore_(field|backup_schedule)$"
+    r"_iam_(member|binding)$|google_project_service(_identity)?$|google_firestore_(field|index|backup_schedule)$"
     r"|google_storage_bucket_object$|google_iap_settings$|google_monitoring_slo$"
     r"|google_secret_manager_secret_version$|google_monitoring_dashboard$|^(terraform|time)_"
 )

@@ -243,18 +243,6 @@ class Job:
         group = 0 if self.is_failing else 2 if self.definition.flavor is Flavor.TRIGGER else 1
         return f"{group}{self.id.partition('/')[2]}"
 
-    @property
-    def result(self) -> Status | None:
-        """The status of the invocation that ended last; None before the first end.
-
-        A later poll that found nothing new has succeeded, although it leaves no result.
-        """
-        if not self.recent:
-            return None
-        latest = self.recent[0]
-        is_quiet = self.last_poll is not None and self.last_poll > latest.finished
-        return Status.SUCCEEDED if is_quiet else latest.status
-
     def with_result(self, result: Result) -> Job:
         """Return the job with one more result; the oldest one beyond `MAX_RECENT` is dropped."""
         return replace(self, recent=(result, *self.recent)[:MAX_RECENT])

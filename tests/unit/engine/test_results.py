@@ -93,7 +93,7 @@ def _runs_out_of_attempts(world: World) -> None:
 def test_every_end_leaves_a_result(live: Callable[[World], None], status: Status) -> None:
     """With or without a build, the commit of the end writes the result and the fields that lists query."""
     world = World()
-    assert (_job(world).recent, _job(world).result, _document(world)["place"]) == ((), None, "1job")
+    assert (_job(world).recent, _document(world)["place"]) == ((), "1job")
     live(world)
     (invocation,) = world.invocations()
     assert invocation.finished is not None
@@ -133,7 +133,7 @@ def test_a_job_keeps_its_latest_results() -> None:
     job = _job(world)
     assert [result.invocation_id for result in job.recent] == [item.id for item in world.invocations()[:MAX_RECENT]]
     assert [result.revisions[0][0] for result in job.recent] == list("ba98765432")
-    assert job.result is Status.FAILED
+    assert job.is_failing
 
 
 def test_an_end_that_landed_without_an_answer_is_one_result() -> None:
@@ -172,7 +172,7 @@ def test_a_changed_job_is_read_again() -> None:
 
 
 def test_a_poll_without_an_invocation_leaves_no_result() -> None:
-    """A failed poll leaves one; the quiet poll after it has succeeded, and ``result`` says so."""
+    """A failed poll leaves one; after a quiet poll the job is no longer failing."""
     gitiles = MemoryGitiles()
     gitiles.push("refs/heads/main")
 
@@ -190,7 +190,7 @@ def test_a_poll_without_an_invocation_leaves_no_result() -> None:
     job = _job(world, _POLLER)
     assert job.last_poll is not None
     assert Status.FAILED in [result.status for result in job.recent]
-    assert (job.result, _document(world, _POLLER)["place"][0]) == (Status.SUCCEEDED, "2")
+    assert (job.is_failing, _document(world, _POLLER)["place"][0]) == (False, "2")
 
 
 def _ended(**changes: Any) -> Invocation:

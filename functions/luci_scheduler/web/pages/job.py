@@ -100,7 +100,7 @@ def _values(page_request: PageRequest, overview: JobOverview, titles: Titles, no
         "job": job_view(page_request.context, overview.job, now, len(active) if is_first else None),
         "revision_url": safe_url(overview.job.definition.revision_url),
         "backfill_address": _backfill_address(overview),
-        "has_work": bool(active or (overview.details and overview.details.pending)),
+        "has_work": bool(active or overview.job.active_invocations or overview.job.triggers_wait),
         "active": [invocation_result(item, titles, now) for item in active],
         "past": [invocation_result(item, titles, now) for item in past],
         "chart": duration_chart(page.invocations, now),
