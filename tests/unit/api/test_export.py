@@ -10,7 +10,7 @@ import pytest
 
 from emulator.replay.player import play
 from emulator.replay.scenario import read_scenario
-from luci_scheduler.api.export import to_scenario
+from luci_scheduler.api.export import Facts, to_scenario
 from luci_scheduler.api.export_log import NotReplayableError
 from luci_scheduler.core.instants import format_rfc3339, parse_rfc3339
 from luci_scheduler.core.invocation import Invocation
@@ -145,7 +145,7 @@ def test_the_config_has_the_job_as_it_was() -> None:
     invocation, log = _golden()
     fields = {**invocation.task.fields, "properties": ['a:"b"\\n']}
     odd = replace(invocation, task=TaskDefinition("buildbucket", fields))
-    config = to_scenario(odd, log, TriggeringPolicy(kind="LOGARITHMIC_BATCHING", log_base=2.0)).config
+    config = to_scenario(odd, log, Facts(TriggeringPolicy(kind="LOGARITHMIC_BATCHING", log_base=2.0))).config
     assert 'realm: "ci"' in config
     assert "kind: LOGARITHMIC_BATCHING" in config
     assert r'properties: "a:\"b\"\\n"' in config
