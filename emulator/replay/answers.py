@@ -102,8 +102,6 @@ def _silent(node: Node) -> Reply:
 def _failure(node: Node) -> Reply:
     members = node.members(("failure",), ("transient",))
     text = members["failure"].text()
-    if ": " not in text:
-        raise members["failure"].error("must be a code, a colon and a text, such as 'UNAVAILABLE: no answer: SSLError'")
     return Reply(failure=text, transient=members["transient"].boolean() if "transient" in members else True)
 
 

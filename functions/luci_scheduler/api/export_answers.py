@@ -47,8 +47,9 @@ def checked(entries: Sequence[LogEntry], build_id: str) -> tuple[LogEntry, dict[
     if first is None:
         return None
     if failed := log_lines.CALL_FAILED.match(first.text):
-        is_refused = any(log_lines.HANDLER_FAILED.begins(entry.text) for entry in entries)
-        return first, failure(failed["error"], is_transient=not is_refused)
+        # Only a check that is refused, or that has waited for days, leaves any line.
+        is_silent = any(log_lines.SILENT.begins(entry.text) for entry in entries)
+        return first, failure(failed["error"], is_transient=is_silent)
     return first, _status(entries, first, build_id)
 
 

@@ -24,9 +24,11 @@ from luci_scheduler.core import log_lines
 from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.debug_log import LogEntry
 from luci_scheduler.core.identifiers import split_job_id
-from luci_scheduler.core.instants import Instant, format_rfc3339
+from luci_scheduler.core.instants import MILLISECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.engine.runtime import Limits
+from luci_scheduler.managers.registry import launch_time
 
 __all__ = ["Deliveries", "Launch", "commit_of"]
 
@@ -68,6 +70,7 @@ class Deliveries:
         self._pace = Pace(invocation.started)
         self._found: list[dict[str, Any]] = []
         self._attempt = 0
+        self._claimed_until = 0
         self._is_running = False
         self._is_marked = not invocation.abort_requested_by
         self._last_line = invocation.started
@@ -132,8 +135,10 @@ class Deliveries:
         return {"triggers": {"job": split_job_id(self._invocation.job_id)[1], "list": triggers}}
 
     def _next_attempt(self, segment: Sequence[LogEntry]) -> None:
-        step, delivery = Step(self._pace), {"task": "launch", "arrival": ""}
-        delivery["arrival"] = step.arrive(segment[0].at)
+        step = Step(self._pace)
+        # A stamp has milliseconds. No attempt begins before the claim of an earlier one has ended.
+        claimed = min(self._claimed_until, segment[0].at + MILLISECOND - 1)
+        delivery = {"task": "launch", "arrival": step.arrive(max(segment[0].at, claimed))}
         self._found.append(delivery)
         self._attempts(step, segment, delivery)
         delivery.update(step.members())
@@ -142,6 +147,7 @@ class Deliveries:
         """Add a launch attempt, from its first line on."""
         self._attempt += 1
         is_redecided = self._mark_during(segment, step)
+        self._claimed_until = self._pace.now + _LIMITS.claim_lease + launch_time(self._invocation.task)
         if len(segment) == 1 and not log_lines.TOO_MANY_ATTEMPTS.begins(segment[0].text):
             self._dies(delivery, self._dies_in.format(step.count("commit") + 1))
             return
@@ -256,6 +262,7 @@ class Deliveries:
         self._found.append({"task": "cleanup", "arrival": arrival, **step.members()})
 
 
+_LIMITS = Limits()
 _AT_ONCE = 1_000_000_000
 """Nanoseconds: no outside call lies between a request for an abort and the line about it, if it is carried out."""
 

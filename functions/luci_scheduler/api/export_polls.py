@@ -199,22 +199,22 @@ class Poll:
                 self._log(step, cursor, item)
 
     def _log(self, step: Step, cursor: Cursor, item: _Ref) -> None:
-        if any(log_lines.COMMITS_LEFT.begins(entry.text) for entry in item.lines):
+        if _has(log_lines.COMMITS_LEFT, item.lines):
             raise NotReplayableError("its poll took a part of a range of commits, and a scenario has no such ranges")
         if self._is_old_tag(item):
             return
-        if any(log_lines.RANGE_NOT_FOUND.begins(entry.text) for entry in item.lines):
+        if _has(log_lines.RANGE_NOT_FOUND, item.lines):
             self._lost_range(step, cursor, item)
             return
         failed = next((entry for entry in item.lines if _is_any(entry, _FAILED)), None)
         if failed is not None:
-            code = _NOT_FOUND if log_lines.NO_FIRST_LOG.begins(failed.text) else _error(_reason(cursor.rest))
+            code = _NOT_FOUND if log_lines.NO_FIRST_LOG.match(failed.text) else _error(_reason(cursor.rest))
             step.call(code, cursor.next_at, to=_TO)
             return
         self._range(step, cursor, item)
 
     def _is_old_tag(self, item: _Ref) -> bool:
-        return any(log_lines.TAG_EXISTED.begins(entry.text) for entry in item.lines)
+        return _has(log_lines.TAG_EXISTED, item.lines)
 
     def _range(self, step: Step, cursor: Cursor, item: _Ref) -> None:
         """Add a log with the commits of a ref, and the count of those that were skipped."""
@@ -253,7 +253,7 @@ class Poll:
         step.call({"log": head}, to=_TO)
         if old := next((fields for fields in _all(log_lines.NO_OLD_LOG, lines)), None):
             step.call(_error(old["error"], is_transient=True), cursor.next_at, to=_TO)
-        elif any(log_lines.FORCE_PUSH.begins(entry.text) for entry in lines):
+        elif _has(log_lines.FORCE_PUSH, lines):
             step.call(_NOT_FOUND, cursor.next_at, to=_TO)
         else:
             step.call({"log": [self._commit(item.old, is_emitted=True)]}, cursor.next_at, to=_TO)
@@ -343,5 +343,9 @@ def _all(template: Template, entries: Iterable[LogEntry]) -> list[dict[str, str]
     return [fields for entry in entries if (fields := template.match(entry.text)) is not None]
 
 
+def _has(template: Template, entries: Iterable[LogEntry]) -> bool:
+    return any(template.match(entry.text) for entry in entries)
+
+
 def _is_any(entry: LogEntry, templates: Iterable[Template]) -> bool:
-    return any(template.begins(entry.text) for template in templates)
+    return any(template.match(entry.text) for template in templates)

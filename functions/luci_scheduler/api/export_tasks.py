@@ -24,10 +24,18 @@ _SOME_BYTES = "AA=="  # a zero byte, in base64
 def sleep(step: Step, cursor: Cursor, invocation: Invocation, duration: int) -> None:
     """Add the launch of a noop task: it sleeps after its first line, by the replay's own clock."""
     if cursor.peek(log_lines.NOOP_RUNNING):
-        step.line(cursor.take())
+        first = cursor.take()
+        emitted = invocation.outgoing_triggers
+        end = emitted[0].created if emitted else invocation.finished
+        step.spend("line", _start(first, end, duration))
         if not cursor.peek(log_lines.NOOP_TOO_LARGE):
             step.pace.reach(step.pace.now + duration)
     tail(step, cursor, invocation.finished)
+
+
+def _start(first: LogEntry, end: int | None, duration: int) -> int:
+    """Return when the work of a line began that ended at ``end``: stamps have milliseconds, ends have nanoseconds."""
+    return first.at if end is None else max(first.at, min(end - duration, first.at + MILLISECOND - 1))
 
 
 def fetch(step: Step, cursor: Cursor, invocation: Invocation) -> None:
@@ -35,10 +43,7 @@ def fetch(step: Step, cursor: Cursor, invocation: Invocation) -> None:
     fetched = next((entry for entry in cursor.rest if log_lines.FETCHED.match(entry.text)), None)
     if cursor.peek(log_lines.FETCHING) and fetched is not None:
         duration = _duration(fetched)
-        # The stamps have milliseconds, and the duration has nanoseconds: start where both agree.
-        first = cursor.take()
-        start = max(first.at, min(fetched.at - duration, first.at + MILLISECOND - 1))
-        step.spend("line", start)
+        step.spend("line", _start(cursor.take(), fetched.at, duration))
         answer = _answer(cursor.rest[cursor.rest.index(fetched) + 1 :])
         step.call(answer, step.pace.now + duration, to="fetch")
     tail(step, cursor, invocation.finished)
