@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import functions_framework
@@ -97,7 +98,7 @@ def play(
 def _stage(
     emulators: Emulators | None,
     clock: SteppedClock,
-    functions: dict[str, WSGIApplication],
+    functions: Mapping[str, WSGIApplication],
     buildbucket: ScriptedBuildbucket,
     by_topic: dict[str, PushSubscription],
 ) -> Iterator[Stage]:
@@ -117,8 +118,9 @@ def _subscriptions(scenario: Scenario) -> list[PushSubscription]:
     return [commits, *builds, *own]
 
 
-def _functions() -> dict[str, WSGIApplication]:
-    """Return the functions that deliveries reach."""
+@cache
+def _functions() -> Mapping[str, WSGIApplication]:
+    """Return the functions that deliveries reach. They keep nothing between replays: `process` has all state."""
     return {
         name: functions_framework.create_app(name, str(SOURCE), signature)  # type: ignore[no-untyped-call]
         for name, signature in FUNCTIONS.items()
@@ -200,14 +202,15 @@ class _Player:
 
     def _remember_refs(self) -> None:
         store = self._ports.store
-        for name, refs in self._scenario.pollers.items():
+        for name, poller in self._scenario.pollers.items():
             job_id = JobId(f"{self._scenario.config_project}/{name}")
             found = store.job(job_id)
             polled = kind_of(found.value.definition.task).polled_repo(found.value.definition.task) if found else None
             if polled is None:
                 raise ScenarioError(f"pollers.{name}: the config has no gitiles job with this name")
             repo = str(parse_repo_url(polled.url))
-            store.commit([PutPoller(PollerRecord(job_id, repo, dict(refs), polled.refs), None)])
+            watched = polled.refs if poller.watched is None else poller.watched
+            store.commit([PutPoller(PollerRecord(job_id, repo, dict(poller.known), tuple(watched)), None)])
 
     def _deliver(self, delivery: Delivery) -> None:
         self._stopwatch.begin(delivery)

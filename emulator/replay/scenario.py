@@ -29,6 +29,16 @@ _POLLING = ("protocol", "commits_per_ref", "commits_per_poll", "backfill")
 
 
 @dataclass(frozen=True, slots=True)
+class KnownRefs:
+    """What a gitiles job knows of its repository."""
+
+    known: Mapping[str, str]
+    """Ref → revision."""
+    watched: Sequence[str] | None
+    """The ``refs`` of its config when it learned this; those of the scenario's config if None."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """All inputs of a replay."""
 
@@ -45,8 +55,8 @@ class Scenario:
     suffixes: Sequence[int]
     check_delays: Sequence[int]
     defaults: Mapping[str, int]
-    pollers: Mapping[str, Mapping[str, str]]
-    """Job → the refs that it knew before the first delivery, each with its revision."""
+    pollers: Mapping[str, KnownRefs]
+    """Job → the refs that it knew before the first delivery."""
     deliveries: Sequence[Delivery]
     drain: bool
     assumptions: Sequence[str] = ()
@@ -182,5 +192,10 @@ def _polling(node: Node) -> Polling:
     )
 
 
-def _pollers(node: Node) -> dict[str, dict[str, str]]:
-    return {job: read_object_of_texts(refs) for job, refs in node.named().items()}
+def _pollers(node: Node) -> dict[str, KnownRefs]:
+    found: dict[str, KnownRefs] = {}
+    for job, item in node.named().items():
+        members = item.members(("known",), ("watched",))
+        watched = texts(members["watched"]) if "watched" in members else None
+        found[job] = KnownRefs(read_object_of_texts(members["known"]), watched)
+    return found

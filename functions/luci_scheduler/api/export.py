@@ -118,7 +118,7 @@ def to_scenario(invocation: Invocation, log: str, facts: Facts | None = None) ->
         "service": {**service, **checks.get("service", {})},
         "config": _config_place(invocation),
         "chance": {"suffixes": [invocation_created(invocation.id)[1]], **checks.get("chance", {})},
-        **({"pollers": {split_job_id(invocation.job_id)[1]: poll.known}} if poll and poll.known else {}),
+        **({"pollers": {split_job_id(invocation.job_id)[1]: known}} if poll and (known := poll.poller()) else {}),
         "deliveries": delivered,
         "drain": False,
     }

@@ -21,10 +21,11 @@ from luci_scheduler.api.export_log import (
 )
 from luci_scheduler.api.export_step import Pace, Step
 from luci_scheduler.core import log_lines
+from luci_scheduler.core.cleanup import BUILD_LIFE
 from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.debug_log import LogEntry
 from luci_scheduler.core.identifiers import split_job_id
-from luci_scheduler.core.instants import MILLISECOND, Instant, format_rfc3339
+from luci_scheduler.core.instants import DAY, MILLISECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.runtime import Limits
@@ -255,8 +256,12 @@ class Deliveries:
     def _cleanup(self, entry: LogEntry) -> None:
         if self._builds is None:
             raise NotReplayableError("a job of its kind has no builds to cancel")
-        step = Step(self._pace)
-        arrival = step.arrive(entry.at)
+        step, at = Step(self._pace), entry.at
+        if log_lines.CLEANUP_GAVE_UP.begins(entry.text):
+            # The stamp has no date, and tries end when no build can live any more.
+            least = (self._invocation.finished or at) + BUILD_LIFE
+            at = Instant(at + max(0, -(-(least - at) // DAY)) * DAY)
+        arrival = step.arrive(at)
         self._builds.cleanup(step, entry, self._last_line)
         self.assumptions.append("Only the last try to cancel the build is known. Earlier tries leave no line.")
         self._found.append({"task": "cleanup", "arrival": arrival, **step.members()})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from luci_scheduler.core import debug_log, log_lines
 from luci_scheduler.core.debug_log import LogEntry
-from luci_scheduler.core.instants import MILLISECOND, Instant
+from luci_scheduler.core.instants import DAY, HOUR, MILLISECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.log_lines import Template
 
@@ -31,6 +32,7 @@ CLEANUPS = (log_lines.CLEANUP_DONE, log_lines.CLEANUP_REFUSED, log_lines.CLEANUP
 
 _BEGINNINGS = (log_lines.NOTIFIED, log_lines.HANDLING_TIMER, log_lines.TOO_MANY_ATTEMPTS, log_lines.QUEUED, *CLEANUPS)
 """The first lines of deliveries. A launch attempt begins with ``STARTING`` instead, and some aborts with their line."""
+_HALF_DAY = 12 * HOUR
 
 
 class NotReplayableError(Exception):
@@ -96,7 +98,21 @@ def segments(entries: Sequence[LogEntry], invocation: Invocation, *, is_inline: 
         if not found or _begins_delivery(following, found[-1], invocation, is_inline=is_inline):
             found.append([])
         found[-1].append(entry)
-    return found
+    return _with_dates(found, invocation.finished)
+
+
+def _with_dates(found: list[list[LogEntry]], finished: Instant | None) -> list[list[LogEntry]]:
+    """Return the deliveries with the missing days: a stamp has no date, and the record has that of the end."""
+    if finished is None:
+        return found
+    ends = [place for place, segment in enumerate(found) if begins_with(segment, log_lines.FINISHED)]
+    last = ends[-1] if ends else len(found) - 1
+    days = (finished - found[last][-1].at + _HALF_DAY) // DAY * DAY
+    if days <= 0:
+        return found
+    # Stamps do not say between which deliveries the days passed. The last delivery is the likely one.
+    later = [[replace(entry, at=Instant(entry.at + days)) for entry in segment] for segment in found[last:]]
+    return [*found[:last], *later]
 
 
 def _begins_delivery(

@@ -93,8 +93,9 @@ class Poll:
         self._committed = {trigger.payload.get("revision"): trigger for trigger in invocation.outgoing_triggers}
         self._per_ref = 0
         self._per_poll = 0
-        self.known: dict[str, str] = {}
-        """The refs that the job knew before."""
+        self._asked: set[tuple[str, ...]] = set()
+        """The logs that the current attempt has requested: none is requested twice."""
+        self._known: dict[str, str] = {}
         self.assumptions: list[str] = []
         self._last = _last_world(entries)
         self._shown = self._all_refs(self._last) if self._last else {}
@@ -103,6 +104,16 @@ class Poll:
         """Return the settings of polls that lead to this log."""
         limits = {"commits_per_ref": self._per_ref, "commits_per_poll": self._per_poll}
         return {"protocol": "v1" if self._is_v1 else "v2", **{name: value for name, value in limits.items() if value}}
+
+    def poller(self) -> dict[str, Any]:
+        """Return what the job knew of its repository before; empty if it knew nothing."""
+        if not self._known:
+            return {}
+        entries = [str(entry) for entry in self._invocation.task.fields.get("refs", ())]
+        tags = [fields["ref"] for fields in _all(log_lines.TAG_EXISTED, self._last.entries if self._last else ())]
+        # A tag that existed when its pattern was added gets no trigger.
+        before = [entry for entry in entries if not any(tag in ref_set((entry,)) for tag in tags)]
+        return {"known": self._known, **({"watched": before} if before != entries else {})}
 
     def launch(self, step: Step, cursor: Cursor) -> None:
         """Add a poll, from the line after the first of its attempt."""
@@ -134,7 +145,7 @@ class Poll:
         hinted = _hinted(world)
         if hinted is not None:
             names = [*hinted, *self._names(set(hinted), max(0, world.known - len(hinted)), 0, "")]
-            self.known = {name: hinted.get(name, _NO_COMMIT) for name in names[: world.known]}
+            self._known = {name: hinted.get(name, _NO_COMMIT) for name in names[: world.known]}
             return hinted
         changed = {item.name: item.head for item in world.examined}
         named = {item.name: item.old for item in world.examined if item.old} | dict.fromkeys(world.gone, _NO_COMMIT)
@@ -146,13 +157,13 @@ class Poll:
         if quiet:
             self.assumptions.append(_UNNAMED.format(count=quiet))
         # The refs that the poll did not reach come last, and only they may be new.
-        self.known = {**named, **{name: revisions[name] for name in names[:quiet_known]}}
+        self._known = {**named, **{name: revisions[name] for name in names[:quiet_known]}}
         return {**changed, **revisions}
 
     def _earlier_refs(self, world: _World) -> dict[str, str]:
         """Return the refs that the host showed to a failed attempt: those that were known, and the one that failed."""
         changed = {item.name: item.head for item in world.examined}
-        shown = {**{name: revision for name, revision in self.known.items() if name not in world.gone}, **changed}
+        shown = {**{name: revision for name, revision in self._known.items() if name not in world.gone}, **changed}
         missing = world.current - len(shown)
         if missing < 0:
             raise NotReplayableError("the refs of its repository changed between two attempts of its poll")
@@ -189,6 +200,7 @@ class Poll:
     def _logs(self, step: Step, cursor: Cursor, examined: Sequence[_Ref]) -> None:
         """Add the requests for the logs of the refs, each before the lines that follow from it."""
         by_first = {id(item.lines[0]): item for item in examined}
+        self._asked.clear()
         while not cursor.is_over:
             if cursor.peek(log_lines.FINISHED):
                 step.spend("end", self._invocation.finished)
@@ -211,7 +223,14 @@ class Poll:
             code = _NOT_FOUND if log_lines.NO_FIRST_LOG.match(failed.text) else _error(_reason(cursor.rest))
             step.call(code, cursor.next_at, to=_TO)
             return
-        self._range(step, cursor, item)
+        if not self._was_asked("range", item.old, item.head):
+            self._range(step, cursor, item)
+
+    def _was_asked(self, *log: str) -> bool:
+        """Note a request for a log; return whether the attempt has its answer already."""
+        was_asked = log in self._asked
+        self._asked.add(log)
+        return was_asked
 
     def _is_old_tag(self, item: _Ref) -> bool:
         return _has(log_lines.TAG_EXISTED, item.lines)
@@ -250,7 +269,8 @@ class Poll:
         if new := next((fields for fields in _all(log_lines.NO_NEW_LOG, lines)), None):
             step.call(_error(new["error"], is_transient=False), cursor.next_at, to=_TO)
             return
-        step.call({"log": head}, to=_TO)
+        if not self._was_asked("head", item.head):
+            step.call({"log": head}, to=_TO)
         if old := next((fields for fields in _all(log_lines.NO_OLD_LOG, lines)), None):
             step.call(_error(old["error"], is_transient=True), cursor.next_at, to=_TO)
         elif _has(log_lines.FORCE_PUSH, lines):
