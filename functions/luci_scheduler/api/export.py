@@ -165,6 +165,8 @@ def _is_v1(invocation: Invocation, entries: Sequence[LogEntry], era: Era) -> boo
     request = first_match(entries, log_lines.REQUEST)
     if request is not None:
         return "client_operation_id" in read_json(request["request"])
+    if is_poll(invocation.task) and begins_with(entries, log_lines.TIP_EMITTED):
+        return True  # a rule of 2021 alone
     if begins_with(entries, *ABORTS):
         return begins_with(entries, log_lines.ABORTED_V1) is not None
     if any(trigger.is_commit for trigger in invocation.incoming_triggers):

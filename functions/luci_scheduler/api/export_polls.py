@@ -308,7 +308,9 @@ def _world(entries: Sequence[LogEntry]) -> _World:
 
 def _hinted(world: _World) -> dict[str, str] | None:
     """Return all refs that the host showed, if the log lists them because others are missing."""
-    for fields in _all(log_lines.REFS_HINT, world.entries):
+    # The entries of a log have no line feeds at their ends, and this template has one.
+    hints = [fields for entry in world.entries if (fields := log_lines.REFS_HINT.match(f"{entry.text}\n"))]
+    for fields in hints:
         return {json.loads(f'"{ref}"'): revision for ref, revision in _REF.findall(fields["found"])}
     return None
 

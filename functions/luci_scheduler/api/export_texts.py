@@ -7,28 +7,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from luci_scheduler.core.path_filter import PathFilter
 from luci_scheduler.core.ref_validation import REGEXP
-from luci_scheduler.core.regexps import literal_prefix
 
 __all__ = ["sample_path", "sample_refs"]
 
-_FILLINGS = ("", "x", "0", "x/x", "main", "x.x", "x-0", "1.0", "0.0.0")
-_GAP = re.compile(
-    r"""\(\?:?(?P<flags>[a-z]*)\)         # flags
-    |\[[^\]]*\][*+?]?                     # a class
-    |\\[dwsDWS][*+?]?|\.[*+?]             # any character
-    |\{[0-9,]*\}|[*+?]""",
-    re.VERBOSE,
-)
-_ALTERNATIVES = re.compile(r"\(\??:?([^()|]*)(?:\|[^()]*)*\)")
-_ESCAPED = re.compile(r"\\([^A-Za-z0-9])")
+_REPETITIONS = (0, 1, 2)
+"""How often a sample repeats a piece that may be repeated."""
+_REPEAT = re.compile(r"\{(\d+)(,(\d*))?\}|([*+?])")
+_FILLERS = ("x", "a", "0", "-")
+"""The characters that a sample takes where any character fits: a pattern of excluded paths may cover some."""
+_GROUP = re.compile(r"\?(?:P?<\w+>|[imsU-]*:)|\?[imsU-]*(?=\))")
+_CLASSES = {"d": "0", "w": "x", "s": " ", "D": "x", "W": "-", "S": "x", "b": "", "B": "", "A": "", "z": ""}
+_CANDIDATES = "0-_.X "
+_LONGEST = 500  # characters of a sample
+_DEEPEST = 50  # nested groups
 
 
 def sample_path(include: Sequence[str], paths: PathFilter) -> str:
     """Return a path that a filter accepts; empty if none is found."""
-    for pattern in include:
-        for text in _samples(pattern):
-            if text and paths.interesting([(text, text)]):
-                return text
+    for text in _samples(include):
+        if text and paths.interesting([(text, text)]):
+            return text
     return ""
 
 
@@ -37,8 +35,7 @@ def sample_refs(known: Iterable[str], entries: Iterable[str]) -> Callable[[int],
 
     The generated names sort before and after the names that they are made from.
     """
-    patterns = [entry.removeprefix(REGEXP) for entry in entries]
-    starts = [*known, *(text for pattern in patterns for text in _samples(pattern) if text)]
+    starts = [*known, *filter(None, _samples([entry.removeprefix(REGEXP) for entry in entries]))]
 
     def generate(count: int) -> Iterator[str]:
         yield from dict.fromkeys(starts)
@@ -49,13 +46,98 @@ def sample_refs(known: Iterable[str], entries: Iterable[str]) -> Callable[[int],
     return generate
 
 
-def _samples(pattern: str) -> list[str]:
-    """Return texts that a simple pattern may match: its gaps filled with the same text."""
-    literal, is_all = literal_prefix(pattern)
-    if is_all:
-        return [literal]
-    plain = pattern
-    while (chosen := _ALTERNATIVES.sub(r"\1", plain)) != plain:
-        plain = chosen
-    texts = [_ESCAPED.sub(r"\1", _GAP.sub(filling, plain)) for filling in _FILLINGS]
-    return [text.strip("^$") for text in texts] + [literal + filling for filling in _FILLINGS]
+def _samples(patterns: Sequence[str]) -> list[str]:
+    return [
+        _Sampler(pattern, times, filler).sample()
+        for pattern in patterns
+        for filler in _FILLERS
+        for times in _REPETITIONS
+    ]
+
+
+class _Sampler:
+    """Reads a valid pattern from left to right, and makes a text that it probably matches. The caller checks it."""
+
+    def __init__(self, pattern: str, times: int, filler: str) -> None:
+        self._text = pattern
+        self._times = times
+        self._any = filler
+        self._at = 0
+        self._depth = 0
+
+    def sample(self) -> str:
+        """Return the text."""
+        return self._alternation()[:_LONGEST]
+
+    def _alternation(self) -> str:
+        first = self._sequence()
+        while self._take("|"):
+            self._sequence()
+        return first
+
+    def _sequence(self) -> str:
+        found = ""
+        while self._at < len(self._text) and self._text[self._at] not in "|)":
+            found = (found + self._repeated(self._atom()))[:_LONGEST]
+        return found
+
+    def _atom(self) -> str:
+        character = self._next()
+        if character == "(":
+            return self._group()
+        if character == "[":
+            return self._class()
+        if character == "\\":
+            return self._escape()
+        return {".": self._any, "^": "", "$": ""}.get(character, character)
+
+    def _group(self) -> str:
+        if match := _GROUP.match(self._text, self._at):
+            self._at = match.end()
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            self._at = len(self._text)
+            return ""
+        inner = self._alternation()
+        self._take(")")
+        self._depth -= 1
+        return inner
+
+    def _class(self) -> str:
+        is_negated = self._take("^")
+        members: list[str] = []
+        while self._at < len(self._text) and (not members or self._text[self._at] != "]"):
+            character = self._next()
+            members.append(self._escape() if character == "\\" else character)
+        self._take("]")
+        if not is_negated:
+            return members[0] if members else ""
+        return next((character for character in self._any + _CANDIDATES if character not in members), "")
+
+    def _escape(self) -> str:
+        character = self._next()
+        return _CLASSES.get(character, character)
+
+    def _repeated(self, piece: str) -> str:
+        match = _REPEAT.match(self._text, self._at)
+        if match is None:
+            return piece
+        self._at = match.end()
+        self._take("?")
+        least, most = int(match[1] or (match[4] == "+")), self._times
+        if match[1] and not match[2]:
+            most = least
+        elif match[3]:
+            most = min(most, int(match[3]))
+        elif match[4] == "?":
+            most = min(most, 1)
+        return piece * min(max(least, most), _LONGEST)
+
+    def _next(self) -> str:
+        self._at += 1
+        return self._text[self._at - 1 : self._at]
+
+    def _take(self, text: str) -> bool:
+        found = self._text.startswith(text, self._at)
+        self._at += len(text) * found
+        return found
