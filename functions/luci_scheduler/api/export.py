@@ -17,7 +17,7 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import failed_precondition
 from luci_scheduler.api.export_builds import Builds
 from luci_scheduler.api.export_config import config_of, policy_for
-from luci_scheduler.api.export_deliveries import Deliveries, commit_of
+from luci_scheduler.api.export_deliveries import Deliveries
 from luci_scheduler.api.export_log import (
     ABORTS,
     NotReplayableError,
@@ -122,8 +122,7 @@ def to_scenario(invocation: Invocation, log: str, facts: Facts | None = None) ->
         "deliveries": delivered,
         "drain": False,
     }
-    commit = commit_of(invocation) if deliveries.is_inline else None
-    return Exported(_text(document), redacted(config_of(invocation, policy, commit)))
+    return Exported(_text(document), redacted(config_of(invocation, policy, deliveries.commit)))
 
 
 def _text(document: Mapping[str, Any]) -> str:
@@ -156,8 +155,8 @@ def _deliveries(invocation: Invocation, builds: Builds | None, poll: Poll | None
 def _policy_assumption(own: TriggeringPolicy, used: TriggeringPolicy) -> Sequence[str]:
     if own.kind == used.kind and own.max_batch_size == used.max_batch_size:
         return ()
-    reason = "it is not known which other triggers waited when the job's own policy chose these"
-    return (f"The config has the policy {used.kind} instead of {own.kind}, because {reason}.",)
+    text = f"The config has the policy {used.kind} instead of {own.kind}."
+    return (f"{text} It is not known which other triggers waited when the job's own policy chose these.",)
 
 
 def _is_v1(invocation: Invocation, entries: Sequence[LogEntry], era: Era) -> bool:
@@ -177,33 +176,37 @@ def _is_v1(invocation: Invocation, entries: Sequence[LogEntry], era: Era) -> boo
 def _service(invocation: Invocation, entries: Sequence[LogEntry], *, is_v1: bool) -> dict[str, Any]:
     """Return the scenario's settings of the service."""
     logged = first_match(entries, log_lines.TOPIC)
-    topic = _TOPIC_NAME.fullmatch(json.loads(logged["topic"])) if logged else None
-    request_text = first_match(entries, log_lines.REQUEST)
-    request = read_json(request_text["request"]) if request_text else {}
-    names = {
-        "app_id": _tags(request).get("user_agent", ""),
-        "hostname": _hostname(request, is_v1=is_v1) if request else "",
-    }
+    name = str(json.loads(logged["topic"])) if logged else ""
+    topic = _TOPIC_NAME.fullmatch(name)
     has_server = kind_of(invocation.task).is_multistage and not begins_with(entries, log_lines.TOPIC_FAILED)
     server = {
         "host": invocation.task.fields.get("server", ""),
-        **_publisher(topic[2] if topic else "", logged),
+        **_publisher(name, topic[2] if topic else ""),
         **({"notifications": False} if begins_with(entries, log_lines.NO_TOPIC) else {}),
         "protocol": "v1" if is_v1 else "v2",
     }
     return {
         "project": topic[1] if topic else _SOME_PROJECT,
-        **{name: value for name, value in names.items() if value},
+        **_names(entries, is_v1=is_v1),
         "buildbucket": [server] if has_server else [],
     }
 
 
-def _publisher(short: str, logged: Mapping[str, str] | None) -> dict[str, str]:
+def _names(entries: Sequence[LogEntry], *, is_v1: bool) -> dict[str, str]:
+    """Return the names of the service that its requests for builds show."""
+    request_text = first_match(entries, log_lines.REQUEST)
+    if request_text is None:
+        return {}
+    request = read_json(request_text["request"])
+    names = {"app_id": _tags(request).get("user_agent", ""), "hostname": _hostname(request, is_v1=is_v1)}
+    return {name: value for name, value in names.items() if value}
+
+
+def _publisher(name: str, short: str) -> dict[str, str]:
     usual = _USUAL_TOPIC.fullmatch(short)
     if usual is not None:
         return {"publisher": f"{usual[1]}@{usual[2]}"}
-    own = {"topic": str(json.loads(logged["topic"]))} if logged else {}
-    return {"publisher": _SOME_PUBLISHER, **own}
+    return {"publisher": _SOME_PUBLISHER, **({"topic": name} if name else {})}
 
 
 def _tags(request: Mapping[str, Any]) -> dict[str, str]:

@@ -114,8 +114,13 @@ def _http(text: str, code: str, message: str) -> dict[str, Any] | None:
     match = _HTTP.fullmatch(text if is_v1 else message)
     if match is None or not 200 <= int(match[1]) <= 599:  # noqa: PLR2004 - HTTP
         return None
-    expected = code if is_v1 else _CODES_OF_HTTP.get(match[1], "INTERNAL")
     body = match[2] or ""
-    if code != expected or body == _PAGE or body != body.strip() or body.startswith("{"):
+    expected = code if is_v1 else _CODES_OF_HTTP.get(match[1], "INTERNAL")
+    if code != expected or not _is_plain(body):
         return None
     return {"http": int(match[1]), **({"body": body} if body else {})}
+
+
+def _is_plain(body: str) -> bool:
+    """Whether a server that sends this text leads to this text in the log."""
+    return body != _PAGE and body == body.strip() and not body.startswith("{")

@@ -6,6 +6,8 @@ line has its usual answer: a search finds no build, and a cancellation succeeds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from luci_scheduler.api.export_answers import (
     BLOCKS,
     NOTHING,
@@ -48,6 +50,7 @@ class Builds:
         self._build_id = str(invocation.task_data.get("build_id", ""))
         self.delays: list[int] = []
         """The seconds until each status check."""
+        self._may_be_left = False
 
     def launch(self, step: Step, cursor: Cursor, attempt: int, *, is_redecided: bool) -> None:
         """Add a launch attempt, from the line after the first. ``is_redecided``: an abort made it decide twice."""
@@ -61,7 +64,7 @@ class Builds:
     def _decided_before(self, step: Step, cursor: Cursor) -> None:
         """Add an attempt whose lines were logged again after its calls, because an abort came during them."""
         until, rest = cursor.next_at, cursor.rest
-        block = next((entry for entry in rest if any(item.begins(entry.text) for item in BLOCKS)), None)
+        block = _block_of(rest)
         if block is None:  # the request had no answer, and the abort ended the attempt
             step.call({"lost": True}, until)
             self._cancel(step, cursor, "")
@@ -124,25 +127,25 @@ class Builds:
         """Add a search for the build of an earlier request; return whether it ends the attempt's calls."""
         entry = cursor.peek(log_lines.CALL_FAILED)
         if entry and _call_of(entry) == Call.FIND:
-            following = cursor.rest[1:2]
-            goes_on = bool(following) and not any(
-                template.begins(following[0].text) for template in (log_lines.RETRIED, log_lines.FINISHED)
-            )
-            is_given_up = goes_on or _is_given_up(cursor)
-            step.call(failure(_error_of(entry), is_transient=not is_given_up), entry.at)
-            step.line(cursor.take())
-            return not goes_on
+            return self._search_failed(step, cursor, entry)
         if not cursor.peek(log_lines.BUILD_DOUBLED):
             step.call(NOTHING)
             return False
-        doubles = [
-            fields["double"] for item in cursor.rest if (fields := log_lines.BUILD_DOUBLED.match(item.text)) is not None
-        ]
-        block = next((item for item in cursor.rest if any(known.begins(item.text) for known in BLOCKS)), None)
+        doubles = [fields["double"] for item in cursor.rest if (fields := log_lines.BUILD_DOUBLED.match(item.text))]
+        block = _block_of(cursor.rest)
         oldest = launched(block)["reply"] if block else {"id": self._kept(cursor), "status": "STARTED"}
-        oldest = oldest.get("build", oldest)
-        step.call(found_builds(doubles, oldest), cursor.next_at)
+        step.call(found_builds(doubles, oldest.get("build", oldest)), cursor.next_at)
         return self._doubles(step, cursor, block)
+
+    def _search_failed(self, step: Step, cursor: Cursor, entry: LogEntry) -> bool:
+        """Add a search that failed; return whether the attempt ends with it. A refused search may be the last."""
+        following = cursor.rest[1:2]
+        ends = (log_lines.RETRIED, log_lines.FINISHED)
+        goes_on = bool(following) and not any(template.begins(following[0].text) for template in ends)
+        is_given_up = goes_on or _is_given_up(cursor)
+        step.call(failure(_error_of(entry), is_transient=not is_given_up), entry.at)
+        step.line(cursor.take())
+        return not goes_on
 
     def _kept(self, cursor: Cursor) -> str:
         fields = cursor.match(log_lines.BUILD_DOUBLED)
@@ -171,6 +174,7 @@ class Builds:
 
     def _cancel(self, step: Step, cursor: Cursor, build_id: str) -> None:
         """Add the calls that cancel a build; a build without a known ID is looked up first."""
+        self._may_be_left = True
         if not build_id and not self._looked_up(step, cursor):
             return
         self._canceled(step, cursor)
@@ -259,22 +263,26 @@ class Builds:
 
     def cleanup(self, step: Step, entry: LogEntry, before: Instant) -> None:
         """Add a cleanup that ends with a line. ``before`` is the time of the line before it."""
-        error = ""
-        if fields := log_lines.CLEANUP_REFUSED.match(entry.text):
-            error = fields["error"]
-        is_gone = log_lines.CLEANUP_GAVE_UP.begins(entry.text)
-        is_search, answer = error.startswith(f"failed to {Call.FIND}"), dict(NOTHING)
-        if is_gone:
-            answer = {"lost": True}
-        elif error:
+        if not self._may_be_left:
+            raise NotReplayableError("one launch attempt overtook another, and the build of the other was canceled")
+        refused = log_lines.CLEANUP_REFUSED.match(entry.text)
+        error = refused["error"] if refused else ""
+        answer = dict(NOTHING)
+        if log_lines.CLEANUP_GAVE_UP.begins(entry.text):
+            step.call({"lost": True}, entry.at)
+            return
+        if error:
             answer = failure(error.partition(": ")[2], is_transient=False)
-        if not self._build_id and not (is_search or is_gone):
-            is_empty = not error and entry.at - before >= _SEARCH_LAG
-            step.call(NOTHING if is_empty else found_builds([_SOME_BUILD]))
-            if is_empty:
-                step.spend("commit")
+        if not self._build_id and not error.startswith(f"failed to {Call.FIND}"):
+            if not error and entry.at - before >= _SEARCH_LAG:
+                step.call(NOTHING, entry.at)
                 return
+            step.call(found_builds([_SOME_BUILD]))
         step.call(answer, entry.at)
+
+
+def _block_of(entries: Sequence[LogEntry]) -> LogEntry | None:
+    return next((entry for entry in entries if any(item.begins(entry.text) for item in BLOCKS)), None)
 
 
 def _has(cursor: Cursor, template: Template) -> bool:

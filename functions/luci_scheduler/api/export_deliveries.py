@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from luci_scheduler.api.export_builds import Builds
+from luci_scheduler.api.export_builds import Builds, tail
 from luci_scheduler.api.export_log import (
     ABORTS,
     CLEANUPS,
@@ -31,7 +31,7 @@ from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.runtime import Limits
 from luci_scheduler.managers.registry import launch_time
 
-__all__ = ["Deliveries", "Launch", "commit_of"]
+__all__ = ["Deliveries", "Launch"]
 
 _MESSAGE = "export-1"
 """The ID of the first message, where it comes again."""
@@ -40,7 +40,7 @@ Launch = Callable[[Step, Cursor], None]
 """Adds the launch of a task that ends with it, from the line after the first."""
 
 
-def commit_of(invocation: Invocation) -> Trigger | None:
+def _commit_of(invocation: Invocation) -> Trigger | None:
     """Return the only trigger if a commit event says all about it, or None."""
     if len(invocation.incoming_triggers) != 1 or not invocation.incoming_triggers[0].is_commit:
         return None
@@ -75,7 +75,9 @@ class Deliveries:
         self._is_running = False
         self._is_marked = not invocation.abort_requested_by
         self._last_line = invocation.started
-        self.is_inline = is_inline
+        self._is_inline = is_inline
+        self.commit = None if builds is None else _commit_of(invocation)
+        """The trigger that arrives as a commit event; None if the triggers arrive as such."""
         self.assumptions: list[str] = []
         """What neither the record nor the log says, and what the scenario has instead."""
 
@@ -85,7 +87,7 @@ class Deliveries:
         Raises:
             NotReplayableError: the log lacks something that a replay needs.
         """
-        for segment in segments(entries, self._invocation, is_inline=self.is_inline):
+        for segment in segments(entries, self._invocation, is_inline=self._is_inline):
             self._mark_before(segment[0])
             self._segment(segment)
             self._last_line = segment[-1].at
@@ -116,12 +118,12 @@ class Deliveries:
         self._found.append(arrival)
         if started is not None:
             self._attempts(step, segment[segment.index(started) :], arrival)
-        elif self.is_inline:
+        elif self._is_inline:
             self._dies(arrival, f"commit[{step.count('commit')}]")
         arrival.update(step.members())
 
     def _trigger(self) -> dict[str, Any]:
-        commit = commit_of(self._invocation) if self.is_inline else None
+        commit = self.commit
         if commit is not None:
             event = {name: str(commit.payload[name]) for name in ("repo", "ref", "revision")}
             return {"commit": event, "published": format_rfc3339(commit.created)}
@@ -199,22 +201,27 @@ class Deliveries:
             self._found.append({"task": "timer", "arrival": at, **step.members()})
 
     def _abort(self, segment: Sequence[LogEntry]) -> None:
-        step, at = Step(self._pace), segment[0].at
-        requested = self._invocation.abort_requested_at
-        is_able = self._is_running or self._builds is None
-        is_at_once = not self._is_marked and is_able and (requested is None or at - stamp_of(requested) < _AT_ONCE)
+        at, requested = segment[0].at, self._invocation.abort_requested_at
         if requested is None:
             self.assumptions.append("The abort was requested when it happened. The record does not say when.")
+        is_at_once = not self._is_marked and self._may_abort_at_once(at)
         if not self._is_marked and not is_at_once:
             self._mark(requested or at)
+        self._is_marked = True
+        step = Step(self._pace)
         arrival = step.arrive(requested if is_at_once and requested is not None else at)
         if self._builds is not None:
             self._builds.abort(step, Cursor(segment), is_known=self._is_running, has_asked=self._attempt > 0)
         else:
-            _only_lines(step, segment, self._invocation.finished)
+            tail(step, Cursor(segment), self._invocation.finished)
         request = {**self._request(), "at": arrival} if is_at_once else {"task": "abort", "arrival": arrival}
-        self._is_marked = True
         self._found.append({**request, **step.members()})
+
+    def _may_abort_at_once(self, at: Instant) -> bool:
+        """Whether the request itself may have aborted the invocation at an instant, and not a later delivery."""
+        requested = self._invocation.abort_requested_at
+        is_able = self._is_running or self._builds is None
+        return is_able and (requested is None or at - stamp_of(requested) < _AT_ONCE)
 
     def _request(self) -> dict[str, Any]:
         reason = self._invocation.abort_reason
@@ -270,13 +277,6 @@ class Deliveries:
 _LIMITS = Limits()
 _AT_ONCE = 1_000_000_000
 """Nanoseconds: no outside call lies between a request for an abort and the line about it, if it is carried out."""
-
-
-def _only_lines(step: Step, segment: Sequence[LogEntry], finished: Instant | None) -> None:
-    for entry in segment:
-        if log_lines.FINISHED.begins(entry.text):
-            step.spend("end", finished)
-        step.line(entry)
 
 
 def _shown(trigger: Trigger) -> dict[str, Any]:

@@ -33,7 +33,7 @@ _MOST = 10_000
 _NOT_FOUND = {"error": "NOT_FOUND", "message": "HTTP 404"}
 _REF = re.compile(r'"((?:[^"\\]|\\.)*)":"([0-9a-f]+)"')
 _UNNAMED = (
-    "The log does not name {count} of the refs, because they did not change. The scenario uses refs that the job "
+    "The log does not name {count} of the refs: they did not change. The scenario uses refs that the job "
     "knows now, or names that its patterns cover."
 )
 
@@ -122,6 +122,8 @@ class Poll:
         if cursor.match(log_lines.REFS_FETCHED):
             self._listed(step, cursor)
         elif failed := cursor.match(log_lines.REFS_NOT_FETCHED):
+            if _has(log_lines.RETRIED, cursor.rest):
+                raise NotReplayableError("the store failed and caused no progress of its poll")
             step.call(_error(failed["error"], is_transient=False), cursor.next_at, to=_TO)
         tail(step, cursor, self._invocation.finished)
 
@@ -183,18 +185,13 @@ class Poll:
 
     def _limits(self, rest: Sequence[LogEntry], examined: Sequence[_Ref], step: Step) -> None:
         """Find the limits of a poll that explain where it stopped."""
-        taken = [int(fields["taken"]) for fields in _all(log_lines.COMMITS_SKIPPED, rest)]
-        commits = [len(_commits(item)) for item in examined]
-        usual = Polling()
-        reasons = [fields["reason"] for fields in _all(log_lines.TIP_EMITTED, rest)]
-        is_full = any(reason.startswith("not all") for reason in reasons)
-        most = max(commits, default=0)
-        per_ref = max(taken, default=0) or (most if is_full or most > usual.commits_per_ref else 0)
-        if per_ref != usual.commits_per_ref:
+        usual = Polling().commits_per_ref
+        per_ref = _per_ref(rest, examined)
+        if per_ref != usual:
             self._per_ref = max(self._per_ref, per_ref)
         for fields in _all(log_lines.TRIGGERS_POSTPONED, rest):
             has_time = rest[-1].at - step.pace.now <= MINUTE
-            per_poll = int(fields["emitted"]) + (self._per_ref or usual.commits_per_ref) - 1
+            per_poll = int(fields["emitted"]) + (self._per_ref or usual) - 1
             self._per_poll = max(self._per_poll, per_poll if has_time else _MOST)
 
     def _logs(self, step: Step, cursor: Cursor, examined: Sequence[_Ref]) -> None:
@@ -344,6 +341,16 @@ def _commits(item: _Ref) -> list[tuple[str, bool]]:
     return found
 
 
+def _per_ref(entries: Sequence[LogEntry], examined: Sequence[_Ref]) -> int:
+    """Return the limit of commits of a ref that explains a poll; 0 if the usual limit does."""
+    if taken := [int(fields["taken"]) for fields in _all(log_lines.COMMITS_SKIPPED, entries)]:
+        return max(taken)
+    most = max((len(_commits(item)) for item in examined), default=0)
+    reasons = [fields["reason"] for fields in _all(log_lines.TIP_EMITTED, entries)]
+    is_full = any(reason.startswith("not all") for reason in reasons)
+    return most if is_full or most > Polling().commits_per_ref else 0
+
+
 def _left(entries: Sequence[LogEntry]) -> int:
     return sum(int(fields["left"]) for fields in _all(log_lines.SOME_REFS_PROCESSED, entries))
 
@@ -366,8 +373,8 @@ def _all(template: Template, entries: Iterable[LogEntry]) -> list[dict[str, str]
 
 
 def _has(template: Template, entries: Iterable[LogEntry]) -> bool:
-    return any(template.match(entry.text) for entry in entries)
+    return any(template.match(entry.text) is not None for entry in entries)
 
 
 def _is_any(entry: LogEntry, templates: Iterable[Template]) -> bool:
-    return any(template.match(entry.text) for template in templates)
+    return any(template.match(entry.text) is not None for template in templates)
