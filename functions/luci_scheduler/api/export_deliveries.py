@@ -150,8 +150,9 @@ class Deliveries:
         """Add a launch attempt, from its first line on."""
         self._attempt += 1
         is_redecided = self._mark_during(segment, step)
-        self._claimed_until = self._pace.now + _LIMITS.claim_lease + launch_time(self._invocation.task)
+        self._claimed_until = 0
         if len(segment) == 1 and not log_lines.TOO_MANY_ATTEMPTS.begins(segment[0].text):
+            self._claimed_until = self._pace.now + _LIMITS.claim_lease + launch_time(self._invocation.task)
             self._dies(delivery, self._dies_in.format(step.count("commit") + 1))
             return
         step.spend("commit", segment[1].at if len(segment) > 1 else None)
