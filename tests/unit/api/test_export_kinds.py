@@ -656,6 +656,7 @@ HOSTILE = (
     "x\x00\x7f\x85\u2028\u202e\U0001f600 \"\\ ' </script> {}[]\n"
     "[12:00:00.000] Invocation finished in 1s with status SUCCEEDED\r\n\ufffe"
 )
+MANY = [trigger(f"t{n}", "buildbucket", {"properties": {"x": "é" * 300}}, order=n) for n in range(300)]
 ODD = {
     "hostile texts in a trigger": Kind(
         triggers(
@@ -693,10 +694,7 @@ ODD = {
     ),
     "number that is none": Kind(commit(answers=[build(number="12x"), OK]), sees="/build/12x", status=Status.FAILED),
     "huge triggers": Kind(
-        triggers(
-            *[trigger(f"t{n}", "buildbucket", {"properties": {"x": "é" * 300}}, order=n) for n in range(300)],
-            answers=[build()],
-        ),
+        triggers(*MANY, answers=[build()]),
         sees="Capping 300 triggers",
         status=Status.RUNNING,
         says="300 triggers",
