@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
-from emulator.replay.player import play
-from emulator.replay.scenario import load_scenario
+from emulator.replay.cli import main as replay
 from luci_scheduler.cli.main import main
 from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, show_table
 from luci_scheduler.core.instants import MICROSECOND, format_rfc3339
 from luci_scheduler.core.log_lines import CUT
-from luci_scheduler.ports import UpdateInvocation
+from luci_scheduler.ports import BuildbucketError, UpdateInvocation
 from tests.unit.api.support import ADMIN, OWNER, READER, STRANGER, world_for
 from tests.unit.cli.support import Console, in_turn, run, run_on, says
 from tests.unit.engine.world import JOB, REPO, World, config
@@ -334,18 +333,24 @@ def test_a_config_with_errors_is_not_compared(tmp_path: Path, capsys: pytest.Cap
     assert console.sent == {}
 
 
-def test_a_replay_of_an_export_gives_the_same_log(tmp_path: Path) -> None:
-    """An invocation that is exported through the API and replayed gives the same log."""
+def test_a_replay_of_an_export_gives_the_same_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """`invocation log` and `replay --log` of the export write the same bytes, so `diff` finds nothing."""
     world = world_for()
+    world.buildbucket.faults = [BuildbucketError("INTERNAL", "HTTP 502: bad", transient=True)]
     world.commit()
+    world.tick(10)
     world.tick(61)
     world.finish("FAILURE")
     world.notify("n1")
     name = f"proj/job/{world.invocations()[0].id}"
-    assert run(world, "export", name, "--out", str(tmp_path / "x"), who=READER).code == 0
-    ((invocation, log),) = play(load_scenario(tmp_path / "x" / "scenario.json")).invocations
-    assert log == world.log()
-    assert invocation.status == "FAILED"
+    folder = tmp_path / "x"
+    assert run(world, "export", name, "--out", str(folder), who=READER).code == 0
+    logged = run(world, "invocation", "log", name, who=READER).out
+    assert logged.endswith("with status FAILED\n")
+    assert "(attempt 2)" in logged
+    capfd.readouterr()
+    assert replay([str(folder / "scenario.json"), "--log", "--store", "memory"]) == 0
+    assert capfd.readouterr().out == logged
     assert run(world, "export", name, "--out", str(tmp_path / "y"), who=STRANGER).code == Exit.NOT_FOUND
     assert not (tmp_path / "y").exists()
 
