@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import failed_precondition
 from luci_scheduler.api.export_builds import Builds
 from luci_scheduler.api.export_config import config_of, policy_for
-from luci_scheduler.api.export_deliveries import Deliveries
+from luci_scheduler.api.export_deliveries import Deliveries, Launch
 from luci_scheduler.api.export_log import (
     ABORTS,
     NotReplayableError,
@@ -36,7 +36,11 @@ from luci_scheduler.core.foreign_text import escaped, redacted
 from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_created, split_job_id
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TriggeringPolicy
+from luci_scheduler.managers.buildbucket.kind import BuildbucketKind
+from luci_scheduler.managers.noop import NoopKind
 from luci_scheduler.managers.registry import is_poll, kind_of, launch_time
+from luci_scheduler.managers.task_kind import TaskKind
+from luci_scheduler.managers.url_fetch import UrlFetchKind
 
 __all__ = ["Exported", "Facts", "export_invocation", "to_scenario"]
 
@@ -103,7 +107,7 @@ def to_scenario(invocation: Invocation, log: str, facts: Facts | None = None) ->
     entries = entries_of(log, invocation)
     is_v1 = _is_v1(invocation, entries, facts.era)
     service = _service(invocation, entries, is_v1=is_v1)
-    builds = Builds(invocation, is_v1=is_v1) if kind_of(invocation.task).is_multistage else None
+    builds = Builds(invocation, is_v1=is_v1) if _has_builds(invocation) else None
     poll = Poll(invocation, entries, facts.refs, is_v1=is_v1) if is_poll(invocation.task) else None
     deliveries = _deliveries(invocation, builds, poll)
     delivered = deliveries.all(entries)
@@ -143,13 +147,21 @@ def _deliveries(invocation: Invocation, builds: Builds | None, poll: Poll | None
         return Deliveries(invocation, builds, None, dies_in="call[0]", is_inline=is_inline)
     if poll is not None:
         return Deliveries(invocation, None, poll.launch, dies_in="gitiles[0]", is_inline=is_inline)
-    if task.kind == "url_fetch":
-        launch = partial(fetch, invocation=invocation)
-        return Deliveries(invocation, None, launch, dies_in="fetch[0]", is_inline=is_inline)
-    if task.kind == "noop":
-        launch = partial(sleep, invocation=invocation, duration=launch_time(task))
-        return Deliveries(invocation, None, launch, dies_in="commit[{}]", is_inline=is_inline)
-    raise NotReplayableError(f"a scenario has no jobs of the kind {task.kind}")
+    launch_of = _LAUNCHES.get(type(kind_of(task)))
+    if launch_of is None:
+        raise NotReplayableError(f"a scenario has no jobs of the kind {task.kind}")
+    launch, dies_in = launch_of(invocation)
+    return Deliveries(invocation, None, launch, dies_in=dies_in, is_inline=is_inline)
+
+
+_LAUNCHES: Mapping[type[TaskKind], Callable[[Invocation], tuple[Launch, str]]] = {
+    UrlFetchKind: lambda invocation: (partial(fetch, invocation=invocation), "fetch[0]"),
+    NoopKind: lambda invocation: (
+        partial(sleep, invocation=invocation, duration=launch_time(invocation.task)),
+        "commit[{}]",
+    ),
+}
+"""The launches of the kinds that call neither Buildbucket nor Gitiles, and the operation in which one may die."""
 
 
 def _policy_assumption(own: TriggeringPolicy, used: TriggeringPolicy) -> Sequence[str]:
@@ -157,6 +169,10 @@ def _policy_assumption(own: TriggeringPolicy, used: TriggeringPolicy) -> Sequenc
         return ()
     text = f"The config has the policy {used.kind} instead of {own.kind}."
     return (f"{text} It is not known which other triggers waited when the job's own policy chose these.",)
+
+
+def _has_builds(invocation: Invocation) -> bool:
+    return isinstance(kind_of(invocation.task), BuildbucketKind)
 
 
 def _is_v1(invocation: Invocation, entries: Sequence[LogEntry], era: Era) -> bool:
@@ -178,7 +194,7 @@ def _service(invocation: Invocation, entries: Sequence[LogEntry], *, is_v1: bool
     logged = first_match(entries, log_lines.TOPIC)
     name = str(json.loads(logged["topic"])) if logged else ""
     topic = _TOPIC_NAME.fullmatch(name)
-    has_server = kind_of(invocation.task).is_multistage and not begins_with(entries, log_lines.TOPIC_FAILED)
+    has_server = _has_builds(invocation) and not begins_with(entries, log_lines.TOPIC_FAILED)
     server = {
         "host": invocation.task.fields.get("server", ""),
         **_publisher(name, topic[2] if topic else ""),

@@ -13,12 +13,12 @@ from luci_scheduler.core.identifiers import split_job_id
 from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.policy.registry import policy_class
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.managers.registry import kind_of
 
 __all__ = ["config_of", "policy_for"]
 
-_NEWEST = "NEWEST_FIRST"
 _GREEDY = TriggeringPolicy().kind
 _LONG = 3650 * DAY
 _COMMITS = "exported-commits"
@@ -31,7 +31,8 @@ def policy_for(invocation: Invocation, policy: TriggeringPolicy) -> TriggeringPo
     """
     count = len(invocation.incoming_triggers)
     if count == 1:
-        return replace(policy, pending_timeout=_LONG) if policy.kind == _NEWEST else policy
+        # The trigger waited for less than the timeout, which may be shorter by now.
+        return replace(policy, pending_timeout=_LONG) if policy_class(policy.kind).takes_newest else policy
     if policy.kind == _GREEDY and policy.max_batch_size >= count:
         return policy
     usual = TriggeringPolicy()
@@ -121,7 +122,7 @@ def _policy(policy: TriggeringPolicy) -> list[str]:
     values = [f"    kind: {policy.kind}", f"    max_batch_size: {policy.max_batch_size}"]
     if policy.log_base:
         values.append(f"    log_base: {policy.log_base}")
-    if policy.kind == _NEWEST:
+    if policy_class(policy.kind).takes_newest:
         values.append(f"    pending_timeout {{ seconds: {policy.pending_timeout // SECOND} }}")
     return ["  triggering_policy {", *values, "  }"]
 
