@@ -628,6 +628,12 @@ POLLS = {
         says=UNNAMED,
         service={"polling": {"commits_per_ref": 1, "commits_per_poll": 2}},
     ),
+    "poll of branches with the same commits": polled(
+        {"refs": {"refs/heads/a": NEW, "refs/heads/b": NEW}},
+        log(NEW),
+        known={"refs/heads/a": OLD, "refs/heads/b": OLD},
+        sees="refs/heads/b@2222",
+    ),
     "poll that is tried again": Kind(
         triggers(
             TICK, gitiles=[{"refs": {MAIN: NEW, "refs/heads/z": OLD}}, {"error": "UNAVAILABLE", "transient": True}]
