@@ -108,6 +108,14 @@ class ScriptedGitiles:
             raise self.script.fault(f"the answer to a log of {revision} is a listing of refs")
         return answer
 
+    def resolve(self, repo: RepoUrl, expression: str) -> str:
+        """Report a fault: only requests of the API resolve expressions, and a scenario has none of these.
+
+        Raises:
+            ScenarioError: always.
+        """
+        raise self.script.fault(f"a scenario resolves no expressions, such as {expression!r} in {repo}")
+
     def _answer(self, call: str) -> Mapping[str, str] | LogPage:
         with self._stopwatch.operation("gitiles"):
             answer = self.script.take(call)

@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
+from emulator.clock import SteppedClock
 from emulator.replay.errors import ReplayError, ScenarioError
+from emulator.replay.hosts import ScriptedGitiles
 from emulator.replay.player import Played, play
 from emulator.replay.scenario import read_scenario
+from emulator.replay.timed import Stopwatch
+from luci_scheduler.core.repo_url import parse_repo_url
 
 HOST = "cr-buildbucket.appspot.com"
 CONFIG = f"""
@@ -196,3 +200,12 @@ def test_the_machines_own_work_takes_time() -> None:
     (_, log) = _play({**START, "answers": [over], "takes": takes}).invocations[0]
     assert "[12:00:01.000] Ignoring gitiles_ref" in log or "[12:00:01.000] Preparing PubSub topic" in log
     assert "Invocation finished in 7s with status SUCCEEDED" in log
+
+
+def test_a_scenario_resolves_no_expressions() -> None:
+    """The fault is reported, because a handler would hide the error."""
+    clock, faults = SteppedClock(0), list[ScenarioError]()
+    gitiles = ScriptedGitiles(Stopwatch(clock, {}, lambda: None), faults.append)
+    with pytest.raises(ScenarioError, match=r"^\.gitiles: a scenario resolves no expressions, such as 'main'"):
+        gitiles.resolve(parse_repo_url("https://r.googlesource.com/r"), "main")
+    assert len(faults) == 1
