@@ -59,7 +59,9 @@ class V2Endpoint:
 
     def _canned_response(self, call: prpc.Call, canned: CannedResponse) -> Response:
         if canned.code is not None:
-            raise prpc.RpcError(canned.code, str(canned.body))
+            response = prpc.failure(prpc.RpcError(canned.code, str(canned.body)))
+            response.headers.update(canned.headers)
+            return response
         if not isinstance(canned.body, Mapping):
             return Response(canned.body, canned.status, dict(canned.headers))
         response = prpc.success(call, canned.body, self._spacing)

@@ -7,6 +7,7 @@ import json
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,9 @@ from emulator.buildbucket.service import Service
 from emulator.buildbucket.state import BuildbucketRequest, BuildbucketState
 from emulator.buildbucket.v2 import METHODS
 from emulator.clock import Clock
+from emulator.replay.answers import Reply
+from emulator.replay.deliveries import Delivery
 from emulator.replay.errors import ScenarioError
-from emulator.replay.scenario import Delivery, Reply
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -70,6 +72,19 @@ class _Script(CannedResponses):
         self.faults.clear()
         self._come_up()
 
+    def resume(self, answers: deque[Reply]) -> None:
+        """Continue a delivery that another delivery interrupted."""
+        self._answers = answers
+        self._come_up()
+
+    def state(self) -> deque[Reply]:
+        """Return the answers that are left; `resume` takes them again."""
+        return self._answers
+
+    def own(self) -> Reply | None:
+        """Return the next answer if the client itself decides the outcome of the call."""
+        return self._answers[0] if self._answers and self._answers[0].is_own else None
+
     def left(self) -> dict[str, int]:
         """Claim answers for every method, so that no call reaches the store of builds, which is empty."""
         return dict.fromkeys(_METHODS, len(self._answers))
@@ -83,15 +98,15 @@ class _Script(CannedResponses):
         answer = self._answers.popleft()
         self._come_up()
         if answer.http is not None:
-            return CannedResponse(answer.text, answer.http)
+            return CannedResponse(answer.text, answer.http, answer.headers)
         if answer.code is None:
-            return CannedResponse(answer.reply or {})
+            return CannedResponse(answer.reply or {}, headers=answer.headers)
         if method.startswith("v1."):
             self.faults.append(
                 f"the answer to {method} is an error of v2; for v1 use http, or a reply that contains an error"
             )
             return _NO_ANSWER
-        return CannedResponse(answer.text, code=answer.code)
+        return CannedResponse(answer.text, headers=answer.headers, code=answer.code)
 
     def _come_up(self) -> None:
         if self._answers:
@@ -126,6 +141,21 @@ class ScriptedBuildbucket:
         self._seen = len(self.requests)
         self._state.faults.clear()
         self._script.begin(iter(delivery.answers if delivery else ()))
+
+    def own(self) -> Reply | None:
+        """Return the next answer if the client itself decides the outcome of the call; the server answers anyway."""
+        return self._script.own()
+
+    @contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """Serve another delivery inside, and then continue the current one."""
+        left, seen, faults = self._script.state(), self._seen, list(self._script.faults)
+        try:
+            yield
+        finally:
+            self._seen = seen
+            self._script.resume(left)
+            self._script.faults[:0] = faults
 
     @property
     def unasked(self) -> int:

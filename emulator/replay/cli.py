@@ -38,8 +38,9 @@ def main(arguments: Sequence[str]) -> int:
         hint = "" if "--store memory" in str(error) else "; --store memory needs no emulators"
         return _failed(f"{error}{hint}")
     texts = [log.removesuffix("\n") for _, log in played.invocations] if options.log else _pages(played)
+    end = "\n" if options.log else ""  # a log ends as `luci-scheduler invocation log` ends it
     # Write bytes, so that neither the locale nor the platform changes the text.
-    sys.stdout.buffer.write("\n\n".join(texts).encode())
+    sys.stdout.buffer.write(("\n\n".join(texts) + end).encode())
     sys.stdout.flush()
     return 0
 

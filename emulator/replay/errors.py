@@ -8,12 +8,23 @@
 
 from __future__ import annotations
 
-__all__ = ["ReplayError", "ScenarioError"]
+__all__ = ["FunctionDied", "ReplayError", "ScenarioError"]
 
 
 class ReplayError(Exception):
-    """A replay did not reach its end; the message is one line and names the delivery."""
+    """A replay did not reach its end; the message is one line and names the delivery.
+
+    ``located`` says that the message begins with its place in the scenario.
+    """
+
+    def __init__(self, text: str, *, located: bool = False) -> None:
+        super().__init__(text)
+        self.located = located
 
 
 class ScenarioError(ReplayError):
     """The scenario is invalid, or does not fit the scheduler's behavior; the message names the place."""
+
+
+class FunctionDied(BaseException):
+    """The process of a function dies here, because the scenario says so."""

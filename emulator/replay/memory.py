@@ -14,6 +14,7 @@ from werkzeug.test import Client
 from emulator.clock import SteppedClock
 from emulator.memory.ports import memory_ports
 from emulator.replay.buildbucket import WsgiAdapter
+from emulator.replay.errors import FunctionDied
 from emulator.replay.stage import Answer, Message, Waiting
 from emulator.settings import QUEUE_RETRIES
 from emulator.topics import PushSubscription
@@ -91,7 +92,10 @@ class MemoryStage:
         return answer
 
     def _post(self, function: str, path: str, body: Any, headers: Mapping[str, str]) -> Answer:
-        answer = self._clients[function].post(path, json=body, headers=dict(headers))
+        try:
+            answer = self._clients[function].post(path, json=body, headers=dict(headers))
+        except FunctionDied as death:
+            return Answer(500, str(death))
         return Answer(answer.status_code, answer.get_data(as_text=True))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import functions_framework
@@ -17,21 +18,30 @@ from emulator.buildbucket.state import BuildbucketRequest
 from emulator.clock import SteppedClock
 from emulator.errors import one_line
 from emulator.memory.queue import MemoryQueue
+from emulator.replay.arrivals import message_of, work_of
 from emulator.replay.buildbucket import ScriptedBuildbucket
+from emulator.replay.deliveries import ConfigChange, Delivery
 from emulator.replay.errors import ReplayError, ScenarioError
+from emulator.replay.hosts import ScriptedFetch, ScriptedGitiles
 from emulator.replay.memory import MemoryStage
-from emulator.replay.scenario import Delivery, Scenario
-from emulator.replay.stage import TASK_ACCOUNT, Answer, Message, Stage
-from emulator.replay.timed import ReplayEntropy, Stopwatch, TimedBuildbucket, TimedQueue, TimedStore
+from emulator.replay.scenario import Scenario
+from emulator.replay.stage import TASK_ACCOUNT, Answer, Stage
+from emulator.replay.timed import ReplayEntropy, Stopwatch, TimedBuildbucket, TimedQueue, TimedStore, paced
 from emulator.supervisor import FUNCTIONS, SOURCE
-from emulator.topics import COMMIT_TOPIC, PushSubscription, subscriptions
+from emulator.topics import PushSubscription, subscriptions
 from luci_scheduler import process
 from luci_scheduler.bootstrap import Ports, make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
+from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.ports import Store
-from luci_scheduler.settings import BuildbucketServer, Settings
+from luci_scheduler.core.poller_record import PollerRecord
+from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.engine.deferral import defer
+from luci_scheduler.engine.runtime import Runtime
+from luci_scheduler.managers.registry import kind_of
+from luci_scheduler.ports import PutPoller, Queue, Store
+from luci_scheduler.settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -74,8 +84,7 @@ def play(
         LocalCloudError: a part of the real stack cannot run.
     """
     clock = SteppedClock(scenario.begins)
-    rows = subscriptions(scenario.project, [publisher for _, publisher, _ in scenario.servers])
-    by_topic = {row.topic: row for row in rows}
+    by_topic = {row.topic: row for row in _subscriptions(scenario)}
     buildbucket = ScriptedBuildbucket(clock, by_topic.__contains__)
     with _stage(emulators, clock, _functions(), buildbucket, by_topic) as stage:
         settings = _settings(scenario, stage)
@@ -89,7 +98,7 @@ def play(
 def _stage(
     emulators: Emulators | None,
     clock: SteppedClock,
-    functions: dict[str, WSGIApplication],
+    functions: Mapping[str, WSGIApplication],
     buildbucket: ScriptedBuildbucket,
     by_topic: dict[str, PushSubscription],
 ) -> Iterator[Stage]:
@@ -102,8 +111,16 @@ def _stage(
         yield real
 
 
-def _functions() -> dict[str, WSGIApplication]:
-    """Return the functions that deliveries reach."""
+def _subscriptions(scenario: Scenario) -> list[PushSubscription]:
+    servers = [server for server in scenario.servers if server.notifications]
+    commits, *builds = subscriptions(scenario.project, [server.publisher for server in servers if not server.topic])
+    own = [PushSubscription(server.topic, "on_build_completion", 120) for server in servers if server.topic]
+    return [commits, *builds, *own]
+
+
+@cache
+def _functions() -> Mapping[str, WSGIApplication]:
+    """Return the functions that deliveries reach. They keep nothing between replays: `process` has all state."""
     return {
         name: functions_framework.create_app(name, str(SOURCE), signature)  # type: ignore[no-untyped-call]
         for name, signature in FUNCTIONS.items()
@@ -128,12 +145,14 @@ class _Player:
         self._settings = settings
         self._clock = clock
         self._buildbucket = buildbucket
-        self._stopwatch = Stopwatch(clock, scenario.defaults, before_each)
+        self._faults: list[ReplayError] = []
+        self._stopwatch = Stopwatch(clock, scenario.defaults, before_each, self._meanwhile, self._faults.append)
         deadline = settings.request_deadline_seconds * SECOND
-        self._client = TimedBuildbucket(ports.buildbucket, self._stopwatch, clock, deadline)
+        self._client = TimedBuildbucket(ports.buildbucket, self._stopwatch, clock, deadline, buildbucket.own)
+        self._gitiles = ScriptedGitiles(self._stopwatch, self._faults.append)
+        self._fetch = ScriptedFetch(self._stopwatch, self._faults.append)
         self._latest = scenario.begins
         self._answers: list[Answer] = []
-        self._faults: list[ScenarioError] = []
         self._logged: deque[str] = deque(maxlen=1)
 
     @contextmanager
@@ -146,8 +165,11 @@ class _Player:
             queue=TimedQueue(self._ports.queue, self._stopwatch),
             entropy=entropy,
             buildbucket=self._client,
+            gitiles=self._gitiles,
+            fetch=self._fetch,
         )
-        process.use(make_app(self._settings, ports))
+        app = make_app(self._settings, ports)
+        process.use(replace(app, runtime=paced(app.runtime, self._stopwatch)))
         structlog.configure(processors=[self._note])
         try:
             yield
@@ -157,13 +179,8 @@ class _Player:
 
     def run(self) -> None:
         scenario = self._scenario
-        file = ConfigFile(
-            scenario.config_project, scenario.config_text, scenario.config_revision, scenario.config_revision_url
-        )
-        # The config is stored before the clock counts the durations of operations; ticks of schedules are not part of a
-        # scenario.
-        runtime = replace(process.app().runtime, store=self._ports.store, queue=MemoryQueue())
-        sync_project(runtime, file, "replay")
+        self._configure(scenario.config_text, scenario.config_revision, scenario.config_revision_url)
+        self._remember_refs()
         for delivery in scenario.deliveries:
             self._deliver(delivery)
         for _ in range(_MOST_LEFT if scenario.drain else 0):
@@ -174,18 +191,74 @@ class _Player:
         if scenario.drain:
             raise ReplayError(f"drain: the queue is not empty after {_MOST_LEFT} tasks")
 
+    def _untimed(self, queue: Queue) -> Runtime:
+        """Return a runtime whose operations take no time, for everything that is not part of a delivery."""
+        return replace(process.app().runtime, store=self._ports.store, queue=queue)
+
+    def _configure(self, text: str, revision: str, revision_url: str) -> None:
+        file = ConfigFile(self._scenario.config_project, text, revision, revision_url)
+        # Ticks of schedules are not part of a scenario, so their tasks go to a queue that nothing delivers from.
+        sync_project(self._untimed(MemoryQueue()), file, f"replay-{len(self._answers)}")
+
+    def _remember_refs(self) -> None:
+        store = self._ports.store
+        for name, poller in self._scenario.pollers.items():
+            job_id = JobId(f"{self._scenario.config_project}/{name}")
+            found = store.job(job_id)
+            polled = kind_of(found.value.definition.task).polled_repo(found.value.definition.task) if found else None
+            if polled is None:
+                raise ScenarioError(f"pollers.{name}: the config has no gitiles job with this name")
+            repo = str(parse_repo_url(polled.url))
+            watched = polled.refs if poller.watched is None else poller.watched
+            store.commit([PutPoller(PollerRecord(job_id, repo, dict(poller.known), tuple(watched)), None)])
+
     def _deliver(self, delivery: Delivery) -> None:
         self._stopwatch.begin(delivery)
         self._buildbucket.begin(delivery)
+        self._gitiles.begin(delivery)
+        self._fetch.begin(delivery)
         self._logged.clear()
         given_up = self._client.given_up
         try:
-            answer = self._task(delivery) if delivery.kind == "task" else self._message(delivery)
+            answer = self._answered(delivery)
             self._answers.append(answer)
             self._check(delivery, answer, given_up=self._client.given_up > given_up)
         except ReplayError as error:
+            if error.located:
+                raise
             text = str(error)
-            raise type(error)(f"{delivery.where}{'' if text.startswith('.') else ': '}{text}") from error
+            place = f"{delivery.where}{'' if text.startswith('.') else ': '}{text}"
+            raise type(error)(place, located=True) from error
+
+    def _answered(self, delivery: Delivery) -> Answer:
+        match delivery.kind:
+            case "task":
+                return self._task(delivery)
+            case "config":
+                return self._change_config(delivery)
+            case "triggers" | "abort":
+                return self._work(delivery)
+            case _:
+                return self._message(delivery)
+
+    def _meanwhile(self, delivery: Delivery) -> None:
+        """Deliver while another delivery waits for an operation. A thread keeps the contexts of the two apart."""
+        failed: list[ReplayError] = []
+
+        def deliver() -> None:
+            try:
+                self._deliver(delivery)
+            except ReplayError as error:
+                failed.append(error)
+
+        with ExitStack() as stack:
+            for part in (self._stopwatch, self._buildbucket, self._gitiles, self._fetch):
+                stack.enter_context(part.interrupted())
+            thread = threading.Thread(target=deliver, name=delivery.where)
+            thread.start()
+            thread.join()
+        # Not raised here, because the handler of the other delivery would answer 500 to it.
+        self._faults += failed
 
     def _check(self, delivery: Delivery, answer: Answer, *, given_up: bool) -> None:
         """Check that a delivery succeeded. A fault of the scenario is reported first, because it causes the others.
@@ -197,12 +270,17 @@ class _Player:
             raise self._faults[0]
         self._buildbucket.require_answers()
         logged = f"; the function's log: {self._logged[-1]}" if self._logged else ""
-        has_failure = given_up or any(reply.is_failure for reply in delivery.answers)
-        if answer.status not in _SUCCESS and not has_failure:
-            said = f"answered {answer.status} {one_line(answer.text)}" if answer.status else "did not answer"
+        said = f"answered {answer.status} {one_line(answer.text)}" if answer.status else "did not answer"
+        if delivery.status is not None and answer.status != delivery.status:
+            raise ScenarioError(f".status: the function {said}, not {delivery.status}{logged}")
+        has_failure = given_up or delivery.dies or any(reply.is_failure for reply in delivery.answers)
+        if answer.status not in _SUCCESS and not has_failure and delivery.status is None:
             raise ReplayError(f"the function {said}{logged}")
         if unasked := self._buildbucket.unasked:
             raise ScenarioError(f".answers: {unasked} of them were not used (calls: {self._buildbucket.calls}){logged}")
+        self._gitiles.script.require_used()
+        self._fetch.script.require_used()
+        self._stopwatch.require_events()
 
     def _task(self, delivery: Delivery) -> Answer:
         waiting = self._stage.waiting()
@@ -211,40 +289,44 @@ class _Player:
             there = ", ".join(task.kind for task in waiting) or "none"
             now = format_rfc3339(self._clock.now())
             raise ScenarioError(f".task: there is no {delivery.body} task on the queue at {now} (tasks there: {there})")
-        self._arrive(Instant(tasks[0].due + delivery.lateness))
+        self._arrive(Instant(tasks[0].due + delivery.lateness) if delivery.at is None else delivery.at)
         return self._stage.dispatch(tasks[0])
 
-    def _message(self, delivery: Delivery) -> Answer:
+    def _comes(self, delivery: Delivery) -> Instant:
+        """Move the clock to the arrival of a delivery that has a time, and return this time."""
         at = delivery.at or self._clock.now()
         if at < self._latest:
             latest = format_rfc3339(self._latest)
             raise ScenarioError(f".at: {format_rfc3339(at)} is before {latest}, when the delivery before it comes")
         self._arrive(at)
-        topic, data, attributes = self._commit(delivery) if delivery.kind == "commit" else self._notification(delivery)
-        message = Message(
-            data=json.dumps(data).encode(),
-            attributes=attributes,
-            id=delivery.message or f"message-{len(self._answers)}",
-            published=at if delivery.published is None else delivery.published,
-        )
+        return at
+
+    def _message(self, delivery: Delivery) -> Answer:
+        at = self._comes(delivery)
+        name = f"message-{len(self._answers)}"
+        topic, message = message_of(delivery, self._scenario.project, self._buildbucket, name, at)
         return self._stage.deliver(topic, message)
+
+    def _work(self, delivery: Delivery) -> Answer:
+        """Record work as the API does, and deliver its task."""
+        self._comes(delivery)
+        store, before = self._ports.store, {task.name for task in self._stage.waiting()}
+        name = f"message-{len(self._answers)}"
+        work = work_of(delivery, self._scenario.config_project, store, name, self._clock.now())
+        defer(self._untimed(self._ports.queue), work)
+        (task,) = [task for task in self._stage.waiting() if task.name not in before]
+        return self._stage.dispatch(task)
+
+    def _change_config(self, delivery: Delivery) -> Answer:
+        self._comes(delivery)
+        change: ConfigChange = delivery.body
+        self._configure(change.text, change.revision, change.revision_url)
+        return Answer(200, "")
 
     def _arrive(self, instant: Instant) -> None:
         """Move the clock to the arrival of a delivery, which waits for the end of the previous delivery."""
         self._latest = max(self._latest, instant)
         self._clock.reach(instant)
-
-    def _commit(self, delivery: Delivery) -> tuple[str, Any, dict[str, str]]:
-        return f"projects/{self._scenario.project}/topics/{COMMIT_TOPIC}", delivery.body, {}
-
-    def _notification(self, delivery: Delivery) -> tuple[str, Any, dict[str, str]]:
-        """Return topic, data and attributes of a notification, with the token from the request for the build."""
-        build_id = delivery.body["build"]["id"]
-        callback = self._buildbucket.callback(build_id)
-        if callback.is_v1:
-            attributes = {"auth_token": callback.user_data, "build_id": build_id}
-            return callback.topic, {**delivery.body, "user_data": ""}, attributes
-        return callback.topic, {"buildPubsub": delivery.body, "userData": callback.user_data}, {"version": "v2"}
 
     def _note(self, _: Any, level: str, event: Any) -> Any:
         """Keep the last log line of the functions, and print nothing."""
@@ -269,7 +351,6 @@ class _Player:
 
 
 def _settings(scenario: Scenario, stage: Stage) -> Settings:
-    servers = [BuildbucketServer(host, publisher, era) for host, publisher, era in scenario.servers]
     return Settings(
         project=scenario.project,
         app_id=scenario.app_id,
@@ -277,7 +358,11 @@ def _settings(scenario: Scenario, stage: Stage) -> Settings:
         task_url=stage.task_url,
         task_account=TASK_ACCOUNT,
         token_secrets=(_SECRET,),
-        buildbucket_servers=tuple(replace(server, url=stage.buildbucket_url) for server in servers),
+        buildbucket_servers=tuple(replace(server, url=stage.buildbucket_url) for server in scenario.servers),
         check_interval_seconds=scenario.check_interval_seconds,
+        gitiles_era=scenario.polling.era,
+        gitiles_commits_per_ref=scenario.polling.commits_per_ref,
+        gitiles_commits_per_poll=scenario.polling.commits_per_poll,
+        gitiles_backfill=scenario.polling.backfill,
         concurrency=1,  # jobs one after the other: durations are spent on one clock
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emulator.replay.errors import ScenarioError
 from luci_scheduler.core.go_text import parse_duration
 from luci_scheduler.core.instants import Instant, parse_rfc3339
 
-__all__ = ["Node", "parse_json"]
+__all__ = ["Node", "optional_text", "parse_json", "read_object_of_texts", "texts"]
 
 _TYPES = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
 
@@ -55,6 +55,17 @@ class Node:
             raise self.error(f"lacks {missing[0]!r}")
         return {name: Node(item, f"{self.where}.{name}".lstrip(".")) for name, item in value.items()}
 
+    def one_of(self, kinds: Sequence[str]) -> str:
+        """Return which of several members an object has; it must have exactly one of them."""
+        found = [kind for kind in kinds if kind in self.of_type(dict)]
+        if len(found) != 1:
+            raise self.error(f"must hold exactly one of {', '.join(kinds)}")
+        return found[0]
+
+    def named(self) -> dict[str, Node]:
+        """Return the members of an object with any names."""
+        return {name: Node(item, f"{self.where}.{name}") for name, item in self.of_type(dict).items()}
+
     def items(self) -> list[Node]:
         """Return the elements of a list."""
         return [Node(item, f"{self.where}[{index}]") for index, item in enumerate(self.of_type(list))]
@@ -65,6 +76,15 @@ class Node:
         if not value:
             raise self.error("must not be empty")
         return value
+
+    def boolean(self) -> bool:
+        """Return true or false."""
+        return bool(self.of_type(bool))
+
+    def true(self) -> None:
+        """Check that the value is ``true``."""
+        if not self.boolean():
+            raise self.error("must be true")
 
     def integer(self, low: int, high: int) -> int:
         """Return a whole number within [low, high]."""
@@ -89,6 +109,21 @@ class Node:
             return parse_rfc3339(self.text())
         except ValueError as error:
             raise self.error(f"must be a time such as 2021-02-18T21:40:22.2975Z: {error}") from error
+
+
+def optional_text(members: Mapping[str, Node], name: str) -> str:
+    """Return a member's text, or an empty text if the object does not have the member."""
+    return members[name].text() if name in members else ""
+
+
+def texts(node: Node) -> list[str]:
+    """Return a list of texts that are not empty."""
+    return [item.text() for item in node.items()]
+
+
+def read_object_of_texts(node: Node) -> dict[str, str]:
+    """Return an object whose members are texts, such as HTTP headers."""
+    return {name: str(item.of_type(str)) for name, item in node.named().items()}
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import ClosingIterator
 
-from emulator.replay.errors import ReplayError
+from emulator.replay.errors import FunctionDied, ReplayError
 from emulator.replay.stage import Answer, Message
 from luci_scheduler.core.instants import format_rfc3339
 
@@ -93,7 +93,10 @@ class Gate:
 
 
 def _run(app: WSGIApplication, environ: WSGIEnvironment) -> Response:
-    body, status, headers = run_wsgi_app(app, environ, buffered=True)
+    try:
+        body, status, headers = run_wsgi_app(app, environ, buffered=True)
+    except FunctionDied as death:  # the platform answers for a process that has died
+        return Response(str(death), 500)
     return Response(b"".join(body), status, headers)
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn
 
 from emulator.clock import SteppedClock
-from emulator.replay.errors import ScenarioError
-from emulator.replay.scenario import Delivery
-from luci_scheduler.core.instants import Instant
+from emulator.replay.answers import Reply
+from emulator.replay.deliveries import Delivery
+from emulator.replay.errors import FunctionDied, ScenarioError
+from emulator.replay.operations import Operation
+from luci_scheduler.core.instants import Instant, format_rfc3339
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.engine.runtime import Runtime
+from luci_scheduler.managers.controller import CallCache, Controller
 from luci_scheduler.ports import (
     Buildbucket,
     BuildbucketError,
@@ -28,7 +34,34 @@ __all__ = [
     "TimedBuildbucket",
     "TimedQueue",
     "TimedStore",
+    "paced",
 ]
+
+_THROTTLED = ("RESOURCE_EXHAUSTED", "HTTP 429")
+"""The codes that refuse a request for a quota, in v2 and in v1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An operation that has started."""
+
+    operation: Operation
+    started: Instant
+    takes: int
+    is_given: bool
+    """Whether the delivery names this duration; otherwise it is the default."""
+
+
+class _Progress:
+    """The operations of one delivery so far."""
+
+    def __init__(self, delivery: Delivery | None) -> None:
+        self.delivery = delivery
+        self.left = {name: deque(values) for name, values in delivery.takes.items()} if delivery else {}
+        self.counts: Counter[str] = Counter()
+        self.meanwhile = list(delivery.meanwhile) if delivery else []
+        """The deliveries that have not arrived yet."""
+        self.has_died = False
 
 
 class Stopwatch:
@@ -38,32 +71,99 @@ class Stopwatch:
         clock: the clock that moves.
         defaults: nanoseconds by operation, if the delivery has no duration for it.
         before_each: called before each operation; its real time does not count.
+        meanwhile: delivers what arrives during an operation.
+        on_fault: gets the faults of the scenario, because a handler answers 500 to every exception.
     """
 
-    def __init__(self, clock: SteppedClock, defaults: Mapping[str, int], before_each: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        clock: SteppedClock,
+        defaults: Mapping[str, int],
+        before_each: Callable[[], None],
+        meanwhile: Callable[[Delivery], None] = lambda _: None,
+        on_fault: Callable[[ScenarioError], None] = lambda _: None,
+    ) -> None:
         self._clock = clock
         self._defaults = defaults
         self._before_each = before_each
-        self._left: dict[str, deque[int]] = {}
+        self._meanwhile = meanwhile
+        self._on_fault = on_fault
+        self._now = _Progress(None)
 
     def begin(self, delivery: Delivery | None) -> None:
         """Set the durations for a delivery."""
-        self._left = {name: deque(values) for name, values in delivery.takes.items()} if delivery else {}
+        self._now = _Progress(delivery)
+
+    @contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """Serve another delivery inside, and then continue the current one."""
+        before = self._now
+        try:
+            yield
+        finally:
+            self._now = before
+
+    def require_events(self) -> None:
+        """Check that the function has died where the scenario says so, and that no delivery waits for its operation.
+
+        Raises:
+            ScenarioError: the delivery has no such operation.
+        """
+        delivery = self._now.delivery
+        if delivery and delivery.dies and not self._now.has_died:
+            raise ScenarioError(f".dies: the delivery has no operation {delivery.dies}")
+        for late in self._now.meanwhile:
+            raise ScenarioError(
+                f"{late.where}.during: the delivery before it has no operation {late.during}", located=True
+            )
 
     @contextmanager
     def operation(self, name: str) -> Iterator[None]:
         """Move the clock by the duration of the operation inside, whether it succeeds or fails."""
-        takes = self.takes(name)
+        running = self.start(name)
         try:
             yield
         finally:
-            self._clock.advance(takes)
+            self.finish(running)
 
     def takes(self, name: str) -> int:
         """Return the duration of the next operation of this name, in nanoseconds, and count the operation."""
+        return self.start(name).takes
+
+    def start(self, name: str) -> Running:
+        """Count an operation and return it.
+
+        Raises:
+            FunctionDied: the process dies before this operation.
+        """
         self._before_each()
-        left = self._left.get(name)
-        return left.popleft() if left else self._defaults[name]
+        now = self._now
+        operation = Operation(name, now.counts[name])
+        now.counts[name] += 1
+        if now.delivery is not None and now.delivery.dies == operation:
+            now.has_died = True
+            raise FunctionDied(f"the function dies before {operation}")
+        left = now.left.get(name)
+        is_given = bool(left)
+        takes = left.popleft() if left else self._defaults.get(name, 0)
+        return Running(operation, self._clock.now(), takes, is_given)
+
+    def work(self, name: str) -> None:
+        """Let the time of the machine's own work pass."""
+        self.finish(self.start(name))
+
+    def finish(self, running: Running, takes: int | None = None) -> None:
+        """Deliver what arrives during an operation, and move the clock to its end, after ``takes`` if it ends early."""
+        end = Instant(running.started + (running.takes if takes is None else takes))
+        arrived = [item for item in self._now.meanwhile if item.during == running.operation]
+        self._now.meanwhile = [item for item in self._now.meanwhile if item not in arrived]
+        for delivery in arrived:
+            if delivery.at is not None and delivery.at > end:
+                text = f"{format_rfc3339(delivery.at)} is after the end of {running.operation}, {format_rfc3339(end)}"
+                self._on_fault(ScenarioError(f"{delivery.where}.at: {text}", located=True))
+                break
+            self._meanwhile(delivery)
+        self._clock.reach(end)
 
 
 class TimedStore:
@@ -111,13 +211,22 @@ class TimedBuildbucket:
         stopwatch: measures each call.
         clock: the replay's.
         deadline: of one call, in nanoseconds.
+        own: returns the scenario's next answer if it is the client's own error.
     """
 
-    def __init__(self, buildbucket: Buildbucket, stopwatch: Stopwatch, clock: SteppedClock, deadline: int) -> None:
+    def __init__(
+        self,
+        buildbucket: Buildbucket,
+        stopwatch: Stopwatch,
+        clock: SteppedClock,
+        deadline: int,
+        own: Callable[[], Reply | None] = lambda: None,
+    ) -> None:
         self._buildbucket = buildbucket
         self._stopwatch = stopwatch
         self._clock = clock
         self._deadline = deadline
+        self._own = own
         self.given_up = 0
         """The number of calls that the client abandoned during the whole replay."""
 
@@ -144,23 +253,70 @@ class TimedBuildbucket:
         left = self._deadline if until is None else min(self._deadline, until - self._clock.now())
         if left <= 0:
             return send(until)
-        takes = self._stopwatch.takes("call")
+        running, own = self._stopwatch.start("call"), self._own()
+        if own is not None:
+            return self._fail(own, running, left, lambda: send(until))
         try:
             answer = send(until)
         except BuildbucketError as error:
             # The request names the deadline, so the service ends the call at the same time. Either error may come
             # first.
-            if takes <= left or error.code == "DEADLINE_EXCEEDED":
-                self._clock.advance(takes)
+            if running.takes <= left or error.code == "DEADLINE_EXCEEDED":
+                self._stopwatch.finish(running)
                 raise
         else:
-            if takes <= left:
-                self._clock.advance(takes)
+            if running.takes <= left:
+                self._stopwatch.finish(running)
                 return answer
         # The service has completed the call, but the client has stopped waiting for the answer.
         self.given_up += 1
-        self._clock.advance(left)
+        self._stopwatch.finish(running, left)
         return send(self._clock.now())
+
+    def _fail(self, own: Reply, running: Running, left: int, send: Callable[[], Any]) -> NoReturn:
+        """Send a request whose answer does not count, and raise the client's own error."""
+        send()
+        takes = running.takes if running.is_given or not own.silent else left
+        self._stopwatch.finish(running, takes)
+        self.given_up += 1
+        if own.silent:
+            raise BuildbucketError("DEADLINE_EXCEEDED", "no complete answer in time", transient=True)
+        code, _, text = own.failure.partition(": ")
+        raise BuildbucketError(code, text, transient=own.transient, throttled=code in _THROTTLED)
+
+
+class PacedController(Controller):
+    """A controller on a machine whose own work takes time: before each line of the log, and before the end."""
+
+    def __init__(self, stopwatch: Stopwatch, plain: Controller, queue: Queue, calls: CallCache) -> None:
+        super().__init__(plain.invocation, plain.clock, plain.entropy, queue, calls)
+        self._stopwatch = stopwatch
+
+    def log(self, text: str) -> Instant:
+        """Add a line to the debug log, after the machine's work before it."""
+        self._stopwatch.work("line")
+        return super().log(text)
+
+    def _finish(self) -> None:
+        self._stopwatch.work("end")
+        super()._finish()
+
+
+@dataclass(frozen=True, slots=True)
+class PacedRuntime(Runtime):
+    """A runtime whose controllers are `PacedController`."""
+
+    stopwatch: Stopwatch = field(kw_only=True)
+
+    def controller(self, invocation: Invocation, calls: CallCache) -> Controller:
+        """Return a new controller of an invocation."""
+        plain = Runtime.controller(self, invocation, calls)
+        return PacedController(self.stopwatch, plain, self.queue, calls)
+
+
+def paced(runtime: Runtime, stopwatch: Stopwatch) -> Runtime:
+    """Return a runtime that takes the machine's own work into account."""
+    return PacedRuntime(**{item.name: getattr(runtime, item.name) for item in fields(Runtime)}, stopwatch=stopwatch)
 
 
 class ReplayEntropy:

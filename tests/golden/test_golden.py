@@ -58,7 +58,7 @@ def _replay(*options: str, **environment: str) -> bytes:
 @on_emulators
 def test_command_starts_its_own_emulators() -> None:
     """The command as a user types it starts its own emulators."""
-    assert _replay("--log") == (GOLDEN / "log.txt").read_bytes()
+    assert _replay("--log") == (GOLDEN / "log.txt").read_bytes() + b"\n"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_command_starts_its_own_emulators() -> None:
 def test_output_does_not_depend_on_the_machine(environment: dict[str, str], stack: Emulators | None) -> None:
     """Another time zone, locale and hash seed give the same bytes, through the command as a user runs it."""
     options = ["--firestore", stack.firestore, "--pubsub", stack.pubsub] if stack else ["--store", "memory"]
-    assert _replay("--log", *options, **environment) == (GOLDEN / "log.txt").read_bytes()
+    assert _replay("--log", *options, **environment) == (GOLDEN / "log.txt").read_bytes() + b"\n"
     assert _replay(*options, **environment) == (GOLDEN / "page.txt").read_bytes()
 
 

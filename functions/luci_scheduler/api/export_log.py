@@ -1,46 +1,38 @@
-"""The debug log of an invocation, read back into the deliveries of a scenario. Pure.
-
-The log shows when each delivery came, what Buildbucket answered, and which delays were drawn. It does not show repeated
-notifications and lost races, but these would change nothing in a replay.
-"""
+"""The debug log of an invocation, read back for an export: its entries, and the entries of each delivery. Pure."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from luci_scheduler.core import log_lines
+from luci_scheduler.core import debug_log, log_lines
 from luci_scheduler.core.debug_log import LogEntry
-from luci_scheduler.core.go_text import format_duration, parse_duration
-from luci_scheduler.core.instants import MICROSECOND, MILLISECOND, SECOND, Instant, format_rfc3339
+from luci_scheduler.core.instants import DAY, HOUR, MILLISECOND, Instant
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.core.log_lines import Call, Template
-from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.runtime import Limits
+from luci_scheduler.core.log_lines import Template
 
-__all__ = ["Deliveries", "NotReplayableError", "begins_with", "first_match", "read_json"]
+__all__ = [
+    "ABORTS",
+    "CLEANUPS",
+    "Cursor",
+    "NotReplayableError",
+    "begins_with",
+    "entries_of",
+    "first_match",
+    "read_json",
+    "segments",
+    "stamp_of",
+]
 
-_BEGINNINGS = (log_lines.NOTIFIED, log_lines.HANDLING_TIMER, log_lines.TOO_MANY_ATTEMPTS, log_lines.QUEUED)
-"""The first lines of deliveries. A later launch attempt begins with ``STARTING`` instead."""
+ABORTS = (log_lines.ABORTED, log_lines.ABORTED_V1)
+CLEANUPS = (log_lines.CLEANUP_DONE, log_lines.CLEANUP_REFUSED, log_lines.CLEANUP_GAVE_UP)
+"""These lines follow the line about the invocation's end."""
 
-_BLOCKS = (log_lines.V2_SCHEDULED, log_lines.V1_RESPONSE, log_lines.V2_BUILD, log_lines.V1_BUILD)
-"""The lines that contain a whole answer of Buildbucket."""
-
-_ANSWERS = (*_BLOCKS, log_lines.V2_STATUS, log_lines.V2_UNEXPECTED, log_lines.V1_ERROR)
-_BUILD_CALLS = frozenset({Call.ADD, Call.SCHEDULE, Call.FETCH, Call.FETCH_V1})
-_V1_FIELDS = ("status", "result", "failure_reason", "cancelation_reason")
-_THROTTLED = re.compile(r"(RESOURCE_EXHAUSTED|HTTP 429)\b")
-_FIXED_TEXTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
-"""Codes that represent an HTTP status without a message."""
-
-_V1_INTERVAL = 60  # seconds between status checks by default (the original's)
-_DRAWN = range(60, 600)  # the seconds from which the original draws in v2
-_LIMITS = Limits()  # they determine the pauses between launch attempts
-
-_Takes = dict[str, list[str]]
-_Answers = list[dict[str, Any]]
+_BEGINNINGS = (log_lines.NOTIFIED, log_lines.HANDLING_TIMER, log_lines.TOO_MANY_ATTEMPTS, log_lines.QUEUED, *CLEANUPS)
+"""The first lines of deliveries. A launch attempt begins with ``STARTING`` instead, and some aborts with their line."""
+_HALF_DAY = 12 * HOUR
 
 
 class NotReplayableError(Exception):
@@ -73,234 +65,125 @@ def read_json(text: str) -> dict[str, Any]:
     return document
 
 
-class Deliveries:
-    """Builds the deliveries of a scenario, on a clock that shows the time that a replay would have.
+def stamp_of(instant: int) -> int:
+    """Return an instant as the log's stamps show it: to the millisecond."""
+    return instant - instant % MILLISECOND
 
-    In a replay, time passes only in calls to the outside. Lines between which the process itself was slow get the
-    stamp of the line before.
+
+def entries_of(log: str, invocation: Invocation) -> list[LogEntry]:
+    """Return the entries of a whole log.
+
+    Raises:
+        NotReplayableError: the log was cut, or does not begin with the line about the invocation's creation.
     """
-
-    def __init__(self, invocation: Invocation, *, is_v1: bool) -> None:
-        self._invocation = invocation
-        self._is_v1 = is_v1
-        self._now = invocation.started
-        self._due: int | None = None
-        """When the next task is due, as the queue keeps it."""
-        self._delays: list[int] = []
-        self._attempt = 1
-
-    def of(self, entries: Sequence[LogEntry], trigger: Trigger) -> list[dict[str, Any]]:
-        """Return the deliveries that a log shows. Call this once.
-
-        Raises:
-            NotReplayableError: the log lacks something that a replay needs.
-        """
-        first, *later = _segments(entries)
-        return [self._first(first, trigger), *map(self._later, later)]
-
-    def check_interval(self) -> dict[str, int]:
-        """Return the setting for the seconds between status checks.
-
-        It is empty if the seconds were drawn at random, or are the protocol's defaults.
-        """
-        drawn = not self._is_v1 and all(delay in _DRAWN for delay in self._delays)
-        if not self._delays or drawn:
-            return {}
-        if len(set(self._delays)) > 1:
-            raise NotReplayableError("the time between its status checks was changed while it ran")
-        is_usual = self._is_v1 and self._delays[0] == _V1_INTERVAL
-        return {} if is_usual else {"check_interval_seconds": self._delays[0]}
-
-    def check_delays(self) -> dict[str, list[int]]:
-        """Return the drawn seconds until status checks, if they were drawn at random."""
-        drawn = not self._is_v1 and self._delays and not self.check_interval()
-        return {"check_delays": self._delays} if drawn else {}
-
-    def _first(self, entries: Sequence[LogEntry], trigger: Trigger) -> dict[str, Any]:
-        started = begins_with(entries, log_lines.STARTING)
-        if started is None:
-            raise NotReplayableError("it was not started yet")
-        reads = ["0s", self._pass_until(entries[0].at)]
-        commits = [self._pass_until(started.at)]
-        takes, answers = self._launch(entries[entries.index(started) :])
-        takes["read"] = reads
-        takes["commit"] = [*commits, *takes["commit"]]
-        return {
-            "commit": {name: str(trigger.payload[name]) for name in ("repo", "ref", "revision")},
-            "at": format_rfc3339(self._invocation.started),
-            "published": format_rfc3339(trigger.created),
-            "takes": takes,
-            "answers": answers,
-        }
-
-    def _later(self, entries: Sequence[LogEntry]) -> dict[str, Any]:
-        begin = entries[0]
-        if _is_any(begin, [log_lines.NOTIFIED]):
-            return self._notification(entries)
-        lateness = self._task_comes(begin.at)
-        if _is_any(begin, [log_lines.HANDLING_TIMER]):
-            takes, answers = self._call(entries)
-            return {"task": "timer", "lateness": lateness, "takes": takes, "answers": answers}
-        self._attempt += 1
-        if _is_any(begin, [log_lines.TOO_MANY_ATTEMPTS]):
-            return {"task": "launch", "lateness": lateness, "answers": [{"reply": {}}]}
-        takes, answers = self._launch(entries)
-        # A later attempt first looks up the build of an earlier one. The log does not show the result, nor depend on
-        # it.
-        takes["call"], answers = ["0s", *takes["call"]], [{"reply": {}}, *answers]
-        return {"task": "launch", "lateness": lateness, "takes": takes, "answers": answers}
-
-    def _notification(self, entries: Sequence[LogEntry]) -> dict[str, Any]:
-        self._now = at = Instant(max(self._now, entries[0].at))
-        takes, answers = self._call(entries)
-        build = {"id": str(self._invocation.task_data.get("build_id", ""))}
-        return {"notification": {"build": build}, "at": format_rfc3339(at), "takes": takes, "answers": answers}
-
-    def _task_comes(self, at: Instant) -> str:
-        if self._due is None:
-            raise NotReplayableError("its log has a task whose creation it does not show")
-        # The queue keeps microseconds. One more than the stamp is still in the same millisecond.
-        self._now = Instant(max(self._now, at + MICROSECOND))
-        lateness = format_duration(self._now - self._due)
-        self._due = None
-        return lateness
-
-    def _launch(self, entries: Sequence[LogEntry]) -> tuple[_Takes, _Answers]:
-        """Return durations and answers of a launch attempt. Its first line was written by the commit of its claim."""
-        if len(entries) < 2:  # noqa: PLR2004 - the first line, and the line of a result
-            raise NotReplayableError("it is still being launched")
-        claim = self._pass_until(entries[1].at)
-        takes, answers = self._call(entries)
-        if begins_with(entries, log_lines.FINISHED) and not begins_with(entries, log_lines.TASK_URL):
-            # A launch that fails looks for a build that it may have created anyway. The log shows only the time
-            # that this took.
-            takes["call"].append(self._pass_until(self._invocation.finished or self._now))
-            answers.append({"reply": {}})
-        if begins_with(entries, log_lines.RETRIED):
-            self._due = _kept(self._now + self._retry_pause(entries))
-        return {"commit": [claim], **takes}, answers
-
-    def _retry_pause(self, entries: Sequence[LogEntry]) -> int:
-        if any(map(_is_throttled, entries)):
-            raise NotReplayableError("a launch was refused for a quota: the pause before the next attempt was random")
-        shift = min(self._attempt - 1, 20)
-        return min(_LIMITS.retry_backoff_min << shift, _LIMITS.retry_backoff_max)
-
-    def _call(self, entries: Sequence[LogEntry]) -> tuple[_Takes, _Answers]:
-        """Return durations and answers of a delivery that calls Buildbucket once and may then set a timer."""
-        answered = next((entry for entry in entries if _is_answer(entry)), None)
-        if answered is None:
-            raise NotReplayableError(f"its log does not show Buildbucket's answer after {entries[0].text!r}")
-        takes = {"call": [self._pass_until(self._call_end(entries, answered))]}
-        timer = begins_with(entries, log_lines.SCHEDULING_TIMER)
-        if timer is not None:
-            delay = _seconds(timer.text)
-            self._delays.append(delay)
-            self._due = _kept(self._now + delay * SECOND)
-            takes["enqueue"] = [self._pass_until(timer.at)]
-        build_id = self._invocation.task_data.get("build_id")
-        return takes, [_answer(entries, answered, is_v1=self._is_v1, build_id=build_id)]
-
-    def _call_end(self, entries: Sequence[LogEntry], answered: LogEntry) -> Instant:
-        """Return when a call ended: to the nanosecond from the record for the last call, else to the millisecond."""
-        finished = self._invocation.finished
-        if finished is None or not begins_with(entries, log_lines.FINISHED):
-            return answered.at
-        return finished if finished - finished % MILLISECOND == answered.at else answered.at
-
-    def _pass_until(self, instant: Instant) -> str:
-        """Advance the clock to an instant, and return the duration."""
-        passed = max(0, instant - self._now)
-        self._now = Instant(self._now + passed)
-        return format_duration(passed)
+    if debug_log.is_cut(log):
+        raise NotReplayableError("its log was so long that its middle was cut out")
+    entries = list(debug_log.entries(log, invocation.started))
+    if not entries or log_lines.QUEUED.match(entries[0].text) is None:
+        raise NotReplayableError("its log does not begin with the line about its creation")
+    return entries
 
 
-def _segments(entries: Sequence[LogEntry]) -> list[list[LogEntry]]:
-    """Return the entries of each delivery."""
-    segments: list[list[LogEntry]] = []
-    for entry in entries:
-        if _begins_delivery(entry) or not segments:
-            segments.append([])
-        segments[-1].append(entry)
-    return segments
+def segments(entries: Sequence[LogEntry], invocation: Invocation, *, is_inline: bool) -> list[list[LogEntry]]:
+    """Return the entries of each delivery.
+
+    Args:
+        entries: all entries, the first about the creation.
+        invocation: the record.
+        is_inline: whether the delivery that makes the invocation also makes its first launch attempt.
+    """
+    found: list[list[LogEntry]] = []
+    for place, entry in enumerate(entries):
+        following = entries[place:]
+        if not found or _begins_delivery(following, found[-1], invocation, is_inline=is_inline):
+            found.append([])
+        found[-1].append(entry)
+    return _with_dates(found, invocation.finished)
 
 
-def _begins_delivery(entry: LogEntry) -> bool:
-    attempt = log_lines.STARTING.match(entry.text)
-    # The first attempt is part of the delivery that made the invocation.
-    return _is_any(entry, _BEGINNINGS) or (attempt is not None and attempt["attempt"] != "1")
+def _with_dates(found: list[list[LogEntry]], finished: Instant | None) -> list[list[LogEntry]]:
+    """Return the deliveries with the missing days: a stamp has no date, and the record has that of the end."""
+    if finished is None:
+        return found
+    ends = [place for place, segment in enumerate(found) if begins_with(segment, log_lines.FINISHED)]
+    last = ends[-1] if ends else len(found) - 1
+    days = (finished - found[last][-1].at + _HALF_DAY) // DAY * DAY
+    if days <= 0:
+        return found
+    # Stamps do not say between which deliveries the days passed. The last delivery is the likely one.
+    later = [[replace(entry, at=Instant(entry.at + days)) for entry in segment] for segment in found[last:]]
+    return [*found[:last], *later]
+
+
+def _begins_delivery(
+    following: Sequence[LogEntry], before: Sequence[LogEntry], invocation: Invocation, *, is_inline: bool
+) -> bool:
+    entry = following[0]
+    if (attempt := log_lines.STARTING.match(entry.text)) is not None:
+        return attempt["attempt"] != "1" or not is_inline
+    if _is_any(entry, ABORTS):
+        return not _is_in_launch(before, following, invocation)
+    return _is_any(entry, _BEGINNINGS)
+
+
+def _is_in_launch(before: Sequence[LogEntry], following: Sequence[LogEntry], invocation: Invocation) -> bool:
+    """Whether a line about an abort belongs to the launch attempt before it.
+
+    An attempt that meets a request for an abort is decided again, so all its lines come after the request.
+    """
+    own = _after_starting(before)
+    if not own:
+        return False
+    if begins_with(following, log_lines.IGNORING_TIMER):
+        return True  # only a delivery that added the timer ignores it
+    requested = invocation.abort_requested_at
+    return requested is not None and stamp_of(requested) <= own[0].at
+
+
+def _after_starting(segment: Sequence[LogEntry]) -> Sequence[LogEntry]:
+    """Return the lines of a launch attempt after its first line; nothing for other deliveries."""
+    for place, entry in enumerate(segment):
+        if _is_any(entry, [log_lines.STARTING]):
+            return segment[place + 1 :]
+    return ()
 
 
 def _is_any(entry: LogEntry, templates: Iterable[Template]) -> bool:
     return any(template.begins(entry.text) for template in templates)
 
 
-def _kept(instant: int) -> int:
-    return instant - instant % MICROSECOND
+class Cursor:
+    """Reads the entries of one delivery in order."""
 
+    def __init__(self, entries: Sequence[LogEntry]) -> None:
+        self._entries = entries
+        self._place = 0
 
-def _seconds(line: str) -> int:
-    match = log_lines.SCHEDULING_TIMER.match(line)
-    try:
-        seconds, rest = divmod(parse_duration(match["delay"] if match else ""), SECOND)
-    except ValueError:
-        seconds, rest = 0, 1
-    if rest:
-        raise NotReplayableError(f"the time of a status check is not a whole number of seconds: {line!r}")
-    return seconds
+    @property
+    def rest(self) -> Sequence[LogEntry]:
+        """The entries that are left."""
+        return self._entries[self._place :]
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no entry is left."""
+        return self._place >= len(self._entries)
 
-def _is_answer(entry: LogEntry) -> bool:
-    return _is_any(entry, _ANSWERS) or bool(_failure_text(entry) or log_lines.V1_STATUS.match(entry.text))
+    @property
+    def next_at(self) -> Instant | None:
+        """The stamp of the next entry; None if none is left."""
+        return None if self.is_over else self._entries[self._place].at
 
+    def peek(self, *templates: Template) -> LogEntry | None:
+        """Return the next entry if it begins like one of the templates."""
+        entry = None if self.is_over else self._entries[self._place]
+        return entry if entry and _is_any(entry, templates) else None
 
-def _is_throttled(entry: LogEntry) -> bool:
-    failure = log_lines.CALL_FAILED.match(entry.text)
-    return failure is not None and _THROTTLED.match(failure["error"]) is not None
+    def match(self, template: Template) -> dict[str, str] | None:
+        """Return the fields of the next entry if it matches a template."""
+        return None if self.is_over else template.match(self._entries[self._place].text)
 
-
-def _failure_text(entry: LogEntry) -> str:
-    """Return the error of a failed call about the build itself; empty for other lines."""
-    failure = log_lines.CALL_FAILED.match(entry.text)
-    return failure["error"] if failure and failure["call"] in _BUILD_CALLS else ""
-
-
-def _answer(entries: Sequence[LogEntry], answered: LogEntry, *, is_v1: bool, build_id: Any) -> dict[str, Any]:
-    for entry in entries:
-        if answer := _whole_answer(entry):
-            return {"reply": read_json(answer)}
-    if error := _failure_text(answered):
-        return _failure(error, is_v1=is_v1)
-    if fields := log_lines.V1_STATUS.match(answered.text):
-        texts = {name: _unquoted(fields[name]) for name in _V1_FIELDS}
-        return {"reply": {"build": {"id": fields["build_id"], **{name: text for name, text in texts.items() if text}}}}
-    if fields := log_lines.V2_STATUS.match(answered.text):
-        return {"reply": {"id": str(build_id), "status": fields["status"]}}
-    raise NotReplayableError(f"its log does not show the whole answer of {answered.text!r}")
-
-
-def _whole_answer(entry: LogEntry) -> str:
-    for template in _BLOCKS:
-        if fields := template.match(entry.text):
-            return fields["answer"]
-    return ""
-
-
-def _unquoted(text: str) -> str:
-    try:
-        return str(json.loads(text))
-    except ValueError as error:
-        raise NotReplayableError(f"a field of an answer in its log is not JSON: {text}") from error
-
-
-def _failure(text: str, *, is_v1: bool) -> dict[str, Any]:
-    """Return the answer that leads to an error such as ``UNAVAILABLE: HTTP 502: bad gateway``."""
-    code, _, message = text.partition(": ")
-    if message.startswith("no answer: "):
-        return {"lost": True}
-    text = code if is_v1 else message
-    if text.startswith("HTTP "):
-        status, _, body = text.removeprefix("HTTP ").partition(": ")
-        body = message if is_v1 else body
-        return {"http": int(status), **({"body": body} if body else {})}
-    return {"error": code, **({} if code in _FIXED_TEXTS else {"message": message})}
+    def take(self) -> LogEntry:
+        """Return the next entry and go on."""
+        self._place += 1
+        return self._entries[self._place - 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -42,5 +43,9 @@ def _export(options: argparse.Namespace) -> int:
         (folder / "luci-scheduler.cfg").write_text(reply["config"], encoding="utf-8")
     except OSError as error:
         raise CommandError(f"{folder} is not writable: {error.strerror}") from error
-    session.show({"folder": str(folder)}, f"exported; to replay: python -m emulator replay {folder / 'scenario.json'}")
+    assumptions = json.loads(reply["scenario"]).get("assumptions", [])
+    for text in assumptions:
+        session.progress(f"assumption: {text}")
+    shown = {"folder": str(folder), **({"assumptions": assumptions} if assumptions else {})}
+    session.show(shown, f"exported; to replay: python -m emulator replay {folder / 'scenario.json'}")
     return Exit.DONE

@@ -103,8 +103,6 @@ class TaskKind(ABC):
     """The number of the kind's field in ``Trigger``; 0: a trigger cannot have such a task."""
     is_multistage: ClassVar[bool] = False
     """Whether a launch leaves the invocation RUNNING. A task of a single stage ends with its launch."""
-    is_replayable: ClassVar[bool] = False
-    """Whether the local cloud can replay an invocation from its debug log."""
     noun: ClassVar[str] = "task"
     """The word for the external task, in sentences and labels on pages."""
     verbs: ClassVar[tuple[str, str]] = ("ran", "runs")

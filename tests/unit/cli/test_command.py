@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
-from emulator.replay.player import play
-from emulator.replay.scenario import load_scenario
+from emulator.replay.cli import main as replay
 from luci_scheduler.cli.main import main
 from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, show_table
-from luci_scheduler.core.instants import format_rfc3339
+from luci_scheduler.core.instants import MICROSECOND, format_rfc3339
+from luci_scheduler.core.log_lines import CUT
+from luci_scheduler.ports import BuildbucketError, UpdateInvocation
 from tests.unit.api.support import ADMIN, OWNER, READER, STRANGER, world_for
 from tests.unit.cli.support import Console, in_turn, run, run_on, says
-from tests.unit.engine.world import REPO, World, config
+from tests.unit.engine.world import JOB, REPO, World, config
 
 MAIN = "refs/heads/main"
 
@@ -353,30 +354,53 @@ def test_a_config_with_errors_is_not_compared(tmp_path: Path, capsys: pytest.Cap
     assert console.sent == {}
 
 
-def test_a_replay_of_an_export_gives_the_same_log(tmp_path: Path) -> None:
-    """An invocation that is exported through the API and replayed gives the same log."""
+def test_a_replay_of_an_export_gives_the_same_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """`invocation log` and `replay --log` of the export write the same bytes, so `diff` finds nothing."""
     world = world_for()
+    world.buildbucket.faults = [BuildbucketError("INTERNAL", "HTTP 502: bad", transient=True)]
     world.commit()
+    world.tick(10)
     world.tick(61)
     world.finish("FAILURE")
     world.notify("n1")
     name = f"proj/job/{world.invocations()[0].id}"
-    assert run(world, "export", name, "--out", str(tmp_path / "x"), who=READER).code == 0
-    ((invocation, log),) = play(load_scenario(tmp_path / "x" / "scenario.json")).invocations
-    assert log == world.log()
-    assert invocation.status == "FAILED"
+    folder = tmp_path / "x"
+    assert run(world, "export", name, "--out", str(folder), who=READER).code == 0
+    logged = run(world, "invocation", "log", name, who=READER).out
+    assert logged.endswith("with status FAILED\n")
+    assert "(attempt 2)" in logged
+    capfd.readouterr()
+    assert replay([str(folder / "scenario.json"), "--log", "--store", "memory"]) == 0
+    assert capfd.readouterr().out == logged
     assert run(world, "export", name, "--out", str(tmp_path / "y"), who=STRANGER).code == Exit.NOT_FOUND
     assert not (tmp_path / "y").exists()
 
 
 def test_export_refuses_unsuitable_invocations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An invocation that a user started cannot be exported."""
+    """An invocation whose log was cut cannot be exported; the reason is one line."""
     world = world_for()
-    assert run(world, "job", "trigger", "proj/job").code == 0
-    world.tick(1)
-    name = f"proj/job/{world.invocations()[0].id}"
+    world.commit()
+    found = world.store.invocation(JOB, world.invocations()[0].id)
+    assert found is not None
+    world.store.commit([UpdateInvocation(found.value, found.version, f"{CUT}\n", replaces_log=True)])
+    name = f"proj/job/{found.value.id}"
     assert run(world, "export", name, "--out", str(tmp_path)).code == 1
-    assert "this one's triggers are: webui" in capsys.readouterr().err
+    assert "its log was so long that its middle was cut out" in capsys.readouterr().err
+
+
+def test_an_export_says_what_it_assumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The lines about open facts go to standard error, so that a script reads the result alone."""
+    world = world_for(config(policy="triggering_policy { max_concurrent_invocations: 1 }"))
+    for place, revision in enumerate("abc"):
+        world.commit(revision, f"m{place}")
+    world.finish()
+    world.notify("n1")
+    name = f"proj/job/{world.invocations()[0].id}"
+    ran = run(world, "export", name, "--out", str(tmp_path))
+    assert "assumption: The 2 triggers arrive together" in capsys.readouterr().err
+    assert ran.out.startswith("exported; to replay")
+    assert "assumptions" in run(world, "export", name, "--out", str(tmp_path), "--json").document
+    assert "assumption:" not in capsys.readouterr().err
 
 
 def test_names_of_jobs_and_invocations() -> None:

@@ -16,7 +16,7 @@ from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.log_lines import Call, Template
 
 PACKAGE = Path(log_lines.__file__).parent.parent
-READERS = ("api/export.py", "api/export_log.py", "web/timeline.py")
+READERS = (*sorted(f"api/{path.name}" for path in (PACKAGE / "api").glob("export*.py")), "web/timeline.py")
 DEFINITION = "core/log_lines.py"
 TEMPLATES = {name: value for name, value in vars(log_lines).items() if isinstance(value, Template)}
 SHORT = 6

@@ -14,10 +14,12 @@ from werkzeug.wrappers import Request, Response
 
 from emulator.clock import SteppedClock
 from emulator.cloud_tasks.server import CloudTasksServer
+from emulator.replay.answers import Reply
 from emulator.replay.buildbucket import ScriptedBuildbucket, WsgiAdapter
+from emulator.replay.deliveries import Delivery
 from emulator.replay.errors import ScenarioError
 from emulator.replay.memory import MemoryStage
-from emulator.replay.scenario import Delivery, Reply, read_scenario
+from emulator.replay.scenario import read_scenario
 from emulator.replay.serving import Gate
 from emulator.replay.stage import Answer, Message
 from emulator.replay.timed import Stopwatch, TimedBuildbucket

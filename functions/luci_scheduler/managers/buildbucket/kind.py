@@ -34,7 +34,6 @@ class BuildbucketKind(TaskKind):
     schema: ClassVar[str] = "1 server string, 2 bucket string, 3 builder string, 4 properties string*, 5 tags string*"
     job_field: ClassVar[int] = 103
     is_multistage: ClassVar[bool] = True
-    is_replayable: ClassVar[bool] = True
     noun: ClassVar[str] = "build"
 
     def manager(self, environment: Environment) -> TaskManager:

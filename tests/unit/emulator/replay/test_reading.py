@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from emulator.replay.answers import Reply
 from emulator.replay.errors import ScenarioError
+from emulator.replay.operations import OPERATIONS
 from emulator.replay.reading import Node, parse_json
-from emulator.replay.scenario import OPERATIONS, Reply, load_scenario, read_scenario
+from emulator.replay.scenario import load_scenario, read_scenario
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.instants import MILLISECOND, SECOND, parse_rfc3339
+from luci_scheduler.settings import BuildbucketServer
 
 CONFIG = 'job { id: "job" noop {} }'
 AT = "2026-03-01T12:00:00Z"
@@ -89,7 +92,7 @@ def test_a_scenario_has_defaults() -> None:
     """Operations take no time, servers speak v2, and the replay drains the queue."""
     scenario = read_scenario(_document(), CONFIG)
     assert scenario.begins == parse_rfc3339(AT)
-    assert scenario.servers == [("h.example.com", "a@example.com", Era.V2)]
+    assert scenario.servers == [BuildbucketServer("h.example.com", "a@example.com", Era.V2)]
     assert scenario.defaults == dict.fromkeys(OPERATIONS, 0)
     assert (scenario.app_id, scenario.hostname, scenario.check_interval_seconds) == ("luci-scheduler", "", 0)
     assert scenario.drain

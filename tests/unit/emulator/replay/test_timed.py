@@ -9,8 +9,8 @@ import pytest
 
 from emulator.clock import SteppedClock
 from emulator.memory.ports import memory_ports
+from emulator.replay.deliveries import Delivery
 from emulator.replay.errors import ScenarioError
-from emulator.replay.scenario import Delivery
 from emulator.replay.timed import ReplayEntropy, Stopwatch, TimedBuildbucket, TimedQueue, TimedStore
 from luci_scheduler.adapters.documents import ReadVersion
 from luci_scheduler.core.errors import StoreConflictError
