@@ -14,7 +14,7 @@ from emulator.memory.gitiles import MemoryGitiles
 from emulator.replay.cli import main as replay
 from luci_scheduler.cli.main import main
 from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, show_table
-from luci_scheduler.core.instants import MICROSECOND, format_rfc3339
+from luci_scheduler.core.instants import format_rfc3339
 from luci_scheduler.core.log_lines import CUT
 from luci_scheduler.ports import BuildbucketError, UpdateInvocation
 from tests.unit.api.support import ADMIN, OWNER, READER, STRANGER, world_for
