@@ -1,8 +1,8 @@
-"""Runs all tests in two processes: ``python -m tests``.
+"""Runs all tests in two processes at a time: ``python -m tests``.
 
-One runs the folders of `BESIDE`, which keep a processor busy, beside all others, which mostly wait for servers.
-The output of these folders comes after that of the others, and the totals last.
-Options go to both runs of pytest.
+The parts of `BESIDE`, which keep a processor busy, run one after the other. Beside them run all other tests, which
+mostly wait for servers. The output of these parts comes last, and the exit code of each part at the very end.
+Options go to all runs of pytest.
 To select tests, run pytest itself: a run without tests counts as a failure.
 """
 
@@ -11,38 +11,49 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from signal import SIGINT
 from typing import IO
 
 __all__ = ["main", "run", "running"]
 
-BESIDE = ("tests/terraform", "tests/unit", "tests/vectors")
+BESIDE = (("tests/terraform",), ("tests/unit", "tests/vectors", "tests/fuzz"))
+"""Folders of each part. The tests of Terraform work in threads from their start to their end, so they have a process of
+their own: other tests change its environment and its clock."""
 _PATIENCE_SECONDS = 20.0
 """How long a part may stop its servers after an interruption."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run both parts, with the result of `run`."""
+    """Run all parts, with the result of `run`."""
     pytest = [sys.executable, "-m", "pytest"]
-    return run([*pytest, *BESIDE, *arguments], [*pytest, *(f"--ignore={name}" for name in BESIDE), *arguments])
+    ignored = [f"--ignore={folder}" for folders in BESIDE for folder in folders]
+    beside = {" ".join(folders): [*pytest, *folders, *arguments] for folders in BESIDE}
+    return run(beside, [*pytest, *ignored, *arguments])
 
 
-def run(beside: Sequence[str], others: Sequence[str]) -> int:
-    """Run two commands at once, and print the output of ``beside`` last.
+def run(beside: Mapping[str, Sequence[str]], others: Sequence[str]) -> int:
+    """Run the commands of ``beside``, by name, one after the other, and ``others`` beside them.
+
+    Prints the output of ``beside`` last.
 
     Returns:
-        0 if both succeed, otherwise the exit code of a command that fails; negative if a signal ended it.
+        0 if all succeed, otherwise the exit code of a command that fails; negative if a signal ended it.
     """
     with tempfile.TemporaryFile() as log:
-        with running(beside, log) as first, running(others) as second:
-            code = second.wait()
-            own = first.wait()
+        with running(others) as child:
+            codes = {name: _run(command, log) for name, command in beside.items()}
+            codes["all other tests"] = child.wait()
         log.seek(0)
         sys.stdout.write(log.read().decode(errors="replace"))
-    sys.stdout.write(f"{', '.join(BESIDE)}: exit code {own}; all other tests: exit code {code}\n")
-    return code or own
+    sys.stdout.write("; ".join(f"{name}: exit code {code}" for name, code in codes.items()) + "\n")
+    return next((code for code in reversed(codes.values()) if code), 0)
+
+
+def _run(command: Sequence[str], log: IO[bytes]) -> int:
+    with running(command, log) as child:
+        return child.wait()
 
 
 @contextmanager

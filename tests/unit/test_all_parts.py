@@ -1,4 +1,4 @@
-"""``python -m tests``: its exit code covers both parts, and an interruption leaves no part behind."""
+"""``python -m tests``: its exit code covers all parts, and an interruption leaves no part behind."""
 
 import signal
 import subprocess
@@ -37,16 +37,17 @@ def _python(code: str) -> list[str]:
         ("", _KILLED, -signal.SIGKILL),
     ],
 )
-def test_a_failure_of_either_part_is_a_failure(beside: str, others: str, expected: int) -> None:
-    assert all_tests.run(_python(beside), _python(others)) == expected
+def test_a_failure_of_any_part_is_a_failure(beside: str, others: str, expected: int) -> None:
+    assert all_tests.run({"a": _python(""), "b": _python(beside)}, _python(others)) == expected
+    assert all_tests.run({"a": _python(beside), "b": _python("")}, _python(others)) == expected
 
 
 def test_the_output_of_the_part_beside_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    all_tests.run(_python("import sys; print('out'); sys.exit('problem')"), _python(""))
+    all_tests.run({"a": _python("import sys; print('out'); sys.exit('problem')"), "b": _python("")}, _python(""))
     printed = capsys.readouterr().out
     assert "out\n" in printed
     assert "problem\n" in printed
-    assert printed.endswith("tests/vectors: exit code 1; all other tests: exit code 0\n")
+    assert printed.endswith("a: exit code 1; b: exit code 0; all other tests: exit code 0\n")
 
 
 class _Child:
