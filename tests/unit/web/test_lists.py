@@ -189,8 +189,8 @@ def test_projects_with_failures_or_problems_come_first() -> None:
     page = Visitor(world, READER).page("/")
     assert _names(page) == ["bad", "big", "aaa", "proj"]
     assert "PROBLEMS" in _rows(page)[0]
-    assert page.all("title")[0].text.startswith("2 failing ")
-    assert "A newer config has problems" in Visitor(world, READER).page("/jobs/bad").text
+    assert page.all("title")[0].text.startswith("2 failing, 1 config problem ")
+    assert "The config has problems and is not active" in Visitor(world, READER).page("/jobs/bad").text
 
 
 def _everyone() -> str:
