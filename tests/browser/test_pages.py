@@ -512,6 +512,10 @@ def test_axe_finds_nothing(browser: Any, running: Sample, scheme: str) -> None:
 _CUT = """() => [document.documentElement, ...document.querySelectorAll("main .scroll, main td, main th[scope=row]")]
   .filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.outerHTML.slice(0, 100))"""
 """Return the elements that are wider than their boxes."""
+_FLAT = """() => [...document.querySelectorAll("main .stack td")]
+  .filter((cell) => getComputedStyle(cell).display === "block" && cell.offsetHeight < 16)
+  .map((cell) => cell.outerHTML)"""
+"""Return the cells of cards that are lower than their labels, which would cover each other."""
 
 
 def test_no_width_cuts_a_page(browser: Any, running: Sample) -> None:
@@ -523,6 +527,7 @@ def test_no_width_cuts_a_page(browser: Any, running: Sample) -> None:
         for width in (320, 360, 705, 1000, 1025, 1280, 1600):
             page.set_viewport_size({"width": width, "height": 780})
             assert page.evaluate(_CUT) == [], (name, width)
+            assert page.evaluate(_FLAT) == [], (name, width)
     context.close()
 
 
