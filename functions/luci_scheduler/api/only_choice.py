@@ -9,7 +9,7 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import invalid
 from luci_scheduler.api.overviews import visible_sources
 from luci_scheduler.core.job import Job
-from luci_scheduler.core.ref_validation import REGEXP
+from luci_scheduler.core.ref_validation import named_ref
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.managers.registry import kind_of
 from luci_scheduler.managers.task_kind import PolledRepo
@@ -62,8 +62,8 @@ def only_repo(context: Context) -> str:
 
 def _watched_ref(repo: str, polled: Sequence[PolledRepo], revision: str) -> str:
     """Return the only ref of a repository that is polled; otherwise the branch that the revision names."""
-    refs = [ref for item in polled if _normal(item.url) == _normal(repo) for ref in item.refs]
-    is_one = len(set(refs)) <= 1 and not any(ref.startswith(REGEXP) for ref in refs)
+    refs = [named_ref(ref) for item in polled if _normal(item.url) == _normal(repo) for ref in item.refs]
+    is_one = len(set(refs)) <= 1 and all(refs)
     return _only("ref", refs if is_one else [_branch_of(revision)])
 
 

@@ -188,9 +188,11 @@ def test_a_job_is_triggered_for_a_commit() -> None:
     assert trigger.emitted_by_user == f"user:{OWNER}"
 
 
-def test_the_config_names_the_repository_and_the_ref() -> None:
+@pytest.mark.parametrize("refs", [MAIN, f"regexp:{MAIN}"])
+def test_the_config_names_the_repository_and_the_ref(refs: str) -> None:
     """Both may be left out if the jobs that trigger the job watch one repository and one ref by its name."""
-    world, _, hashes = _world()
+    _, gitiles, hashes = _world()
+    world = world_for(config().replace(f'"{MAIN}"', f'"{refs}"'), gitiles)
     request = {"jobRef": REF, "requestId": "k", "revision": "HEAD"}
     assert (
         Client(world)
