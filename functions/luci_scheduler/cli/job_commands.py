@@ -160,24 +160,37 @@ def full_ref(text: str) -> str:
 
 def _jobs(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    if options.cursor and not options.project:
+    if not options.project:
+        return _all_jobs(session, options)
+    jobs, cursor = _jobs_of(session, options, options.project)
+    if not jobs and not options.cursor and not options.filter:
+        raise missing_project(session, options.project)
+    _show_jobs(session, jobs, cursor)
+    hint_at_more(session, cursor)
+    return Exit.DONE
+
+
+def _all_jobs(session: Session, options: argparse.Namespace) -> int:
+    """List jobs of each project, the failed ones first."""
+    if options.cursor:
         raise CommandError("--cursor continues the list of one project: name the PROJECT", Exit.WRONG_USAGE)
-    projects = [options.project] if options.project else session.call("GetNames", {}).get("names", [])
-    jobs, cursor, more = list[dict[str, Any]](), "", list[str]()
-    for project in projects:
-        found, cursor = pages(session, options, "ListJobs", {"project": project, "filter": options.filter}, "jobs")
+    jobs, more = list[dict[str, Any]](), list[str]()
+    for project in session.call("GetNames", {}).get("names", []):
+        found, cursor = _jobs_of(session, options, project)
         jobs += found
         more += [project] if cursor else []
-    if not options.project:
-        jobs, cursor = sorted(jobs, key=lambda item: not _has_failed(item)), ""
-    if options.project and not jobs and not options.cursor and not options.filter:
-        raise missing_project(session, options.project)
-    session.show({"jobs": document(jobs), "nextCursor": cursor}, jobs_table(session, jobs))
-    if options.project:
-        hint_at_more(session, cursor)
-    elif more:
+    _show_jobs(session, sorted(jobs, key=lambda item: not _has_failed(item)))
+    if more:
         session.progress(f"there are more in {', '.join(more)}: name the PROJECT, or list them with --all")
     return Exit.DONE
+
+
+def _jobs_of(session: Session, options: argparse.Namespace, project: str) -> tuple[list[dict[str, Any]], str]:
+    return pages(session, options, "ListJobs", {"project": project, "filter": options.filter}, "jobs")
+
+
+def _show_jobs(session: Session, jobs: list[dict[str, Any]], cursor: str = "") -> None:
+    session.show({"jobs": document(jobs), "nextCursor": cursor}, jobs_table(session, jobs))
 
 
 def _has_failed(item: Mapping[str, Any]) -> bool:
