@@ -16,7 +16,7 @@ from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.project_record import JOB_LAYOUT, ProjectRecord
 from luci_scheduler.ports import CreateInvocation, PutJob, PutPoller, PutProject
 from tests.unit.api.support import OWNER, READER, put_job, world_for
-from tests.unit.engine.world import REPO, World
+from tests.unit.engine.world import REPO, World, config
 from tests.unit.web.support import Page, Visitor
 
 _BIG = "big"
@@ -362,3 +362,10 @@ def test_a_job_is_failing_by_its_last_verdict(statuses: tuple[Status, ...], fail
     poller = replace(job, definition=JobDefinition(_NOOP, flavor=Flavor.TRIGGER), failed_polls=1)
     assert (poller.is_failing, replace(poller, failed_polls=0).place) == (True, "2j")
     assert replace(job, enabled=False).place == ""
+
+
+def test_a_backfill_of_a_generated_config() -> None:
+    """The form has the ref that the poller's pattern names."""
+    world = world_for(config().replace('"refs/heads/main"', '"regexp:refs/heads/main"'))
+    (link,) = [item for item in Visitor(world).page("/jobs/proj/job").all("a") if item.text == "Backfill…"]
+    assert "ref=refs%2Fheads%2Fmain" in link.attributes["href"]
