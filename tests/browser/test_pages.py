@@ -9,7 +9,7 @@ import pytest
 
 from emulator.start_page import StartPage
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job
 from luci_scheduler.web.addresses import address
 from tests.browser.drive import axe_source, chromium, find_chromium, violations
@@ -205,7 +205,8 @@ def test_a_commit_is_explained(page: Any, running: Sample) -> None:
 @pytest.mark.parametrize("page", ["without JavaScript"], indirect=True)
 def test_the_grid_of_commits_by_jobs(page: Any, running: Sample) -> None:
     """The project's page leads to the grid, which loads on demand; a cell leads to its invocation."""
-    newest = running.newest(JOB)
+    revision = running.commit()
+    newest = until(lambda: _of_commit(running, revision))
     page.goto(_PROJECT)
     page.get_by_role("link", name="Commits by jobs").click()
     page.get_by_role("link", name=f"Show {REF}").click()
@@ -218,6 +219,12 @@ def test_the_grid_of_commits_by_jobs(page: Any, running: Sample) -> None:
     page.locator(f".grid a[href$='/{newest.id}']").first.click()
     page.get_by_role("heading", name="Debug log").wait_for()
     assert page.url.endswith(f"/{newest.id}")
+
+
+def _of_commit(running: Sample, revision: str) -> Invocation | None:
+    """Return the ended invocation of the job for a commit; None before."""
+    ended = (item for item in running.store.invocations(JOB, 5) if item.status.is_final)
+    return next((item for item in ended if item.incoming_triggers[-1].payload.get("revision") == revision), None)
 
 
 @pytest.mark.parametrize("page", ["without JavaScript"], indirect=True)
