@@ -233,9 +233,8 @@ def _call_host(end: CommitEvent, start: str, call: Callable[[], T]) -> T:
     except GitilesError as error:
         about = f"{start}..{end.revision} of {end.repo}"
         if error.transient:
-            why = str(error).rstrip(".")
             raise HostUnavailableError(
-                f"the commits {about} could not be listed, because its host did not answer: {why}; try again"
+                f"the commits {about} could not be listed, because its host did not answer ({error}): try again"
             ) from error
         if error.code == "NOT_FOUND":
             raise ApiError(Code.NOT_FOUND, f"the repository has no commits {about}: {error}") from error

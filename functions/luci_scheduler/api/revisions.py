@@ -81,7 +81,7 @@ def resolve_revision(context: Context, repo: RepoUrl, expression: str, name: str
 
 def _unavailable(error: Exception, repo: RepoUrl, about: str) -> HostUnavailableError:
     return HostUnavailableError(
-        f"{about} could not be resolved, because the host of {repo} did not answer: {str(error).rstrip('.')}; "
+        f"{about} could not be resolved, because the host of {repo} did not answer ({error}): "
         "give the whole hash, or try again"
     )
 

@@ -98,7 +98,7 @@ def test_good_names(text: str) -> None:
         (GitilesError("NOT_FOUND", "HTTP 404", transient=False), Code.NOT_FOUND, "has no commit with this name"),
         (GitilesError("INVALID_ARGUMENT", "HTTP 400", transient=False), Code.INVALID_ARGUMENT, "is ambiguous or"),
         (GitilesError("PERMISSION_DENIED", "x", transient=False), Code.FAILED_PRECONDITION, "could not be resolved in"),
-        (GitilesError("UNAVAILABLE", "HTTP 503", transient=True), None, "did not answer: UNAVAILABLE: HTTP 503"),
+        (GitilesError("UNAVAILABLE", "HTTP 503", transient=True), None, "did not answer .UNAVAILABLE: HTTP 503"),
     ],
 )
 def test_errors_name_the_repository_and_the_expression(error: GitilesError, kind: Code | None, words: str) -> None:

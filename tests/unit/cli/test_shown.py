@@ -404,7 +404,7 @@ def test_the_host_of_a_repository_is_down(capsys: pytest.CaptureFixture[str]) ->
     world.runtime.gitiles.before_call = down
     assert run(world, "commit", "explain", "HEAD").code == Exit.UNAVAILABLE
     text = capsys.readouterr().err
-    assert f"the host of {REPO} did not answer: UNAVAILABLE: HTTP 503; give the whole hash, or try again" in text
+    assert f"the host of {REPO} did not answer (UNAVAILABLE: HTTP 503): give the whole hash, or try again" in text
 
 
 def test_empty_lists_say_so() -> None:

@@ -299,7 +299,7 @@ def test_an_expression_while_the_host_is_down(path: str) -> None:
     gitiles.before_call = down
     answer = Visitor(world).get(f"{path}revision=HEAD")
     assert answer.status_code == 503
-    assert f"the host of {REPO} did not answer: UNAVAILABLE: it is down;" in answer.text
+    assert f"the host of {REPO} did not answer (UNAVAILABLE: it is down.): " in answer.text
     assert REPO in answer.text.partition("<form")[2]
 
 
