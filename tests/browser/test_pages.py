@@ -9,7 +9,7 @@ import pytest
 
 from emulator.start_page import StartPage
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job
 from luci_scheduler.web.addresses import address
 from tests.browser.drive import axe_source, chromium, find_chromium, violations
@@ -205,7 +205,8 @@ def test_a_commit_is_explained(page: Any, running: Sample) -> None:
 @pytest.mark.parametrize("page", ["without JavaScript"], indirect=True)
 def test_the_grid_of_commits_by_jobs(page: Any, running: Sample) -> None:
     """The project's page leads to the grid, which loads on demand; a cell leads to its invocation."""
-    newest = running.newest(JOB)
+    revision = running.commit()
+    newest = until(lambda: _of_commit(running, revision))
     page.goto(_PROJECT)
     page.get_by_role("link", name="Commits by jobs").click()
     page.get_by_role("link", name=f"Show {REF}").click()
@@ -218,6 +219,12 @@ def test_the_grid_of_commits_by_jobs(page: Any, running: Sample) -> None:
     page.locator(f".grid a[href$='/{newest.id}']").first.click()
     page.get_by_role("heading", name="Debug log").wait_for()
     assert page.url.endswith(f"/{newest.id}")
+
+
+def _of_commit(running: Sample, revision: str) -> Invocation | None:
+    """Return the ended invocation of the job for a commit; None before."""
+    ended = (item for item in running.store.invocations(JOB, 5) if item.status.is_final)
+    return next((item for item in ended if item.incoming_triggers[-1].payload.get("revision") == revision), None)
 
 
 @pytest.mark.parametrize("page", ["without JavaScript"], indirect=True)
@@ -512,6 +519,10 @@ def test_axe_finds_nothing(browser: Any, running: Sample, scheme: str) -> None:
 _CUT = """() => [document.documentElement, ...document.querySelectorAll("main .scroll, main td, main th[scope=row]")]
   .filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.outerHTML.slice(0, 100))"""
 """Return the elements that are wider than their boxes."""
+_FLAT = """() => [...document.querySelectorAll("main .stack td")]
+  .filter((cell) => getComputedStyle(cell).display === "block" && cell.offsetHeight < 16)
+  .map((cell) => cell.outerHTML)"""
+"""Return the cells of cards that are lower than their labels, which would cover each other."""
 
 
 def test_no_width_cuts_a_page(browser: Any, running: Sample) -> None:
@@ -523,6 +534,7 @@ def test_no_width_cuts_a_page(browser: Any, running: Sample) -> None:
         for width in (320, 360, 705, 1000, 1025, 1280, 1600):
             page.set_viewport_size({"width": width, "height": 780})
             assert page.evaluate(_CUT) == [], (name, width)
+            assert page.evaluate(_FLAT) == [], (name, width)
     context.close()
 
 

@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context, request_key
-from luci_scheduler.api.errors import ApiError, Code, failed_precondition, invalid
+from luci_scheduler.api.errors import ApiError, Code, HostUnavailableError, failed_precondition, invalid
+from luci_scheduler.api.only_choice import repo_and_ref
 from luci_scheduler.api.revisions import check_expression, resolve_revision
 from luci_scheduler.api.triggering import is_repeated, require_active, send
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit, gitiles_trigger, is_deletion
 from luci_scheduler.core.commit_filters import CommitFilters, has_path_filter
-from luci_scheduler.core.errors import MalformedError, TransientError
+from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
@@ -42,9 +43,10 @@ class Backfill:
 
     job_ids: tuple[JobId, ...]
     repo: str
-    """The repository in any spelling; a trigger uses the spelling of its job's config."""
+    """The repository in any spelling; a trigger uses the spelling of its job's config. Empty: the only one that the
+    jobs watch."""
     ref: str
-    """Full name; each job must watch it."""
+    """Full name; each job must watch it. Empty: as in `api.only_choice`, where the range's end names the branch."""
     from_revision: str
     """As `api.revisions` reads it; this commit and its ancestors get no trigger."""
     to_revision: str
@@ -80,7 +82,8 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
     The triggers have new IDs, so commits that have run before run again; path filters do not apply. The same
     ``request_id`` has no second effect, if both ends of the range still name the same commits: a full hash always does.
     Costs one read for each job, one for the watchers and two more, two calls to Gitiles, and one more call for each end
-    that is not a hash. A preview also costs one read for each commit and job.
+    that is not a hash. A preview also costs one read for each commit and job. Without repository or ref, up to ten more
+    for the jobs that trigger each job.
 
     Raises:
         ApiError: INVALID_ARGUMENT; NOT_FOUND: the range; PERMISSION_DENIED; FAILED_PRECONDITION: a job is paused or
@@ -88,12 +91,15 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
         NoSuchJobError: a job does not exist or is not visible.
         TransientError: Gitiles or the store failed; the same request again continues the backfill.
     """
-    repo = _checked(wanted)
+    _check(wanted)
     key = "" if preview else request_key(context.caller, request_id)
     jobs = context.jobs_to(Permission.TRIGGER, wanted.job_ids)
     if not preview:
         for job in jobs.values():
             require_active(job)
+    repository, ref = repo_and_ref(context, jobs.values(), wanted.repo, wanted.ref, wanted.to_revision)
+    wanted = replace(wanted, repo=repository, ref=ref)
+    repo = parse_repo_url(_end(wanted, _ANY_HASH).repo)
     watchers = watchers_of_ref(context, repo, wanted.ref, jobs)
     start = resolve_revision(context, repo, wanted.from_revision, "from_revision")
     end = _end(wanted, resolve_revision(context, repo, wanted.to_revision, "to_revision"))
@@ -126,15 +132,16 @@ def _emit(
     return {"emitted": True, "trigger_ids": ids, "repeated": repeated}
 
 
-def _checked(wanted: Backfill) -> RepoUrl:
-    """Return the repository, after the checks that need no call."""
+def _check(wanted: Backfill) -> None:
+    """Check what needs no call."""
     if not 0 < len(set(wanted.job_ids)) <= _MAX_JOBS:
         raise invalid(f"jobs must name 1 to {_MAX_JOBS} jobs")
     check_expression(wanted.from_revision, "from_revision")
     check_expression(wanted.to_revision, "to_revision")
     if is_deletion(wanted.to_revision):
         raise invalid("to_revision is the hash of a deleted ref")
-    return parse_repo_url(_end(wanted, _ANY_HASH).repo)
+    if wanted.repo and wanted.ref:
+        _end(wanted, _ANY_HASH)
 
 
 def _end(wanted: Backfill, revision: str) -> CommitEvent:
@@ -213,7 +220,7 @@ def require_landed(context: Context, commit: CommitEvent, name: str) -> None:
 
     Raises:
         ApiError: FAILED_PRECONDITION: it is not, or the scheduler may not read the repository; NOT_FOUND.
-        TransientError: the host did not answer.
+        HostUnavailableError: the host did not answer.
     """
     if not _call_host(commit, commit.ref, lambda: has_landed(context.runtime.gitiles, commit)):
         raise failed_precondition(f"{name} {commit.revision} is not on {commit.ref} of {commit.repo}")
@@ -226,7 +233,9 @@ def _call_host(end: CommitEvent, start: str, call: Callable[[], T]) -> T:
     except GitilesError as error:
         about = f"{start}..{end.revision} of {end.repo}"
         if error.transient:
-            raise TransientError(f"the commits {about} could not be listed: {error}") from error
+            raise HostUnavailableError(
+                f"the commits {about} could not be listed, because its host did not answer ({error}): try again"
+            ) from error
         if error.code == "NOT_FOUND":
             raise ApiError(Code.NOT_FOUND, f"the repository has no commits {about}: {error}") from error
         raise failed_precondition(f"the commits {about} could not be listed: {error}") from error

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from luci_scheduler.api.context import Context
-from luci_scheduler.api.errors import ApiError, BadMemberError, Code, invalid, no_such_job
+from luci_scheduler.api.errors import ApiError, BadMemberError, Code, HostUnavailableError, invalid, no_such_job
 from luci_scheduler.api.schema import NAMES_ONE_JOB, NEEDS, Method
 from luci_scheduler.bodies import read_body
 from luci_scheduler.core.errors import ComeAgainError, MalformedError, SchedulerError, TransientError
@@ -150,6 +150,9 @@ def failure_of(error: Exception, path: str) -> Failure:
             return _failure(error.code, error.message, path, error.headers, details)
         case MalformedError():
             return _failure(Code.INVALID_ARGUMENT, str(error), path)
+        case HostUnavailableError():
+            logger.warning("api_error", path=path[:200], code=Code.UNAVAILABLE.name, error=str(error))
+            return Failure(Code.UNAVAILABLE, str(error), _STATUS[Code.UNAVAILABLE])
         case TransientError() | ComeAgainError():
             return _failure(Code.UNAVAILABLE, str(error), path)
         case SchedulerError():

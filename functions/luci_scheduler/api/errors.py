@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntEnum
 
+from luci_scheduler.core.errors import TransientError
+
 __all__ = [
     "ApiError",
     "BadMemberError",
     "Code",
+    "HostUnavailableError",
     "InvalidCursorError",
     "NoSuchInvocationError",
     "NoSuchJobError",
@@ -74,6 +77,10 @@ class NoSuchInvocationError(ApiError):
 
 class InvalidCursorError(ApiError):
     """A page cursor was not made by this API."""
+
+
+class HostUnavailableError(TransientError):
+    """The host of a repository did not answer; its text is for the caller, and names the host's answer."""
 
 
 def invalid(message: str) -> ApiError:

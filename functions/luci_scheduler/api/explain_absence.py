@@ -16,7 +16,7 @@ from luci_scheduler.core.commit_filters import CommitFilters, has_path_filter
 from luci_scheduler.core.identifiers import project_of
 from luci_scheduler.core.instants import DAY
 from luci_scheduler.core.job import Job
-from luci_scheduler.core.ref_validation import REGEXP
+from luci_scheduler.core.ref_validation import named_ref
 from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.ports import GitCommit, GitilesError
 
@@ -114,7 +114,8 @@ class AbsenceExplainer:
     def _not_on_its_refs(self, job: Job, watching: Sequence[Watcher]) -> Explanation | None:
         """Return an explanation if the commit is known to be elsewhere than on the job's refs."""
         named = self._query.ref
-        refs = [named] if named else list(dict.fromkeys(ref for watcher in watching for ref in watcher.refs))
+        entries = [ref for watcher in watching for ref in watcher.refs]
+        refs = [named] if named else list(dict.fromkeys(named_ref(ref) or ref for ref in entries))
         watched = _named(refs)
         if self.landed and not named:
             text = f"The commit is on {_named(list(self.landed))}. The job watches only {watched}."
@@ -132,10 +133,9 @@ class AbsenceExplainer:
         return [self._query.ref] if self._query.ref else self._literal_refs()[:_MAX_TRIED]
 
     def _literal_refs(self) -> list[str]:
-        """Return the refs that the jobs watch by name, the most watched first."""
-        refs = [
-            ref for item in self._watching for one in item.watchers for ref in one.refs if not ref.startswith(REGEXP)
-        ]
+        """Return the refs that the configs of the jobs name, the most watched first."""
+        entries = [ref for item in self._watching for one in item.watchers for ref in one.refs]
+        refs = [ref for ref in map(named_ref, entries) if ref]
         return sorted(dict.fromkeys(refs), key=lambda ref: (-refs.count(ref), ref))
 
     def _filtered(

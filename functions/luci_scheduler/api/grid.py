@@ -18,7 +18,7 @@ from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId, JobId, 
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
-from luci_scheduler.core.ref_validation import REGEXP
+from luci_scheduler.core.ref_validation import named_ref
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.core.watcher import Watcher
@@ -88,7 +88,7 @@ class Choice:
 
 
 def grid_choices(context: Context, project: str) -> list[Choice]:
-    """Return the refs of the project's repositories that jobs watch by name, the most watched first.
+    """Return the refs of the project's repositories that configs name, the most watched first.
 
     A caller who does not see the whole project gets none, because refs may be those of hidden jobs. Costs one read for
     the project, and one for each project that watches one of its first eight repositories.
@@ -105,7 +105,7 @@ def grid_choices(context: Context, project: str) -> list[Choice]:
     counts: Counter[tuple[str, str]] = Counter()
     for repo in found.value.repos[:_REPOS]:
         watchers = [one for one in store.watchers(repo) if project_of(one.job_id) == project]
-        counts.update((repo, ref) for one in watchers for ref in one.refs if not ref.startswith(REGEXP))
+        counts.update((repo, ref) for one in watchers for ref in filter(None, map(named_ref, one.refs)))
     return [Choice(*pair, number) for pair, number in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 

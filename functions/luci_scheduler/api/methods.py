@@ -14,6 +14,7 @@ from luci_scheduler.api import (
     history,
     inspection,
     job_description,
+    only_choice,
     requested,
     service,
     triggering,
@@ -240,7 +241,8 @@ def _get_names(context: Context, request: Any) -> Any:
 
 
 def _explain_commit(context: Context, request: Any) -> Any:
-    answer = explain.explain_commit(context, request.repo, request.revision, request.ref)
+    repo = request.repo or only_choice.only_repo(context)
+    answer = explain.explain_commit(context, repo, request.revision, request.ref)
     reply = message_class("ExplainCommitReply")(commit=_commit_facts(answer.facts))
     for item in answer.explanations:
         reply.explanations.add(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from luci_scheduler.api.context import Context
-from luci_scheduler.api.errors import ApiError, Code, failed_precondition, invalid
+from luci_scheduler.api.errors import ApiError, Code, HostUnavailableError, failed_precondition, invalid
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import GitilesError
@@ -66,7 +66,7 @@ def resolve_revision(context: Context, repo: RepoUrl, expression: str, name: str
     Raises:
         ApiError: INVALID_ARGUMENT: it is malformed or ambiguous; NOT_FOUND: the repository has no such commit;
             FAILED_PRECONDITION: the scheduler may not read the repository.
-        TransientError: the host did not answer; a retry may succeed.
+        HostUnavailableError: the host did not answer; a retry may succeed.
     """
     check_expression(expression, name)
     if _is_hash(expression):
@@ -75,11 +75,20 @@ def resolve_revision(context: Context, repo: RepoUrl, expression: str, name: str
         return context.runtime.gitiles.resolve(repo, expression)
     except GitilesError as error:
         raise _translated(error, repo, f"{name} {expression!r}") from error
+    except TransientError as error:  # the time of the caller is over
+        raise _unavailable(error, repo, f"{name} {expression!r}") from error
 
 
-def _translated(error: GitilesError, repo: RepoUrl, about: str) -> ApiError | TransientError:
+def _unavailable(error: Exception, repo: RepoUrl, about: str) -> HostUnavailableError:
+    return HostUnavailableError(
+        f"{about} could not be resolved, because the host of {repo} did not answer ({error}): "
+        "give the whole hash, or try again"
+    )
+
+
+def _translated(error: GitilesError, repo: RepoUrl, about: str) -> ApiError | HostUnavailableError:
     if error.transient:
-        return TransientError(f"{about} could not be resolved in {repo}: {error}")
+        return _unavailable(error, repo, about)
     if error.code == "NOT_FOUND":
         return ApiError(Code.NOT_FOUND, f"{repo} has no commit with this name: {about}")
     if error.code == "INVALID_ARGUMENT":

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from luci_scheduler.cli.session import plain, show_table
+from luci_scheduler.cli.session import Session
+from luci_scheduler.cli.tables import cut, plain
 from luci_scheduler.core.instants import MICROSECOND, SECOND, Instant, format_rfc3339
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "moment",
     "page_of",
     "second",
+    "short_hash",
+    "title",
     "took",
 ]
 
@@ -97,17 +100,27 @@ def commit_text(details: Mapping[str, Any]) -> tuple[str, str, str]:
     others = int(commit.get("otherCommits", 0))
     more = f" +{others}" if others else ""
     subject, author = commit.get("subject", ""), commit.get("author", "")
-    return commit["revision"][:_SHORT_HASH] + more, _cut(subject, _MAX_SUBJECT), _cut(author, _MAX_AUTHOR)
+    return short_hash(commit["revision"]) + more, *title(subject, author)
 
 
-def history_table(invocations: Sequence[Mapping[str, Any]]) -> str:
-    """Return a table of invocations with their commits, results and causes."""
-    return show_table(_HISTORY, [_row(item) for item in invocations])
+def short_hash(revision: str) -> str:
+    """Return the first digits of a hash, which commands take for it."""
+    return revision[:_SHORT_HASH]
 
 
-def jobs_table(jobs: Sequence[Mapping[str, Any]]) -> str:
-    """Return a table of jobs with their latest results."""
-    return show_table(_JOBS, [_job_row(item) for item in jobs])
+def title(subject: str, author: str) -> tuple[str, str]:
+    """Return the cells of a commit's subject and author; hyphens for unknown ones."""
+    return cut(subject, _MAX_SUBJECT) or "-", cut(author, _MAX_AUTHOR) or "-"
+
+
+def history_table(session: Session, invocations: Sequence[Mapping[str, Any]]) -> str:
+    """Return a table of invocations with their commits, results and causes; without any, a line that says so."""
+    return session.table(_HISTORY, [_row(item) for item in invocations]) if invocations else "no invocations"
+
+
+def jobs_table(session: Session, jobs: Sequence[Mapping[str, Any]]) -> str:
+    """Return a table of jobs with their latest results; without any, a line that says so."""
+    return session.table(_JOBS, [_job_row(item) for item in jobs]) if jobs else "no jobs"
 
 
 def _job_row(item: Mapping[str, Any]) -> list[str]:
@@ -137,10 +150,6 @@ def cause_text(cause: Mapping[str, str]) -> str:
     if kind == "person" and by:
         return by
     return ", ".join(filter(None, (kind if kind != "unknown" else "-", by)))
-
-
-def _cut(text: str, most: int) -> str:
-    return (text if len(text) <= most else f"{text[: most - 1]}…") or "-"
 
 
 def fact_lines(facts: Mapping[str, str]) -> list[str]:

@@ -217,7 +217,8 @@ def _patiently(session: Session, options: argparse.Namespace, call: Callable[[],
     silent_since: float | None = None
     while True:
         if session.elapsed() > options.patience:
-            text = f"the end has not come within --patience ({options.patience:g} s): follow again, or raise it"
+            limit = f"--patience ({options.patience:g} s)"
+            text = f"the invocation did not end within {limit}: follow again, or raise --patience"
             raise CommandError(text, Exit.IMPATIENT)
         try:
             return call()

@@ -28,7 +28,8 @@ from luci_scheduler.cli.job_commands import (
     hint_at_more,
     pages,
 )
-from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, plain, show_table
+from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref
+from luci_scheduler.cli.tables import plain
 
 __all__ = ["add_commands"]
 
@@ -79,7 +80,7 @@ def _invocations(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
     request = {"jobRef": job_ref(options.job, session.url), "status": str(options.result or "").upper()}
     found, cursor = pages(session, options, "GetHistory", request, "invocations")
-    session.show({"invocations": document(found), "nextCursor": cursor}, history_table(found))
+    session.show({"invocations": document(found), "nextCursor": cursor}, history_table(session, found))
     hint_at_more(session, cursor)
     return Exit.DONE
 
@@ -106,7 +107,7 @@ def _invocation_show(options: argparse.Namespace) -> int:
     }
     lines = fact_lines(facts)
     if triggers := found.get("triggers"):
-        lines += ["", _trigger_table(triggers)]
+        lines += ["", _trigger_table(session, triggers)]
     if (more := int(found.get("triggerCount", 0)) - len(triggers or [])) > 0:
         lines.append(f"and {more} older trigger{'' if more == 1 else 's'}")
     session.show({**document(found), "url": page_of(session.url, name)}, "\n".join(lines))
@@ -138,12 +139,12 @@ def _commit(found: Mapping[str, Any]) -> str:
     return "\n".join(filter(None, lines))
 
 
-def _trigger_table(triggers: list[dict[str, Any]]) -> str:
+def _trigger_table(session: Session, triggers: list[dict[str, Any]]) -> str:
     rows = [
         [item.get("title", "") or item["id"], cause_text(item.get("cause", {})), moment(item.get("createdTs"))]
         for item in triggers
     ]
-    return show_table(["TRIGGER", "CAUSE", "CREATED"], rows)
+    return session.table(["TRIGGER", "CAUSE", "CREATED"], rows)
 
 
 def _invocation_log(options: argparse.Namespace) -> int:

@@ -11,7 +11,8 @@ from luci_scheduler.adapters.system import SystemEntropy
 from luci_scheduler.cli.documents import document, fact_lines, history_table, job_name, jobs_table, moment, page_of
 from luci_scheduler.cli.follow import Request, add_follow, report
 from luci_scheduler.cli.names import missing_project
-from luci_scheduler.cli.session import CommandError, Exit, Session, job_ref, plain
+from luci_scheduler.cli.session import CommandError, Exit, Session, job_ref
+from luci_scheduler.cli.tables import plain
 
 __all__ = [
     "JOB_HELP",
@@ -97,10 +98,26 @@ def add_request_id(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def number(text: str) -> int:
+    """Return a whole number of an option.
+
+    Raises:
+        ArgumentTypeError: the text is none.
+    """
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from error
+
+
 def add_paging(parser: argparse.ArgumentParser, things: str, default: int) -> None:
     """Add the options of a long list."""
     parser.add_argument(
-        "--limit", type=int, default=default, metavar="N", help=f"the largest number of {things} (default: %(default)s)"
+        "--limit",
+        type=number,
+        default=default,
+        metavar="N",
+        help=f"the largest number of {things} (default: %(default)s)",
     )
     parser.add_argument("--all", action="store_true", help=f"list all {things}")
     parser.add_argument(
@@ -128,7 +145,7 @@ def pages(
 def hint_at_more(session: Session, cursor: str) -> None:
     """Say how a list continues, if it does."""
     if cursor:
-        session.progress(f"there are more: continue with --cursor {cursor}, or list them with --all")
+        session.progress(f"there are more: continue with --cursor {shlex.quote(cursor)}, or list them with --all")
 
 
 def fresh_key() -> str:
@@ -143,18 +160,41 @@ def full_ref(text: str) -> str:
 
 def _jobs(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    if options.cursor and not options.project:
-        raise CommandError("--cursor continues the list of one project: name the PROJECT", Exit.WRONG_USAGE)
-    projects = [options.project] if options.project else session.call("GetNames", {}).get("names", [])
-    jobs, cursor = list[dict[str, Any]](), ""
-    for project in projects:
-        found, cursor = pages(session, options, "ListJobs", {"project": project, "filter": options.filter}, "jobs")
-        jobs += found
-    if options.project and not jobs and not options.cursor and not options.filter:
+    if not options.project:
+        return _all_jobs(session, options)
+    jobs, cursor = _jobs_of(session, options, options.project)
+    if not jobs and not options.cursor and not options.filter:
         raise missing_project(session, options.project)
-    session.show({"jobs": document(jobs), "nextCursor": cursor}, jobs_table(jobs))
+    _show_jobs(session, jobs, cursor)
     hint_at_more(session, cursor)
     return Exit.DONE
+
+
+def _all_jobs(session: Session, options: argparse.Namespace) -> int:
+    """List jobs of each project, the failed ones first."""
+    if options.cursor:
+        raise CommandError("--cursor continues the list of one project: name the PROJECT", Exit.WRONG_USAGE)
+    jobs, more = list[dict[str, Any]](), list[str]()
+    for project in session.call("GetNames", {}).get("names", []):
+        found, cursor = _jobs_of(session, options, project)
+        jobs += found
+        more += [project] if cursor else []
+    _show_jobs(session, sorted(jobs, key=lambda item: not _has_failed(item)))
+    if more:
+        session.progress(f"there are more in {', '.join(more)}: name the PROJECT, or list them with --all")
+    return Exit.DONE
+
+
+def _jobs_of(session: Session, options: argparse.Namespace, project: str) -> tuple[list[dict[str, Any]], str]:
+    return pages(session, options, "ListJobs", {"project": project, "filter": options.filter}, "jobs")
+
+
+def _show_jobs(session: Session, jobs: list[dict[str, Any]], cursor: str = "") -> None:
+    session.show({"jobs": document(jobs), "nextCursor": cursor}, jobs_table(session, jobs))
+
+
+def _has_failed(item: Mapping[str, Any]) -> bool:
+    return bool(item.get("latest", {}).get("invocation", {}).get("status") == "FAILED")
 
 
 def _job_show(options: argparse.Namespace) -> int:
@@ -175,7 +215,7 @@ def _job_show(options: argparse.Namespace) -> int:
         "pending": _pending(found),
         "page": page_of(session.url, name),
     }
-    lines = [*fact_lines(facts), "", history_table(found.get("invocations", []))]
+    lines = [*fact_lines(facts), "", history_table(session, found.get("invocations", []))]
     session.show({**document(found), "url": page_of(session.url, name)}, "\n".join(lines))
     return Exit.DONE
 

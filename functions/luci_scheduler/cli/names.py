@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from luci_scheduler.cli.session import CommandError, Exit, Session, plain
+from luci_scheduler.cli.session import CommandError, Exit, Session
+from luci_scheduler.cli.tables import plain
 
 __all__ = ["cached_names", "hint", "missing_job", "missing_project", "nearest"]
 
@@ -30,7 +31,12 @@ def nearest(word: str, known: Sequence[str]) -> list[str]:
 def hint(word: str, known: Sequence[str]) -> str:
     """Return the end of an error text that asks for the nearest names; empty if none is near."""
     found = nearest(word, known)
-    return f"; did you mean {' or '.join(map(plain, found))}?" if found else ""
+    return _question(found)
+
+
+def _question(found: Sequence[str]) -> str:
+    *others, last = map(plain, found) if found else ("",)
+    return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?" if last else ""
 
 
 def missing_project(session: Session, project: str) -> CommandError:
@@ -47,7 +53,7 @@ def missing_job(session: Session, job: str) -> str:
     if not known:
         return hint(project, _names(session, ""))
     found = [f"{project}/{item}" for item in nearest(name, known)]
-    return f"; did you mean {' or '.join(map(plain, found))}?" if found else ""
+    return _question(found)
 
 
 def _names(session: Session, project: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import sys
 import time
 import urllib.parse
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from luci_scheduler.api.errors import Code
 from luci_scheduler.cli.front_end import FrontEnd, front_end, obstacle
+from luci_scheduler.cli.tables import plain, show_table
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 
 if TYPE_CHECKING:
@@ -30,8 +32,6 @@ __all__ = [
     "invocation_ref",
     "job_ref",
     "name_parts",
-    "plain",
-    "show_table",
 ]
 
 _GUARD = ")]}'"
@@ -298,6 +298,10 @@ class Session:
         """Write a result: with ``--json`` the document, otherwise the text."""
         self.write(f"{_json(document)}\n" if self._as_json else f"{text}\n")
 
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+        """Return a table that fits the terminal, if the output is one."""
+        return show_table(header, rows, shutil.get_terminal_size().columns if self._out.isatty() else 0)
+
     def show_document(self, document: Any) -> None:
         """Write a document, only with ``--json``."""
         if self._as_json:
@@ -398,17 +402,3 @@ def name_parts(text: str, console: str) -> list[str]:
         text = path.partition("/jobs/")[2]
     parts = text.strip("/").split("/")
     return parts if all(parts) else []
-
-
-def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a plain table; control characters in cells become spaces."""
-    clean = [header, *[[plain(cell) for cell in row] for row in rows]]
-    widths = [max(len(row[column]) for row in clean) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean
-    )
-
-
-def plain(text: str) -> str:
-    """Return text without control characters, which could control the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)

@@ -63,7 +63,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
         leaf: argparse.ArgumentParser = getattr(options, "leaf", parser)
         known = [name for action in leaf._actions for name in action.option_strings]  # noqa: SLF001
         near = hint(rest[0].partition("=")[0], known) if rest[0].startswith("-") else ""
-        leaf.error(f"there is no place for {' '.join(rest)}{near}")
+        leaf.error(f"unexpected argument: {' '.join(rest)}{near}")
     return options
 
 

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import re
+
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.regexps import BadRegexpError, compile_regexp, literal_prefix
 
-__all__ = ["ANCHORS", "REGEXP", "is_anchored", "ref_problems"]
+__all__ = ["ANCHORS", "REGEXP", "is_anchored", "named_ref", "ref_problems"]
 
 REGEXP = "regexp:"
 """The prefix of an entry that is a pattern."""
 ANCHORS = "^ and $ qualifiers are added automatically, please remove them"
+_ESCAPED = re.compile(r"\\([./-])")
+_NAME = re.compile(r"[\w./-]+")
 _SLASHES = 2  # fewer would list all refs of a repository, with those of every code review
 
 
 def is_anchored(pattern: str) -> bool:
     """Whether a pattern contains its own anchors."""
     return pattern.startswith("^") or pattern.endswith("$")
+
+
+def named_ref(entry: str) -> str:
+    """Return the ref that a valid entry names: a literal, or a pattern that reads like one; empty for other patterns.
+
+    Generated configs write ``regexp:refs/heads/main``, and often leave out the backslash before a dot, as in
+    ``regexp:refs/heads/release-1.2``.
+    """
+    if not entry.startswith(REGEXP):
+        return entry
+    text = _ESCAPED.sub(r"\1", entry.removeprefix(REGEXP))
+    return text if _NAME.fullmatch(text) else ""
 
 
 def ref_problems(entry: str) -> list[str]:

@@ -65,7 +65,7 @@ def _words(statuses: Sequence[str], lengths: Sequence[int]) -> str:
     if len(lengths) == 1:
         return f"1 invocation: {statuses[0]}. Duration: {exact_duration(lengths[0])}."
     results = ", ".join(f"{number} {status}" for status, number in Counter(statuses).most_common())
-    middle = sorted(lengths)[len(lengths) // 2]
+    middle = sorted(lengths)[(len(lengths) - 1) // 2]
     return (
         f"{len(lengths)} invocations, the oldest on the left: {results}. "
         f"The longest took {exact_duration(max(lengths))}, half of them {exact_duration(middle)} or less."

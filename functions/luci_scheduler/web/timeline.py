@@ -11,7 +11,7 @@ from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant, to_datetime
 from luci_scheduler.core.invocation import Invocation
 
-__all__ = ["Event", "EventKind", "Mark", "count", "events", "marks"]
+__all__ = ["Event", "EventKind", "Mark", "count", "events", "legend", "marks"]
 
 _MAX_EVENTS = 300
 _LENGTH = 1000
@@ -39,6 +39,16 @@ _TITLES = {
     EventKind.NOTIFICATION: "Notification",
     EventKind.RETRY: "Launch will be retried",
     EventKind.END: "End",
+}
+_LEGEND = {
+    EventKind.QUEUED: "queued",
+    EventKind.LAUNCHED: "launched",
+    EventKind.CREATED: "build created",
+    EventKind.STARTED: "build running",
+    EventKind.CHECK: "check",
+    EventKind.NOTIFICATION: "notification",
+    EventKind.RETRY: "failed attempt",
+    EventKind.END: "end",
 }
 _LINES = (
     (log_lines.STARTING, EventKind.LAUNCHED),
@@ -98,6 +108,12 @@ def events(invocation: Invocation, log: str) -> list[Event]:
 def count(found: Sequence[Event], kind: EventKind) -> int:
     """Return the number of events of a kind."""
     return sum(event.kind is kind for event in found)
+
+
+def legend(timeline: Sequence[Event]) -> list[tuple[EventKind, str]]:
+    """Return the kinds of events of a timeline with their names, in the order of an invocation's life."""
+    kinds = {event.kind for event in timeline}
+    return [(kind, words) for kind, words in _LEGEND.items() if kind in kinds]
 
 
 def marks(found: Sequence[Event], now: Instant) -> list[Mark]:

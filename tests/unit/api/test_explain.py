@@ -520,11 +520,12 @@ def _of(world: World, revision: str, ref: str = "", job: JobId = JOB, who: str =
 
 
 @pytest.mark.parametrize("ref", ["", MAIN])
-def test_it_was_not_polled_yet(ref: str) -> None:
-    """The sentence has the time of the next poll, which then finds the commit."""
+@pytest.mark.parametrize("refs", ['refs: "refs/heads/main"', 'refs: "regexp:refs/heads/main"'])
+def test_it_was_not_polled_yet(ref: str, refs: str) -> None:
+    """The sentence has the time of the next poll, which then finds the commit. A generated config has a pattern."""
     gitiles = MemoryGitiles()
     gitiles.push(MAIN)
-    world = _polled(gitiles)
+    world = _polled(gitiles, refs)
     (revision,) = gitiles.push(MAIN)
     world.clock.advance(60 * SECOND)
     answer = _of(world, revision, ref)

@@ -183,6 +183,8 @@ def test_choices() -> None:
     world = world_for(config(("job", "b")).replace(f'refs: "{MAIN}"', f'refs: "{MAIN}" refs: "regexp:refs/heads/x.*"'))
     world.counted()
     found = grid_choices(context(world, READER), "proj")
+    generated = world_for(config(("job", "b")).replace(f'"{MAIN}"', f'"regexp:{MAIN}"'))
+    assert grid_choices(context(generated, READER), "proj") == found
     assert [(one.repo, one.ref, one.watchers) for one in found] == [(REPO, MAIN, 2)]
     assert world.counted() == "2R/0W/0c"
     with pytest.raises(ApiError):

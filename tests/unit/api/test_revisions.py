@@ -98,7 +98,7 @@ def test_good_names(text: str) -> None:
         (GitilesError("NOT_FOUND", "HTTP 404", transient=False), Code.NOT_FOUND, "has no commit with this name"),
         (GitilesError("INVALID_ARGUMENT", "HTTP 400", transient=False), Code.INVALID_ARGUMENT, "is ambiguous or"),
         (GitilesError("PERMISSION_DENIED", "x", transient=False), Code.FAILED_PRECONDITION, "could not be resolved in"),
-        (GitilesError("UNAVAILABLE", "HTTP 503", transient=True), None, "could not be resolved in"),
+        (GitilesError("UNAVAILABLE", "HTTP 503", transient=True), None, "did not answer .UNAVAILABLE: HTTP 503"),
     ],
 )
 def test_errors_name_the_repository_and_the_expression(error: GitilesError, kind: Code | None, words: str) -> None:
@@ -188,9 +188,11 @@ def test_a_job_is_triggered_for_a_commit() -> None:
     assert trigger.emitted_by_user == f"user:{OWNER}"
 
 
-def test_the_config_names_the_repository_and_the_ref() -> None:
+@pytest.mark.parametrize("refs", [MAIN, f"regexp:{MAIN}"])
+def test_the_config_names_the_repository_and_the_ref(refs: str) -> None:
     """Both may be left out if the jobs that trigger the job watch one repository and one ref by its name."""
-    world, _, hashes = _world()
+    _, gitiles, hashes = _world()
+    world = world_for(config().replace(f'"{MAIN}"', f'"{refs}"'), gitiles)
     request = {"jobRef": REF, "requestId": "k", "revision": "HEAD"}
     assert (
         Client(world)

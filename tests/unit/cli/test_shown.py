@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -16,9 +18,12 @@ from luci_scheduler.cli.main import main
 from luci_scheduler.cli.names import nearest
 from luci_scheduler.cli.session import Exit, Session
 from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition
+from luci_scheduler.core.project_record import JOB_LAYOUT, ProjectRecord
 from luci_scheduler.engine.commit import on_commit
-from luci_scheduler.ports import BuildbucketError
-from tests.unit.api.support import OWNER, READER, STRANGER, Client, world_for
+from luci_scheduler.ports import BuildbucketError, GitilesError, PutProject
+from tests.unit.api.support import ADMIN, OWNER, READER, STRANGER, Client, put_job, world_for
 from tests.unit.cli.support import Console, run, run_on
 from tests.unit.engine.world import REPO, World, config
 
@@ -230,8 +235,8 @@ def test_names_are_bounded_and_cheap() -> None:
     [
         (["jbos"], "there is no 'jbos'; did you mean jobs?"),
         (["job", "trigerr", "p/j"], "there is no 'trigerr'; did you mean trigger?"),
-        (["logs", "p/j", "--folow"], "there is no place for --folow; did you mean --follow?"),
-        (["logs", "p/j", "more"], "there is no place for more"),
+        (["logs", "p/j", "--folow"], "unexpected argument: --folow; did you mean --follow?"),
+        (["logs", "p/j", "more"], "unexpected argument: more"),
     ],
 )
 def test_a_mistyped_word_has_the_nearest_word(words: list[str], near: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -340,3 +345,95 @@ def test_the_describing_methods_have_bounded_reads() -> None:
         world.store.counts.clear()
         client.call(method, request, READER, "scheduler.Operator")
         assert world.store.counts["R"] <= most, (method, world.store.counts)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_lists_fit_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal of 80 characters no line of the history is longer; a pipe gets every column."""
+    world, _ = _world()
+    assert "CAUSE" in run(world, "invocations", "proj/job").out
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("tests.unit.cli.support.io.StringIO", _Terminal)
+    lines = run(world, "invocations", "proj/job").out.splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_commit_is_explained_without_its_repository() -> None:
+    """The configs leave one choice. Failures come first, with the summary of the build; the last line counts."""
+    world, hashes = _world()
+    lines = run(world, "commit", "explain", hashes[0]).out.splitlines()
+    assert lines[0].startswith(hashes[0])
+    assert lines[2].split()[:2] == ["proj/job", "INVOCATION"]
+    assert lines[2].endswith("FAILED. 2 tests failed")
+    assert lines[-1] == "1 FAILED"
+
+
+def test_two_repositories_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """The error names the choices to a caller who sees the projects."""
+    text = config() + config().replace('"job"', '"job2"').replace('"poller"', '"poller2"').replace(REPO, f"{REPO}2")
+    world = world_for(text)
+    assert run(world, "commit", "explain", "a" * 40).code == Exit.WRONG_USAGE
+    assert f"repo must be given: the projects watch {REPO}, {REPO}2" in capsys.readouterr().err
+    assert run(world, "commit", "explain", "a" * 40, who=STRANGER).code == Exit.WRONG_USAGE
+    assert REPO not in capsys.readouterr().err
+
+
+def test_a_backfill_finds_repository_and_ref() -> None:
+    """The job's config names them; the table has subjects, authors and the commits that ran before."""
+    world, hashes = _world()
+    shown = run(world, "backfill", hashes[0], "HEAD", "--job", "proj/job").out.splitlines()
+    assert shown[0].split() == ["COMMIT", "COMMITTED", "SUBJECT", "AUTHOR", "BEFORE"]
+    assert shown[1].startswith(hashes[1][:10])
+    assert shown[1].endswith("ran")
+    assert run(world, "backfill", hashes[0], "HEAD", "--job", "proj/job", "--yes").code == Exit.DONE
+
+
+def test_the_host_of_a_repository_is_down(capsys: pytest.CaptureFixture[str]) -> None:
+    """The error says which server did not answer, and what to do."""
+    world, _ = _world()
+
+    def down(_: str) -> None:
+        raise GitilesError("UNAVAILABLE", "HTTP 503", transient=True)
+
+    assert isinstance(world.runtime.gitiles, MemoryGitiles)
+    world.runtime.gitiles.before_call = down
+    assert run(world, "commit", "explain", "HEAD").code == Exit.UNAVAILABLE
+    text = capsys.readouterr().err
+    assert f"the host of {REPO} did not answer (UNAVAILABLE: HTTP 503): give the whole hash, or try again" in text
+
+
+def test_empty_lists_say_so() -> None:
+    """A list without entries is a sentence, not a line of names of columns."""
+    world = world_for()
+    assert run(world, "jobs", "proj", "--filter", "failing").out == "no jobs\n"
+    assert run(world, "invocations", "proj/job").out == "no invocations\n"
+
+
+def test_a_cursor_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    """The hint quotes a cursor with blanks and brackets for the shell."""
+    world = world_for(config(("a (dbg)", "c")))
+    run(world, "jobs", "proj", "--limit", "1")
+    err = capsys.readouterr().err
+    (cursor,) = shlex.split(err.partition("--cursor ")[2].partition(", or")[0])
+    assert cursor.endswith("a (dbg)")
+    assert run(world, "jobs", "proj", "--limit", "5", "--cursor", cursor).code == Exit.DONE
+
+
+def test_the_jobs_of_all_projects(capsys: pytest.CaptureFixture[str]) -> None:
+    """Failed jobs of any project come first; the command names the projects of which it shows a part."""
+    world, _ = _world()
+    world.finish("FAILURE")
+    for name in ("aaa/one", "aaa/two"):
+        put_job(world, Job(JobId(name), JobDefinition(TaskDefinition("noop", {}))))
+    record = ProjectRecord("aaa", "r", job_ids=(JobId("aaa/one"), JobId("aaa/two")), job_layout=JOB_LAYOUT)
+    world.store.commit([PutProject(record, None)])
+    lines = run(world, "jobs", "--limit", "1", who=ADMIN).out.splitlines()
+    assert [line.split()[0] for line in lines] == ["JOB", "proj/job", "aaa/one"]
+    assert "there are more in aaa, proj: name the PROJECT, or list them with --all" in capsys.readouterr().err
+    assert len(run(world, "jobs", "--all", who=ADMIN).out.splitlines()) > 3
+    assert "there are more" not in capsys.readouterr().err

@@ -4,6 +4,7 @@ import pytest
 
 from luci_scheduler.core.path_filter import PathFilter
 from luci_scheduler.core.ref_sets import RefSet, ref_set
+from luci_scheduler.core.ref_validation import named_ref
 from luci_scheduler.core.regexps import BadRegexpError
 
 
@@ -53,3 +54,21 @@ def test_matching_takes_time_linear_in_the_name() -> None:
     refs = RefSet(["regexp:refs/heads/(a+)+b"])
     assert f"refs/heads/{'a' * 5000}" not in refs
     assert f"refs/heads/{'a' * 5000}b" in refs
+
+
+@pytest.mark.parametrize(
+    ("entry", "ref"),
+    [
+        ("refs/heads/main", "refs/heads/main"),
+        ("regexp:refs/heads/main", "refs/heads/main"),
+        (r"regexp:refs/heads/release\-1\.2", "refs/heads/release-1.2"),
+        ("regexp:refs/heads/release-branch.go1.20", "refs/heads/release-branch.go1.20"),
+        ("regexp:refs/heads/.*", ""),
+        (r"regexp:refs/tags/v\d+", ""),
+        ("regexp:refs/heads/(a|b)", ""),
+        ("regexp:refs/heads/a?", ""),
+    ],
+)
+def test_the_ref_that_an_entry_names(entry: str, ref: str) -> None:
+    """A pattern without operators names a ref; an unescaped dot is taken for a dot."""
+    assert named_ref(entry) == ref

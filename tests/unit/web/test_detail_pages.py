@@ -270,7 +270,7 @@ def test_the_preview_of_a_backfill() -> None:
     assert "1 of them ran already" in page.text
     assert "excludes 1 of them; a backfill runs them anyway" in page.text
     assert "Up to 3 commits share an invocation" in page.text
-    assert "3 commits thus need at least 1 invocation." in page.text
+    assert "3 commits need at least 1 invocation." in page.text
     assert world.counted() == "6R/0W/0c"  # the job twice, the watchers, and the trigger of each commit
     form = page.form("/actions/backfillJob/proj/job")
     assert form is not None
@@ -283,3 +283,38 @@ def test_the_preview_of_a_backfill() -> None:
     ]
     assert Visitor(world).submit(path, "/actions/backfillJob/proj/job").status_code == 302
     assert len(world.works()) == 1
+
+
+@pytest.mark.parametrize(
+    "path", [f"/commits?repo={REPO}&", f"/backfill/proj/a?repo={REPO}&ref={MAIN}&from=HEAD~1&to=HEAD&"]
+)
+def test_an_expression_while_the_host_is_down(path: str) -> None:
+    """The page says that the host did not answer, instead of a general error, and keeps the form."""
+    gitiles = MemoryGitiles()
+    world, _ = _six(gitiles)
+
+    def down(_: str) -> None:
+        raise GitilesError("UNAVAILABLE", "it is down.", transient=True)
+
+    gitiles.before_call = down
+    answer = Visitor(world).get(f"{path}revision=HEAD")
+    assert answer.status_code == 503
+    assert f"the host of {REPO} did not answer (UNAVAILABLE: it is down.): " in answer.text
+    assert REPO in answer.text.partition("<form")[2]
+
+
+def test_a_commit_of_the_only_repository() -> None:
+    """The form needs no repository if the projects watch one."""
+    world, revision = _six(MemoryGitiles())
+    page = Visitor(world).page(f"/commits?revision={revision}")
+    assert len(_rows(page)) == 6
+    assert page.all("input", id="repo")[0].attributes["value"] == REPO
+
+
+def test_the_legend_names_the_events_of_the_timeline() -> None:
+    """An invocation without a build has no legend of builds; a failed attempt has a name."""
+    world = world_for()
+    world.buildbucket.faults = [_SILENT]
+    world.commit()
+    (legend,) = Visitor(world).page(_path(world)).all("ul", **{"class": "legend"})
+    assert legend.text.split("\n")[0].replace(" ", "") == "queuedlaunchedfailedattempt"

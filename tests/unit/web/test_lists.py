@@ -16,7 +16,7 @@ from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.project_record import JOB_LAYOUT, ProjectRecord
 from luci_scheduler.ports import CreateInvocation, PutJob, PutPoller, PutProject
 from tests.unit.api.support import OWNER, READER, put_job, world_for
-from tests.unit.engine.world import REPO, World
+from tests.unit.engine.world import REPO, World, config
 from tests.unit.web.support import Page, Visitor
 
 _BIG = "big"
@@ -189,8 +189,8 @@ def test_projects_with_failures_or_problems_come_first() -> None:
     page = Visitor(world, READER).page("/")
     assert _names(page) == ["bad", "big", "aaa", "proj"]
     assert "PROBLEMS" in _rows(page)[0]
-    assert page.all("title")[0].text.startswith("2 failing ")
-    assert "A newer config has problems" in Visitor(world, READER).page("/jobs/bad").text
+    assert page.all("title")[0].text.startswith("2 failing, 1 config problem ")
+    assert "The config has problems and is not active" in Visitor(world, READER).page("/jobs/bad").text
 
 
 def _everyone() -> str:
@@ -362,3 +362,10 @@ def test_a_job_is_failing_by_its_last_verdict(statuses: tuple[Status, ...], fail
     poller = replace(job, definition=JobDefinition(_NOOP, flavor=Flavor.TRIGGER), failed_polls=1)
     assert (poller.is_failing, replace(poller, failed_polls=0).place) == (True, "2j")
     assert replace(job, enabled=False).place == ""
+
+
+def test_a_backfill_of_a_generated_config() -> None:
+    """The form has the ref that the poller's pattern names."""
+    world = world_for(config().replace('"refs/heads/main"', '"regexp:refs/heads/main"'))
+    (link,) = [item for item in Visitor(world).page("/jobs/proj/job").all("a") if item.text == "Backfill…"]
+    assert "ref=refs%2Fheads%2Fmain" in link.attributes["href"]

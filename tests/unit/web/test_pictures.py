@@ -75,3 +75,10 @@ def test_marks_stay_on_the_line() -> None:
     """A mark stays on the line for any stamps in the log."""
     log = "[23:58:00.000] Handling timer x\n[23:59:59.000] Handling timer x\n"
     assert all(0 <= mark.x <= 1000 for mark in marks(events(_invocation(0), log), STARTED))
+
+
+def test_half_of_two() -> None:
+    """The middle of two durations is the shorter one: half of them are not longer."""
+    chart = duration_chart([_invocation(1), _invocation(18)], STARTED)
+    assert chart is not None
+    assert "half of them 1 " in chart.words

@@ -85,7 +85,8 @@ class Policy(ABC):
     @classmethod
     def forecast(cls, definition: TriggeringPolicy, commits: int) -> str:
         """Return a sentence about how many invocations start if triggers for ``commits`` commits arrive at once."""
-        return f"{commits} invocations, at most {definition.max_concurrent_invocations} at a time."
+        invocations = f"{commits} invocation{'' if commits == 1 else 's'}"
+        return f"{invocations}, at most {definition.max_concurrent_invocations} at a time."
 
     def _free_slots(self, active_invocations: int) -> int:
         return self._definition.max_concurrent_invocations - active_invocations

@@ -53,14 +53,13 @@ class Batching(Policy):
     @classmethod
     def forecast(cls, definition: TriggeringPolicy, commits: int) -> str:
         """Return a sentence about how many commits share an invocation."""
-        if definition.max_batch_size == 1:
+        if definition.max_batch_size == 1 or commits == 1:
             return super().forecast(definition, commits)
         least = -(-commits // definition.max_batch_size)
         return (
-            f"Up to {definition.max_batch_size} commits share an invocation, "
-            f"which runs the newest of them: so says the job's policy, {definition.kind}. "
-            f"{commits} commit{'' if commits == 1 else 's'} thus need{'s' if commits == 1 else ''} "
-            f"at least {least} invocation{'' if least == 1 else 's'}."
+            f"Up to {definition.max_batch_size} commits share an invocation, which runs the newest of them "
+            f"(the job's policy is {definition.kind}). "
+            f"{commits} commits need at least {least} invocation{'' if least == 1 else 's'}."
         )
 
 

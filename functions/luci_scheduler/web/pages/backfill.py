@@ -8,7 +8,7 @@ from typing import Any
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.backfill import Backfill, BackfillPlan, backfill_commits
-from luci_scheduler.api.errors import ApiError, NoSuchJobError
+from luci_scheduler.api.errors import ApiError, HostUnavailableError, NoSuchJobError
 from luci_scheduler.api.service import get_job
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import format_rfc3339
@@ -48,7 +48,7 @@ def backfill(page_request: PageRequest, job_id: JobId) -> PageResponse:
     """Return the form of a backfill and, if the range is filled in, a preview."""
     record = _read_job(page_request, job_id)
     fields = dict(zip(FIELDS, page_request.stripped(*FIELDS), strict=True))
-    plan, problem = _preview(page_request, job_id, fields)
+    plan, problem, status = _preview(page_request, job_id, fields)
     rows = [_row(job_id, plan, place) for place in range(len(plan.commits))] if plan else []
     document: dict[str, Any] = {"job_id": job_id, **fields}
     document |= {"error": problem} if problem else _document(rows)
@@ -64,7 +64,7 @@ def backfill(page_request: PageRequest, job_id: JobId) -> PageResponse:
         "note": plan.notes.get(job_id, "") if plan else "",
         "rows": rows,
     }
-    return render(page_request, "backfill.html", document, values, 400 if problem else 200)
+    return render(page_request, "backfill.html", document, values, status)
 
 
 def _row(job_id: JobId, plan: BackfillPlan, place: int) -> _Row:
@@ -115,11 +115,15 @@ def _read_job(page_request: PageRequest, job_id: JobId) -> Job:
     return record
 
 
-def _preview(page_request: PageRequest, job_id: JobId, fields: Mapping[str, str]) -> tuple[BackfillPlan | None, str]:
-    """Return the plan of the backfill, or the reason why there can be none; neither without a range."""
+def _preview(
+    page_request: PageRequest, job_id: JobId, fields: Mapping[str, str]
+) -> tuple[BackfillPlan | None, str, int]:
+    """Return the plan of the backfill, or why there is none; neither without a range. Also return the page's status."""
     if not fields["from"] and not fields["to"]:
-        return None, ""
+        return None, "", 200
     try:
-        return backfill_commits(page_request.context, wanted_backfill(job_id, fields), preview=True), ""
+        return backfill_commits(page_request.context, wanted_backfill(job_id, fields), preview=True), "", 200
     except ApiError as error:
-        return None, error.message
+        return None, error.message, 400
+    except HostUnavailableError as error:
+        return None, str(error), 503

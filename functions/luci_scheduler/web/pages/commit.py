@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from luci_scheduler.api.errors import ApiError
+from luci_scheduler.api.errors import ApiError, HostUnavailableError
 from luci_scheduler.api.explain import explain_commit
 from luci_scheduler.api.explain_paths import MAX_FILES, changed_files
 from luci_scheduler.api.explanation import CommitFacts, ExplainedCommit, Explanation, Origin, Reason
+from luci_scheduler.api.only_choice import only_repo
 from luci_scheduler.core.humanized import exact_duration
 from luci_scheduler.core.identifiers import split_job_id
 from luci_scheduler.core.instants import Instant, format_rfc3339
@@ -67,22 +68,18 @@ class _Row:
 def commit(page_request: PageRequest) -> PageResponse:
     """Return the outcome of a commit in each job that watches it; without a commit, only the form."""
     query = _Query(*page_request.stripped("repo", "revision", "ref", "show"))
-    found, problem = _read(page_request, query)
-    counts = Counter(outcome_of(item) for item in found.explanations)
-    values = _values(query, found, problem, counts, page_request.now())
-    return render(
-        page_request, "commit.html", _document(query, found, problem, counts), values, 400 if problem else 200
-    )
-
-
-def _read(page_request: PageRequest, query: _Query) -> tuple[ExplainedCommit, str]:
-    """Return the answer, or an empty one and the reason why there is none."""
+    found, problem, status = ExplainedCommit(CommitFacts("")), "", 200
     if query.is_asked:
         try:
-            return explain_commit(page_request.context, query.repo, query.revision, query.ref), ""
+            query = replace(query, repo=query.repo or only_repo(page_request.context))
+            found = explain_commit(page_request.context, query.repo, query.revision, query.ref)
         except ApiError as error:
-            return ExplainedCommit(CommitFacts("")), error.message
-    return ExplainedCommit(CommitFacts("")), ""
+            problem, status = error.message, 400
+        except HostUnavailableError as error:
+            problem, status = str(error), 503
+    counts = Counter(outcome_of(item) for item in found.explanations)
+    values = _values(query, found, problem, counts, page_request.now())
+    return render(page_request, "commit.html", _document(query, found, problem, counts), values, status)
 
 
 def _document(query: _Query, found: ExplainedCommit, problem: str, counts: Mapping[Outcome, int]) -> dict[str, Any]:

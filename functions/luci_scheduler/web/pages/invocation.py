@@ -20,7 +20,7 @@ from luci_scheduler.web.reasons import why_of
 from luci_scheduler.web.rendering import render
 from luci_scheduler.web.response import PageError, PageResponse
 from luci_scheduler.web.result_views import Titles, cause_view, commit_json, commit_view, titles_of
-from luci_scheduler.web.timeline import Event, EventKind, count, events, marks
+from luci_scheduler.web.timeline import Event, EventKind, count, events, legend, marks
 
 __all__ = ["invocation"]
 
@@ -80,6 +80,7 @@ def _values(
     return {
         "view": invocation_view(found.invocation, found.log, now),
         "marks": marks(timeline, now),
+        "legend": legend(timeline),
         "why": why_of(found.invocation, now),
         "commit": commit_view(commit_of(found.invocation), titles),
         "cause": cause_view(cause_of(found.invocation)),

@@ -13,6 +13,7 @@ from luci_scheduler.core.identifiers import JobId, split_job_id
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Flavor
+from luci_scheduler.core.ref_validation import named_ref
 from luci_scheduler.managers.registry import kind_of
 from luci_scheduler.web.addresses import address, job_address
 from luci_scheduler.web.charts import duration_chart
@@ -190,6 +191,5 @@ def _polled_ref(details: JobDetails | None) -> dict[str, str]:
     tasks = [item.definition.task for item in details.sources] if details else []
     for repo in (kind_of(task).polled_repo(task) for task in tasks):
         if repo is not None:
-            literal = [ref for ref in repo.refs if not ref.startswith("regexp:")]
-            return {"repo": repo.url, "ref": literal[0] if literal else ""}
+            return {"repo": repo.url, "ref": next(filter(None, map(named_ref, repo.refs)), "")}
     return {}

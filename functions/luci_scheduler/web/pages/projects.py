@@ -52,8 +52,19 @@ def projects(page_request: PageRequest) -> PageResponse:
         )
         for item in found
     ]
-    values = {"projects": views, "version": "", "failing": sum(1 for item in found if _is_bad(item))}
+    values = {"projects": views, "version": "", "news": _news(found)}
     return render(page_request, "projects.html", _document(found), values)
+
+
+def _news(found: Sequence[ProjectSummary]) -> str:
+    """Return what is bad in the tab's title: the number of failing jobs, and of projects with a refused config."""
+    failing = sum(item.counts["failing"] for item in found)
+    is_more = any(item.counts["failing"] == MAX_COUNT for item in found)
+    problems = sum(item.has_problems for item in found)
+    jobs = f"{failing:,}{'+' if is_more else ''} failing" if failing else ""
+    return ", ".join(
+        filter(None, (jobs, f"{problems} config problem{'' if problems == 1 else 's'}" if problems else ""))
+    )
 
 
 def _is_bad(item: ProjectSummary) -> bool:
