@@ -11,7 +11,7 @@ from emulator.local_cloud import LocalCloud
 from emulator.local_configs import valid_configs
 from luci_scheduler.core.repo_url import parse_repo_url
 
-__all__ = ["push_command", "watched"]
+__all__ = ["look_at_repositories", "push_command", "watched"]
 
 
 def watched(cloud: LocalCloud) -> list[WatchedRepo]:
@@ -23,6 +23,18 @@ def watched(cloud: LocalCloud) -> list[WatchedRepo]:
         return Repository(path).branches() if path else []
 
     return watched_repos(valid_configs(cloud.configs, cloud.options.config_rules), existing)
+
+
+def look_at_repositories(cloud: LocalCloud) -> None:
+    """Have each watched repository polled now, not at its next schedule: commits may have come while nothing ran."""
+    for item in watched(cloud):
+        url = parse_repo_url(item.repo)
+        path = find_repository(cloud.repositories / url.host, url.project)
+        if path is None:
+            continue
+        current = Repository(path).head()
+        ref = current if item.watches(current) else next(iter(item.branches), "")
+        cloud.commit_events.look(item.repo, path, ref)
 
 
 def push_command(cloud: LocalCloud, repos: Sequence[WatchedRepo]) -> str:
