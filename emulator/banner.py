@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from emulator.builds.builders_file import FILE as BUILDERS_FILE
 from emulator.local_cloud import LocalCloud
 from emulator.watched import push_command, watched
 from luci_scheduler.config.folder import FILE
 from luci_scheduler.core.instants import Instant, format_rfc3339
 
-__all__ = ["addresses", "addresses_json", "function_url", "log_folder", "state_folder", "state_row"]
+__all__ = ["addresses", "addresses_json", "builds_row", "function_url", "log_folder", "state_folder", "state_row"]
 
 
 def addresses(cloud: LocalCloud, start_page: str = "", google_apis: str = "") -> str:
@@ -29,6 +30,7 @@ def addresses(cloud: LocalCloud, start_page: str = "", google_apis: str = "") ->
         "Gitiles": cloud.gitiles.url,
         **({"Google APIs": google_apis} if google_apis else {}),
         **{f"- {name}": function_url(cloud, name) for name in cloud.functions},
+        "Builds": builds_row(cloud),
         "Configs": f"{cloud.configs.resolve()}/PROJECT/{FILE}",
         "Repositories": f"{cloud.repositories.resolve()}/HOST/PROJECT",
         "Logs": _log_row(cloud),
@@ -88,6 +90,15 @@ def state_folder(cloud: LocalCloud) -> Path | None:
 def function_url(cloud: LocalCloud, name: str) -> str:
     """Return where clients reach a function."""
     return cloud.front_end.uri(name) if cloud.front_end else cloud.functions[name].url
+
+
+def builds_row(cloud: LocalCloud) -> str:
+    """Return the command of builds, or that they run none: their success means nothing then."""
+    options = cloud.options
+    found = options.folder / BUILDERS_FILE if options.folder else None
+    file = options.builders or (found if found and found.exists() else None)
+    commands = [*([f"by {file.resolve()}"] if file else []), *([options.build] if options.build else [])]
+    return ", else ".join(commands) or "run nothing and succeed: --build COMMAND makes them run a command"
 
 
 def state_row(cloud: LocalCloud) -> str:

@@ -18,8 +18,9 @@ __all__ = ["main"]
 
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
-_INSTALL = "pip install 'serverless-luci-scheduler[local]' installs everything that the local cloud needs"
+_INSTALL = "the extra [local] has everything that the local cloud needs: pip install '.[local]' in the checkout"
 _OPTION = re.compile(r"--[a-z-]+")
+_INTERRUPTED = 130
 _STATUSES = "exit status: 0 done, 1 failed (one line on standard error gives the reason), 2 wrong usage"
 
 
@@ -62,6 +63,9 @@ def main(arguments: Sequence[str], prog: str = "python -m emulator") -> int:
         commands.choices[options.command].error(_unknown(rest, commands.choices[options.command]))
     try:
         return _COMMANDS[options.command](options, rest)
+    except KeyboardInterrupt:  # while its modules are loaded; later, each command stops what it has started
+        sys.stderr.write("stopped\n")
+        return _INTERRUPTED
     except LocalCloudError as error:
         sys.stderr.write(f"{options.command}: {error}\n")
         return 1

@@ -47,6 +47,7 @@ class CommitEvents:
         self._feed = feed
         self._lock = threading.RLock()
         self._known: dict[Path, dict[str, str]] = {}
+        self._held: list[Push] | None = None
         self.console_url = ""
         """Where the console is; the lines of the feed link to its pages."""
 
@@ -57,11 +58,41 @@ class CommitEvents:
 
     def pushed(self, push: Push) -> None:
         """Publish the events of a push. A change that was noticed meanwhile is not published again."""
+        with self._lock:
+            if self._held is not None:
+                self._held.append(push)
+                return
         repo = f"https://{push.host}/{push.name}"
         names = ", ".join(_short_ref(change.ref) for change in push.changes[:_LINES])
         more = f" and {len(push.changes) - _LINES} more refs" if len(push.changes) > _LINES else ""
         self._feed.post("push", f"git push of {names}{more} to {repo}", repo=repo)
         self.committed(push)
+
+    def hold(self) -> None:
+        """Keep all pushes until `release`: before the first config is in force, a commit would start nothing."""
+        with self._lock:
+            self._held = []
+
+    def release(self) -> None:
+        """Publish the events of the kept pushes, in their order, and from now on those of each push at once."""
+        with self._lock:
+            held, self._held = self._held or [], None
+        for push in held:
+            self.pushed(push)
+
+    def look(self, repo: str, path: Path, ref: str) -> None:
+        """Publish an event for a branch as it is, so that the next poll does not wait; nothing if it has no commit."""
+        try:
+            value = read_refs(path).get(ref, "")
+        except GitError:
+            return  # `RefWatcher` says so
+        if not value:
+            return
+        revision, subject, author = _commit_of(path, value)
+        with suppress(GoogleAPICallError, LookupError):  # the next poll finds the commits
+            self.publish(repo, ref, revision)
+        text = f"{_short_ref(ref)} of {repo} is at {revision[:_SHORT]} {subject} ({author})"
+        self._feed.post("note", text, self._page(repo, ref, revision), repo=repo, ref=ref, revision=revision)
 
     def committed(self, push: Push) -> None:
         """Publish the events of changes that the local cloud itself has made, like those of a push."""
@@ -120,17 +151,21 @@ class CommitEvents:
     def _post(self, repo: str, path: Path, change: RefChange) -> None:
         revision, subject, author = _commit_of(path, change.new)
         about = f" {subject} ({author})" if subject else ""
-        query = urlencode({"repo": repo, "revision": revision, "ref": change.ref}, safe=":/")
         self._feed.post(
             "commit",
             f"{revision[:_SHORT]}{about} on {_short_ref(change.ref)} of {repo}",
-            f"{self.console_url}/commits?{query}" if self.console_url else "",
+            self._page(repo, change.ref, revision),
             repo=repo,
             ref=change.ref,
             revision=revision,
             subject=subject,
             author=author,
         )
+
+    def _page(self, repo: str, ref: str, revision: str) -> str:
+        """Return the address of a commit's page; empty without a console."""
+        query = urlencode({"repo": repo, "revision": revision, "ref": ref}, safe=":/")
+        return f"{self.console_url}/commits?{query}" if self.console_url else ""
 
 
 def _is_public(repo: str) -> bool:

@@ -172,6 +172,8 @@ def main(
             print(f"\nThe local cloud keeps running, start page at {start.url}; Ctrl-C stops it.", flush=True)
             with suppress(KeyboardInterrupt):
                 threading.Event().wait()
+        else:
+            print("The addresses end with the demo; --keep keeps them (make demo ARGS=--keep).", flush=True)
         return status
 
 

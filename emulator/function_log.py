@@ -118,7 +118,7 @@ class FunctionLog:
         if status == "SUCCEEDED":
             self._failing.discard(job)
             return
-        if is_poll and job in self._failing:
+        if (is_poll and job in self._failing) or self._has_failed_build(event):
             return
         if is_poll:
             self._failing.add(job)
@@ -126,6 +126,14 @@ class FunctionLog:
         seconds = round(event["seconds"])
         text = f"{subject} {status} after {seconds} s"
         self._feed.post("failure", text, self._invocation(event), job=job, status=status, seconds=seconds)
+
+    def _has_failed_build(self, event: Event) -> bool:
+        """Return whether the feed already has the failure of the invocation's build, which links to the output."""
+        invocation = event.get("invocation_id")
+        return any(
+            entry.kind == "failure" and entry.fields.get("invocation") == invocation and "build" in entry.fields
+            for entry in self._feed.after(0)
+        )
 
     def _launch_failed(self, event: Event) -> None:
         job, again = event.get("job_id", "a job"), event["message"] == "launch_failed"

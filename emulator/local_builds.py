@@ -22,6 +22,8 @@ __all__ = ["BuildFeed", "LocalBuilds"]
 
 _SHORT = 12  # digits of a hash that people read
 _FAILED = frozenset({"FAILURE", "INFRA_FAILURE"})
+_TAGS = {"job": "scheduler_job_id", "invocation": "scheduler_invocation_id"}
+"""Field of an entry → the tag of a build that has its value."""
 
 
 class LocalBuilds:
@@ -81,6 +83,7 @@ class BuildFeed:
         commit = spec.gitiles_commit or {}
         revision = str(commit.get("id", ""))
         facts = {"build": str(build.id), "builder": str(spec.builder), "status": build.status, "revision": revision}
+        facts |= {name: value for name, tag in _TAGS.items() for key, value in spec.tags if key == tag}
         name = f"{spec.builder}{f' at {revision[:_SHORT]}' if revision else ''}"
         if not build.ended:
             self._feed.post("build_started", f"{name} started", link, **facts)

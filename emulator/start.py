@@ -99,6 +99,7 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
     # Emulators and functions take seconds to start. They start in parallel, and the wait for them comes last.
     backends = _start_backends(base)
     events = CommitEvents(backends.pubsub.publish, options.project, base.feed)
+    events.hold()
     servers = _start_servers(base, backends.pubsub, events)
     functions = _start_functions(base, backends, servers)
     events.console_url = servers.gitiles.around.console_url = servers.buildbucket.around.console_url = (
@@ -143,6 +144,7 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
         options.on_progress("reading the configs")
         cloud.sync()
         _start_schedules(cloud, stack)
+    events.release()
     base.was_up.set()
     return cloud
 

@@ -12,7 +12,6 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,12 +21,11 @@ import jinja2
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from emulator.banner import function_url, log_folder, state_row
+from emulator.banner import builds_row, function_url, log_folder, state_row
 from emulator.branches import HEADS
 from emulator.clock import AdjustableClock
 from emulator.errors import LocalCloudError
 from emulator.feed import PROBLEMS, Entry
-from emulator.gitiles.git import GitError, git
 from emulator.gitiles.refs import Push, RefChange
 from emulator.gitiles.repository import Repository
 from emulator.local_cloud import LocalCloud
@@ -36,7 +34,7 @@ from emulator.serving.local_server import LocalServer
 from emulator.switches import SWITCHES, Switches
 from emulator.tcp_ports import HOST
 from emulator.terminal import WORDS, clock_time
-from emulator.watched import push_command, watched
+from emulator.watched import push_command, read_only, watched
 from luci_scheduler.config.folder import FILE
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
@@ -205,6 +203,8 @@ class StartPage:
 
     def _page(self, done: _Done | None, status: int) -> Response:
         cloud, repos = self._cloud, watched(self._cloud)
+        owned = {item.repo: reason for item in repos if (reason := read_only(cloud, item.repo))}
+        ours = [item for item in repos if item.repo not in owned]
         entries = cloud.feed.after(0)[-_SHOWN:]
         html = _template("start_page.html").render(
             done=done,
@@ -215,14 +215,16 @@ class StartPage:
             projects=list(project_files(cloud.configs, cloud.options.config_rules)),
             configs=str(cloud.configs.resolve()),
             project_address=lambda project: cloud.console_url + address("jobs", project),
-            branches=[f"{item.repo}@{ref}" for item in repos for ref in item.branches],
-            open=[item.repo for item in repos if item.takes_more],
+            branches=[f"{item.repo}@{ref}" for item in ours for ref in item.branches],
+            open=[item.repo for item in ours if item.takes_more],
+            owned=list(owned.values()),
             push=push_command(cloud, repos),
             default_file=_FILE,
             switches=[(name, text, name in self._switches.on) for name, text in SWITCHES.items()],
             killable=[] if cloud.memory else list(cloud.functions),
             links={"Console": cloud.console_url, "Buildbucket": cloud.buildbucket.url, "Gitiles": cloud.gitiles.url},
             places=self._places(),
+            builds=builds_row(cloud),
             state=state_row(cloud),
             steps=_STEPS,
             **_time_facts(cloud),
@@ -269,10 +271,7 @@ def _refuse_checked_out(repository: Repository, ref: str) -> None:
     """
     if not (repository.path / ".git").exists():
         return
-    head = ""
-    with suppress(GitError):  # no branch is checked out
-        head = git(repository.path, "symbolic-ref", "--quiet", "HEAD").decode().strip()
-    if head == ref:
+    if repository.head() == ref:
         raise LocalCloudError(f"{ref} is checked out in {repository.path}: commit there with git")
 
 

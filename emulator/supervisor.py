@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -67,6 +68,8 @@ class FunctionProcess:
         self.port = require_free(port, f"the function {name}")
         self.url = f"http://{HOST}:{self.port}"
         self.starts = 0
+        # Gunicorn makes a control socket in the home folder, and Google's libraries look for credentials there.
+        self._home = tempfile.TemporaryDirectory(prefix="function-", ignore_cleanup_errors=True)
         self.output = Output(log)
         self._command = (
             "functions_framework",
@@ -80,6 +83,8 @@ class FunctionProcess:
             **environment_without(*_NOT_PASSED_ON),
             "PYTHONUNBUFFERED": "1",
             "WORKERS": "1",
+            "HOME": self._home.name,
+            "XDG_RUNTIME_DIR": self._home.name,
             **environment,
         }
         self._lock = threading.Lock()
@@ -150,6 +155,7 @@ class FunctionProcess:
             child.stop(_GRACE_SECONDS)
         if self._watcher is not None:
             self._watcher.join(_GRACE_SECONDS)
+        self._home.cleanup()
 
     def _spawn(self) -> None:
         self._child = Child(self._command, environment=self._environment, output=self.output, mode="module")

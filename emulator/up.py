@@ -28,6 +28,7 @@ from emulator.start import start_local_cloud
 from emulator.start_page import StartPage
 from emulator.stores import choose_store
 from emulator.terminal import Form, Terminal
+from emulator.watched import look_at_repositories
 from emulator.watching import choose_repository, watch
 from luci_scheduler.config.folder import FILE
 
@@ -206,6 +207,7 @@ def until_stopped(options: Options, form: Form = "text") -> int:
             show = addresses_json if form == "json" else addresses
             print(show(cloud, page.url, apis.url), flush=True)
             stack.enter_context(Terminal(cloud.feed, form))
+            look_at_repositories(cloud)
             threading.Event().wait()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

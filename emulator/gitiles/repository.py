@@ -144,6 +144,13 @@ class Repository:
             raise LocalCloudError(read_only_sentence(self.path))
         return git(self.path, *arguments, stdin=stdin)
 
+    def head(self) -> str:
+        """Return the full name of the branch of ``HEAD``, or an empty string."""
+        try:
+            return git(self.path, "symbolic-ref", "--quiet", "HEAD").decode().strip()
+        except GitError:
+            return ""
+
     def resolve(self, revision: str) -> str:
         """Return the hash of a revision, or an empty string."""
         try:

@@ -588,7 +588,13 @@ def test_a_phone_shows_the_whole_start_page(browser: Any, running: Sample) -> No
         page = context.new_page()
         page.goto(start.url)
         assert page.locator("form", has=page.locator("select")).count() == 2
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        for width in (1600, 1200, 320, 360):
+            page.set_viewport_size({"width": width, "height": 780})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            lines = page.locator("td .muted, td .label").evaluate_all(
+                "all => all.map(one => one.getClientRects().length)"
+            )
+            assert set(lines) == {1}, f"a word is broken at {width}"
         # A new entry of the feed appears in the open page.
         running.cloud.feed.post("failure", "an entry <b>now</b>", f"{running.url}/somewhere")
         entry = page.get_by_role("link", name="an entry <b>now</b>")

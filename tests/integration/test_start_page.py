@@ -80,6 +80,7 @@ def test_the_page_shows_all_addresses(cloud: LocalCloud, browser: _Browser) -> N
     """The page links every address, and has a strict content policy."""
     answer = browser.get()
     assert answer.status_code == 200
+    assert "run nothing and succeed: --build COMMAND" in answer.text
     for place in (cloud.console_url, cloud.buildbucket.url, cloud.gitiles.url, cloud.cloud_tasks.grpc_address):
         assert place in answer.text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
@@ -428,6 +429,14 @@ def test_a_checked_out_branch_is_left_alone(cloud: LocalCloud, browser: _Browser
     assert answer.status_code == 400
     assert f"refs/heads/main is checked out in {folder}: commit there with git" in html.unescape(answer.text)
     assert tree.resolve("refs/heads/main") == first
+    # In a repository that is watched in place, no button commits at all.
+    assert f"<option>{repo}@refs/heads/main</option>" in browser.get().text
+    moved = cloud.configs.parent / "elsewhere"
+    folder.rename(moved)
+    folder.symlink_to(moved / ".git", target_is_directory=True)
+    page = html.unescape(browser.get().text)
+    assert f"{moved} is watched in place, and the local cloud writes nothing into it: commit there with git." in page
+    assert f"<option>{repo}" not in page
     config.unlink()
 
 

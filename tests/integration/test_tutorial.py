@@ -94,7 +94,7 @@ def test_the_tutorial(user: _User) -> None:
     """A failure, its correction, the commands, an own config, and a command for each builder."""
     assert user.sees(r"git push http://127\.0\.0\.1:\d+/sample\.googlesource\.com/engine HEAD:main")
     user.run("git remote add local")
-    until(lambda: user.sees(r"FAILURE +sample/linux-tests FAILED after \d+ s"))
+    until(lambda: user.sees(r"FAILURE +sample/ci/Linux Tests at [0-9a-f]{12} FAILURE after [\d.]+ s: testing"))
     assert user.sees(r"build +sample/ci/Linux Tests at [0-9a-f]{12} started +http://")
     user.run("echo hello > greeting.txt")
     until(lambda: user.sees(r"build +sample/ci/Linux Tests at [0-9a-f]{12} SUCCESS"))
@@ -106,6 +106,13 @@ def test_the_tutorial(user: _User) -> None:
     user.run("git push http://127.0.0.1:8081/example")
     for builder in ("tests", "docs"):
         until(lambda builder=builder: user.sees(rf"build +hello/ci/{builder} at [0-9a-f]{{12}} SUCCESS"))
+
+
+def test_the_pip_commands_of_the_readme_install_the_local_cloud() -> None:
+    """Without the extra, the README's next command refuses to start."""
+    commands = re.findall(r"`((?:pip|pipx) [^`]*)`", README)
+    assert commands
+    assert [command for command in commands if "[local]" not in command] == []
 
 
 def test_every_command_of_the_readme_exists() -> None:

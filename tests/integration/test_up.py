@@ -17,11 +17,17 @@ from typing import Any
 import pytest
 import requests
 
+from emulator.gitiles import Repository
 from tests.waiting import until
 
 CONFIG = """
 job {{ id: "job" {task} }}
-trigger {{ id: "poller" gitiles {{ repo: "https://host.googlesource.com/x" refs: "refs/heads/main" }} triggers: "job" }}
+trigger {{
+  id: "poller"
+  schedule: "triggered"
+  gitiles {{ repo: "https://host.googlesource.com/x" refs: "refs/heads/main" }}
+  triggers: "job"
+}}
 """
 
 
@@ -106,7 +112,10 @@ def _history(up: _Up) -> list[str]:
 
 
 def test_changed_configs_are_in_force_and_the_next_run_continues(folder: Path) -> None:
-    """Each change of a config is an entry. History, project, store and time continue."""
+    """Each change of a config is an entry. History, project, store and time continue.
+
+    A commit that came meanwhile starts an invocation, without a poll.
+    """
     with _up(folder, "--store", "memory", "--speed", "1000") as up:
         assert up.first["kind"] == "up"
         assert up.first["state"] == str(folder / "state")
@@ -122,7 +131,11 @@ def test_changed_configs_are_in_force_and_the_next_run_continues(folder: Path) -
         history = until(lambda: _history(up))
         assert _megabytes(up.process.pid) < 150
         up.stop()
+    repository = Repository.create(folder / "repositories" / "host.googlesource.com" / "x")
+    revision = repository.commit("While nothing ran", {"a": "1"})
     with _up(folder) as again:
         assert (again.first["store"], again.first["project"]) == ("memory", up.first["project"])
         assert again.first["time"] > in_force["time"]  # which had run ahead of the machine's clock
-        assert _history(again) == history
+        assert again.entry("note")["revision"] == revision
+        assert until(lambda: _history(again)[: -len(history)]), "the commit started nothing"
+        assert _history(again)[-len(history) :] == history

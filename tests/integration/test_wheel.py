@@ -135,7 +135,7 @@ def test_a_missing_extra_is_one_line(installed: Installed) -> None:
         (installed.packages / "sitecustomize.py").unlink()
     assert ran.returncode == 1
     assert ran.stderr.splitlines()[-1].startswith("up: werkzeug")
-    assert "pip install 'serverless-luci-scheduler[local]'" in ran.stderr
+    assert "pip install '.[local]' in the checkout" in ran.stderr
     assert "Traceback" not in ran.stderr
 
 

@@ -270,7 +270,7 @@ def _next_poll(job: Job, newest: Invocation | None, now: Instant) -> str:
 def _next_sight(record: PollerRecord | None) -> str:
     """Return what the next poll will find, as a sentence."""
     if record is None or not record.known:
-        return "The first poll only remembers where the refs are. Later polls see the commits after that."
+        return "The first poll sees the latest commit of each ref. Later polls see each commit after that."
     if record.backlog:
         return "It continues with the commits that earlier polls left, listed below."
     if len(record.known) == 1:

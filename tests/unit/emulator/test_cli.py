@@ -224,6 +224,19 @@ def test_a_failure_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert capsys.readouterr().err == "up: no Java\n"
 
 
+def test_an_interrupt_while_modules_are_loaded_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C is no defect, so it shows no traceback."""
+
+    def load(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli._COMMANDS, "up", load)
+    assert main(["up"]) == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
 def test_only_a_cloud_in_memory_runs_faster(capsys: pytest.CaptureFixture[str]) -> None:
     """The official emulators and the function processes run in real time only."""
     assert main(["up", "--speed", "10"]) == 1

@@ -252,3 +252,28 @@ def test_an_event_has_the_documented_form(parts: _Parts) -> None:
     parts.events.publish(REPO, "refs/heads/main", "a" * 40)
     event: dict[str, Any] = json.loads(parts.messages[0])
     assert event == {"repo": REPO, "ref": "refs/heads/main", "revision": "a" * 40}
+
+
+def test_a_push_during_the_start_waits_for_the_configs(parts: _Parts, tmp_path: Path) -> None:
+    """Without a config in force, its commit would start nothing, and no later event would name it."""
+    repository = Repository.create(tmp_path / HOST / "engine")
+    revision = repository.commit("Early", {"a": "1"})
+    parts.events.hold()
+    _push(parts, repository.path, ("refs/heads/main", "", revision))
+    assert (parts.published(), parts.lines()) == ([], [])
+    parts.events.release()
+    assert parts.published() == [(REPO, "refs/heads/main", revision)]
+    assert [kind for kind, _ in parts.lines()] == ["push", "commit"]
+    parts.events.release()
+    assert parts.published() == []
+
+
+def test_a_branch_is_looked_at_as_it_is(parts: _Parts, tmp_path: Path) -> None:
+    """Its latest commit needs no new commit to be built. A branch without commits is no news."""
+    repository = Repository.create(tmp_path / HOST / "engine")
+    parts.events.look(REPO, repository.path, "refs/heads/main")
+    assert (parts.published(), parts.lines()) == ([], [])
+    revision = repository.commit("There before", {"a": "1"})
+    parts.events.look(REPO, repository.path, "refs/heads/main")
+    assert parts.published() == [(REPO, "refs/heads/main", revision)]
+    assert parts.lines() == [("note", f"main of {REPO} is at {revision[:12]} There before (Ana Example)")]

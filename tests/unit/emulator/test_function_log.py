@@ -62,6 +62,14 @@ def test_a_failed_invocation_links_to_its_page(log: _Log) -> None:
     assert log.say("invocation_finished", status="SUCCEEDED", **facts) == []
 
 
+def test_a_failure_is_one_entry(log: _Log) -> None:
+    """The failure of an invocation's build is enough. Other failures of the invocation are entries of their own."""
+    log.feed.post("failure", "p/ci/j FAILURE after 1.0 s: 2 tests failed", build="7", invocation="12")
+    facts = {"job_id": "p/j", "kind": "buildbucket", "status": "FAILED", "seconds": 2.6}
+    assert log.say("invocation_finished", invocation_id="12", **facts) == []
+    assert len(log.say("invocation_finished", invocation_id="13", **facts)) == 1
+
+
 def test_only_the_first_of_many_failed_polls_is_posted(log: _Log) -> None:
     """A poller may fail every ten seconds. After a success, its next failure is news."""
     facts = {"job_id": "p/poll", "invocation_id": "1", "kind": "gitiles", "seconds": 0.1}

@@ -27,6 +27,8 @@ def answer(request):
         time.sleep(1.5)
     if request.path == "/ids":
         return f"{os.getppid()} {os.getpid()}"
+    if request.path == "/home":
+        return os.path.expanduser("~")
     return os.environ.get("WORD", "") + os.environ.get("SCHEDULER_SECRET", "")
 """
 
@@ -69,6 +71,15 @@ def test_it_serves_with_its_own_environment(function: FunctionProcess) -> None:
     assert get(function) == "hello"
     until(lambda: "called /" in function.output.lines)
     assert (function.starts, function.restarts) == (1, 0)
+
+
+def test_the_home_of_the_user_stays_untouched(function: FunctionProcess) -> None:
+    """A function has a home of its own, which goes with it: servers keep sockets there, and users keep credentials."""
+    home = Path(get(function, "/home"))
+    assert home.is_dir()
+    assert home != Path.home()
+    function.stop()
+    assert not home.exists()
 
 
 def test_a_killed_function_is_started_again(function: FunctionProcess) -> None:

@@ -313,7 +313,7 @@ def _poller(world: World, **changes: Any) -> str:
 def test_a_poller_says_what_its_next_poll_will_see() -> None:
     """When the next poll is, and from where on it sees commits."""
     world = world_for()
-    assert "No poll is planned. The job polls when a trigger starts it. The first poll only remembers" in _poller(world)
+    assert "No poll is planned. The job polls when a trigger starts it. The first poll sees" in _poller(world)
     world.store.commit([PutPoller(PollerRecord(JobId("proj/poller"), REPO, {"refs/heads/main": "a" * 40}), None)])
     found = world.store.job(JobId("proj/poller"))
     assert found is not None
