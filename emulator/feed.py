@@ -70,11 +70,11 @@ class Feed:
         self._posted = threading.Condition()
 
     def post(self, kind: Kind, text: str, link: str = "", **fields: FieldValue) -> Entry:
-        """Add an entry and return it. The text becomes one line without control characters."""
-        line = one_line("".join(mark if mark.isprintable() else " " for mark in text))
+        """Add an entry and return it. Text and link become one line without control characters."""
+        line = one_line(_printable(text))
         with self._posted:
             self._number += 1
-            entry = Entry(self._number, Instant(self._now()), kind, line, link, MappingProxyType(fields))
+            entry = Entry(self._number, Instant(self._now()), kind, line, _printable(link), MappingProxyType(fields))
             self._entries.append(entry)
             self._posted.notify_all()
         return entry
@@ -89,3 +89,8 @@ class Feed:
         with self._posted:
             self._posted.wait_for(lambda: self._number > number, seconds)
             return [entry for entry in self._entries if entry.number > number]
+
+
+def _printable(text: str) -> str:
+    """Replace the characters that could control a terminal."""
+    return "".join(mark if mark.isprintable() else " " for mark in text)
