@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from emulator.errors import one_line
+from emulator.errors import one_line, printable
 from luci_scheduler.core.instants import Instant, format_rfc3339
 
 __all__ = ["PROBLEMS", "Entry", "Feed", "Kind"]
@@ -71,10 +71,10 @@ class Feed:
 
     def post(self, kind: Kind, text: str, link: str = "", **fields: FieldValue) -> Entry:
         """Add an entry and return it. Text and link become one line without control characters."""
-        line = one_line(_printable(text))
+        line = one_line(text)
         with self._posted:
             self._number += 1
-            entry = Entry(self._number, Instant(self._now()), kind, line, _printable(link), MappingProxyType(fields))
+            entry = Entry(self._number, Instant(self._now()), kind, line, printable(link), MappingProxyType(fields))
             self._entries.append(entry)
             self._posted.notify_all()
         return entry
@@ -89,8 +89,3 @@ class Feed:
         with self._posted:
             self._posted.wait_for(lambda: self._number > number, seconds)
             return [entry for entry in self._entries if entry.number > number]
-
-
-def _printable(text: str) -> str:
-    """Replace the characters that could control a terminal."""
-    return "".join(mark if mark.isprintable() else " " for mark in text)
