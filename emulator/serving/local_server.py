@@ -47,11 +47,11 @@ class _Server(ThreadedWSGIServer):
             self._connections.discard(request)
         super().shutdown_request(request)
 
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug gives the name
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002, ARG002 - werkzeug gives the names
         """Write a fault of the application to standard error; its text may hold foreign text."""
         sys.stderr.write(escaped(f"{message % args if args else message}\n", lines=True))
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver gives the names
         """Write what failed outside the application, unless the client is gone."""
         if not isinstance(sys.exception(), OSError):
             self.log("error", "%s", traceback.format_exc())
