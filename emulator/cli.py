@@ -268,6 +268,8 @@ def _project(text: str) -> str:
 
 def _push_address(text: str) -> str:
     parts = urlsplit(text)
+    if not text:  # the option without a value; argparse converts that as well
+        return ""
     if parts.scheme != "http" or parts.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise argparse.ArgumentTypeError(f"{text!r} is not an address on this machine such as http://127.0.0.1:9000/")
     return text

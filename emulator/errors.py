@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LocalCloudError", "one_line"]
+__all__ = ["LocalCloudError", "one_line", "printable"]
 
 _LONGEST = 400
 
@@ -15,6 +15,11 @@ class LocalCloudError(Exception):
 
 
 def one_line(text: str, longest: int = _LONGEST) -> str:
-    """Return ``text`` as one line of at most ``longest`` characters."""
-    line = " ".join(text.split())
+    """Return ``text`` as one printable line of at most ``longest`` characters."""
+    line = " ".join(printable(text).split())
     return line if len(line) <= longest else line[: longest - 3] + "..."
+
+
+def printable(text: str) -> str:
+    """Replace the characters that could control a terminal by spaces: texts of git and of commits are foreign."""
+    return "".join(mark if mark.isprintable() else " " for mark in text)

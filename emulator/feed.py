@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from emulator.errors import one_line
+from emulator.errors import one_line, printable
 from luci_scheduler.core.instants import Instant, format_rfc3339
 
 __all__ = ["PROBLEMS", "Entry", "Feed", "Kind"]
@@ -70,11 +70,11 @@ class Feed:
         self._posted = threading.Condition()
 
     def post(self, kind: Kind, text: str, link: str = "", **fields: FieldValue) -> Entry:
-        """Add an entry and return it. The text becomes one line without control characters."""
-        line = one_line("".join(mark if mark.isprintable() else " " for mark in text))
+        """Add an entry and return it. Text and link become one line without control characters."""
+        line = one_line(text)
         with self._posted:
             self._number += 1
-            entry = Entry(self._number, Instant(self._now()), kind, line, link, MappingProxyType(fields))
+            entry = Entry(self._number, Instant(self._now()), kind, line, printable(link), MappingProxyType(fields))
             self._entries.append(entry)
             self._posted.notify_all()
         return entry

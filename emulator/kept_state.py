@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -33,6 +35,7 @@ from emulator.memory.store import MemoryStore
 __all__ = ["Header", "KeptState", "kept_state", "read_documents", "write_documents"]
 
 _VERSION = 1
+_RUN = re.compile(r"run-[0-9a-f]{12}")
 _CURRENT, _LOCK = "current", "lock"
 _DOCUMENTS, _FIRESTORE, _BUILDS = "documents.json", "firestore", "builds.json"
 
@@ -49,6 +52,8 @@ class Header:
     """The cloud project, which is part of each document's address."""
     now: int
     """The local cloud's time at its end, in nanoseconds; the next run's clock must not be behind it."""
+    digest: str = ""
+    """SHA-256 of the other fields and of all files in the folder, so that no damage goes unnoticed."""
     version: int = _VERSION
 
 
@@ -108,8 +113,9 @@ class KeptState:
             documents(folder)
             (folder / _BUILDS).write_text(json.dumps(builds()), encoding="utf-8")
             _flush(folder)
-            _replace(self.folder / _CURRENT, json.dumps(asdict(header)))
+            _replace(self.folder / _CURRENT, json.dumps(asdict(_sealed(header, folder))))
         except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)  # the disk may be full
             raise LocalCloudError(f"the state could not be saved in {self.folder}: {error.strerror}") from error
         _delete_runs(self.folder, keep=header.run)
 
@@ -145,7 +151,7 @@ def kept_state(folder: Path, *, fresh: bool = False) -> Iterator[KeptState]:
 def _open(place: Path, *, fresh: bool) -> KeptState:
     if fresh:
         (place / _CURRENT).unlink(missing_ok=True)
-    header = _read_header(place / _CURRENT)
+    header = _read_header(place)
     _delete_runs(place, keep=header.run if header else "")  # of local clouds that were killed while they saved
     return KeptState(place, header)
 
@@ -165,22 +171,37 @@ def _lock(file: TextIO, folder: Path) -> None:
     file.flush()
 
 
-def _read_header(path: Path) -> Header | None:
+def _read_header(place: Path) -> Header | None:
+    path = place / _CURRENT
     if not path.exists():
         return None
     found = _read_json(path)
     if not isinstance(found, Mapping) or found.get("version") != _VERSION:
         raise LocalCloudError(f"{path} is of another version of this program; --fresh forgets the state")
     try:
-        return Header(**found)
-    except TypeError as error:
+        header = Header(**found)
+        is_whole = bool(_RUN.fullmatch(header.run)) and _sealed(header, place / header.run) == header
+    except (OSError, TypeError) as error:
         raise _damaged(path) from error
+    if not is_whole:
+        raise _damaged(place)
+    return header
+
+
+def _sealed(header: Header, folder: Path) -> Header:
+    """Return a header with the digest of its fields and of the files in a folder."""
+    digest = hashlib.sha256(json.dumps(asdict(replace(header, digest=""))).encode())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            own = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"\n{path.relative_to(folder).as_posix()} {own}".encode())
+    return replace(header, digest=digest.hexdigest())
 
 
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise _damaged(path) from error
 
 

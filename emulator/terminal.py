@@ -94,4 +94,6 @@ class Terminal:
                 print(self._line(entry), file=self._file, flush=True)
 
     def _line(self, entry: Entry) -> str:
-        return json.dumps(entry.as_json()) if self._form == "json" else entry_line(entry, color=self._color)
+        if self._form == "json":
+            return json.dumps(entry.as_json()).replace("\x7f", "\\u007f")  # the one control character that JSON keeps
+        return entry_line(entry, color=self._color)

@@ -138,7 +138,8 @@ def _work(build: Build, command: Command, programs: Programs, output: BuildOutpu
             summary = _summary("The checkout", ended, limit, output, begin)
             return Outcome("INFRA_FAILURE", timeout=ended.is_late, summary=summary)
     begin = output.end
-    ended = programs.run(command.argv, {**inherited(), **variables(build, place.commit), **command.env}, folder)
+    environment = {**inherited(), **variables(build, place.commit, output.say), **command.env}
+    ended = programs.run(command.argv, environment, folder)
     return outcome_of_exit(ended.status, _summary("The command", ended, limit, output, begin), is_late=ended.is_late)
 
 

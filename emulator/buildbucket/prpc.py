@@ -218,5 +218,5 @@ def _json(body: bytes) -> Any:
 
     try:
         return json.loads(body, parse_constant=refuse)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise RpcError(INVALID_ARGUMENT, f"could not decode body: {error}") from error

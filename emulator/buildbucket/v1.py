@@ -229,7 +229,7 @@ def _cancel_message(body: object) -> str:
         return ""
     try:
         details = json.loads(text)
-    except (TypeError, ValueError) as error:
+    except (RecursionError, TypeError, ValueError) as error:
         raise Refused("INVALID_INPUT", f"Could not parse result_details_json: {error}") from error
     message = details.get("error") if isinstance(details, Mapping) else None
     return str(message.get("message", "")) if isinstance(message, Mapping) else ""

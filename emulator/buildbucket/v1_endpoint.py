@@ -93,7 +93,7 @@ def _body(request: Request) -> Any:
     data = request.get_data()
     try:
         return json.loads(data) if data else {}
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise BadRequest(f"Request decoding failed: {error}") from error
 
 

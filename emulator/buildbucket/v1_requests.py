@@ -108,7 +108,7 @@ def _parameters(text: str | None) -> dict[str, Any]:
         return {}
     try:
         parameters = json.loads(text)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise _invalid(f"Could not parse parameters_json: {error}") from error
     if not isinstance(parameters, dict):
         raise _invalid("parameters_json is not a JSON object")

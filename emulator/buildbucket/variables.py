@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from emulator.buildbucket.builds import Build
 from emulator.processes import environment_without
 
-__all__ = ["inherited", "variables"]
+__all__ = ["LONGEST", "inherited", "variables"]
 
-# Settings and credentials of the local cloud's functions, and variables that lead git to another repository.
+LONGEST = 100_000
+"""Bytes of a variable's value. Linux starts no program with a longer one than 128 KiB, and others are stricter."""
+
+# Settings and credentials of the local cloud's functions, of the command (for a real console) and of gcloud, and
+# variables that lead git to another repository.
 _NOT_INHERITED = (
-    "SCHEDULER_", "GOOGLE_", "FUNCTION_", "GUNICORN_", "K_SERVICE", "FIRESTORE_EMULATOR_", "PUBSUB_EMULATOR_",
+    "SCHEDULER_", "LUCI_SCHEDULER_", "CLOUDSDK_", "GOOGLE_", "FUNCTION_", "GUNICORN_", "K_SERVICE",
+    "FIRESTORE_EMULATOR_", "PUBSUB_EMULATOR_",
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_", "GIT_OBJECT_", "GIT_ALTERNATE_", "GIT_COMMON_DIR", "GIT_PREFIX",
 )  # fmt: skip
 
@@ -24,8 +29,8 @@ def inherited() -> dict[str, str]:
     return environment_without(*_NOT_INHERITED)
 
 
-def variables(build: Build, commit: Mapping[str, Any]) -> dict[str, str]:
-    """Return the variables that describe a build. Unknown values are empty.
+def variables(build: Build, commit: Mapping[str, Any], say: Callable[[str], object]) -> dict[str, str]:
+    """Return the variables that describe a build. Unknown values are empty, and too long ones are left out.
 
     - ``BUILD_ID``, ``BUILD_NUMBER``, ``LUCI_PROJECT``, ``BUCKET``, ``BUILDER``
     - ``REPOSITORY`` (``https://<host>/<project>``), ``GITILES_HOST``, ``GITILES_PROJECT``, ``REF``, ``REVISION``
@@ -35,6 +40,7 @@ def variables(build: Build, commit: Mapping[str, Any]) -> dict[str, str]:
     Args:
         build: the build.
         commit: ``host``, ``project``, ``ref`` and ``id`` of the commit that it runs at; any may be missing.
+        say: gets a line about each variable that is left out.
     """
     spec = build.spec
     host, project = str(commit.get("host", "")), str(commit.get("project", ""))
@@ -53,7 +59,12 @@ def variables(build: Build, commit: Mapping[str, Any]) -> dict[str, str]:
         "REVISION": str(commit.get("id", "") or spec.properties.get("revision", "")),
         "PROPERTIES": json.dumps(dict(spec.properties), sort_keys=True),
     }
-    return {name: value.replace("\0", "") for name, value in found.items()}
+    values = {name: value.replace("\0", "").encode(errors="replace") for name, value in found.items()}
+    sizes = {name: len(value) for name, value in sorted(values.items())}
+    for name, size in sizes.items():
+        if size > LONGEST:
+            say(f"The variable {name} is left out: it has {size:,} bytes, more than {LONGEST:,}.")
+    return {name: value.decode() for name, value in values.items() if sizes[name] <= LONGEST}
 
 
 def _scalars(properties: Mapping[str, Any]) -> dict[str, str]:

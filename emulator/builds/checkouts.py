@@ -94,7 +94,8 @@ class Checkouts:
             revision = _resolve(path, revision)
         remote = f"{self._url()}/{host}/{project}"
         argv = ("/bin/sh", "-c", _SCRIPT, "sh", str(path.resolve()), revision, remote)
-        return Workplace({**commit, "id": revision}, argv, git_environment(), (f"{note}, of {repo}",))
+        environment = {**git_environment(), "GIT_ALLOW_PROTOCOL": "file"}  # for the clone of a folder
+        return Workplace({**commit, "id": revision}, argv, environment, (f"{note}, of {repo}",))
 
     def _watched_head(self, job: str) -> _Head | None:
         """Return the head of the single branch that a job watches.
@@ -123,7 +124,8 @@ class Checkouts:
 
 def _branches(path: Path) -> dict[str, str]:
     lines = git(path, "for-each-ref", "--format=%(refname) %(objectname)", "refs/heads").decode(errors="replace")
-    return {ref: revision for ref, _, revision in (line.rpartition(" ") for line in lines.splitlines())}
+    # At line feeds only: a ref's name may contain other line separators.
+    return {ref: revision for ref, _, revision in (line.rpartition(" ") for line in lines.split("\n")[:-1])}
 
 
 def _main_branch(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,6 +13,9 @@ from emulator.gitiles.git import git
 
 __all__ = ["Commit", "commit_to_json", "read_commits", "tree_diffs"]
 
+_WHEN = re.compile(rb" ([0-9]{1,12}) ([+-])([0-9]{2})([0-9]{2})")
+_LAST_SECOND = 253_402_214_400  # the last day of the year 9999, so that each zone has a date
+_DAY_MINUTES = 24 * 60
 _NO_OBJECT = "0" * 40
 _NO_PATH = "/dev/null"
 _TYPES = {"A": "add", "M": "modify", "D": "delete", "R": "rename", "C": "copy"}
@@ -133,27 +137,38 @@ def _parse(identifier: str, raw: bytes) -> Commit:
         id=identifier,
         tree=fields["tree"][0].decode(),
         parents=tuple(parent.decode() for parent in fields.get("parent", [])),
-        author=_signature(fields["author"][0], encoding),
-        committer=_signature(fields["committer"][0], encoding),
+        author=_signature(fields.get("author", [b""])[0], encoding),
+        committer=_signature(fields.get("committer", [b""])[0], encoding),
         message=_decode(message, encoding),
     )
 
 
 def _decode(raw: bytes, encoding: str) -> str:
-    """Decode text in the commit's charset; invalid bytes become U+FFFD."""
+    """Decode text in the commit's charset; invalid bytes become U+FFFD, and half of a surrogate pair ``?``."""
     try:
-        return raw.decode(encoding, errors="replace")
-    except LookupError:
-        return raw.decode(errors="replace")
+        text = raw.decode(encoding, errors="replace")
+    except (LookupError, ValueError):  # no such charset, or one that cannot replace invalid bytes
+        text = raw.decode(errors="replace")
+    return text.encode(errors="replace").decode()
 
 
 def _signature(raw: bytes, encoding: str) -> Signature:
-    who, _, when = raw.rpartition(b"> ")
+    """Parse an author or committer. Git also stores malformed ones; they have no name, or the time zero."""
+    who, _, when = raw.rpartition(b">")
     name, _, email = who.partition(b"<")
-    seconds, zone = when.decode().split(" ")
-    minutes = int(zone[1:3]) * 60 + int(zone[3:5])
-    offset = -minutes if zone.startswith("-") else minutes
-    return Signature(_decode(name, encoding).strip(), _decode(email, encoding), int(seconds), offset)
+    seconds, offset = _time(when)
+    return Signature(_decode(name, encoding).strip(), _decode(email, encoding), seconds, offset)
+
+
+def _time(when: bytes) -> tuple[int, int]:
+    """Return the seconds since the epoch and the minutes east of UTC; zeros for a time that has no date."""
+    match = _WHEN.match(when)
+    seconds = int(match[1]) if match else 0
+    if match is None or seconds > _LAST_SECOND:
+        return 0, 0
+    minutes = int(match[3]) * 60 + int(match[4])
+    offset = -minutes if match[2] == b"-" else minutes
+    return seconds, offset if minutes < _DAY_MINUTES else 0
 
 
 def _person(signature: Signature, *, zones: bool) -> dict[str, str]:

@@ -26,10 +26,13 @@ _SETTINGS = {
 }
 # The whole environment of git: no settings of user or system, no prompts, the same output everywhere.
 _ENVIRONMENT = {
-    "GIT_ALLOW_PROTOCOL": "file",  # a partial clone would fetch missing objects from its remote
+    # A partial clone would fetch missing objects from its remote, through a program that its settings may name.
+    "GIT_ALLOW_PROTOCOL": "",
+    "GIT_NO_LAZY_FETCH": "1",
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_LITERAL_PATHSPECS": "1",  # paths are literal: no wildcards, no ":(exclude)"
+    "GIT_NO_REPLACE_OBJECTS": "1",  # a pushed refs/replace/... would show other contents under the hash of a commit
     "GIT_OPTIONAL_LOCKS": "0",  # reading writes nothing
     "GIT_TERMINAL_PROMPT": "0",
     "HOME": os.devnull,

@@ -30,7 +30,11 @@ _MAX_HEADERS = 1 << 14  # of the CGI program; it sends a few hundred bytes
 _MAX_REPORT = 1 << 20  # of git's answer to a push
 _READ_SECONDS = 60.0  # between two pieces of a request
 _END_SECONDS = 1.0  # for a program whose output is closed
-_PUSH_SETTINGS = {"http.receivepack": "true", "receive.autogc": "false"}
+_PUSH_SETTINGS = {
+    "http.receivepack": "true",
+    "receive.autogc": "false",
+    "receive.denyCurrentBranch": "refuse",  # an update of the work tree would start the repository's filters
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Limits:
     """The limits of one request."""
 
     body: int = 1 << 30
-    """Bytes of a request, as sent: a pushed pack, for example."""
+    """Bytes of a request, such as a pushed pack: as sent, and also of a pack that the request compresses."""
     seconds: float = 600.0
     """Time for git's whole work, and for the transfer of its answer."""
 
@@ -73,7 +77,7 @@ def run_backend(request: Request, repository: Path, endpoint: str, limits: Limit
         return refused("the request broke off", 400)
     with body:
         try:
-            backend = _Backend(_environment(request, repository, endpoint, body), body, limits.seconds)
+            backend = _Backend(_environment(request, repository, endpoint, body, limits), body, limits.seconds)
         except FileNotFoundError:
             return refused(str(MissingGitError()), 500)
     return backend.response(is_whole=endpoint == "git-receive-pack")
@@ -110,12 +114,14 @@ def _copy(request: Request, file: IO[bytes], limit: int) -> None:
         raise RequestEntityTooLarge
 
 
-def _environment(request: Request, repository: Path, endpoint: str, body: IO[bytes]) -> Mapping[str, str]:
+def _environment(
+    request: Request, repository: Path, endpoint: str, body: IO[bytes], limits: Limits
+) -> Mapping[str, str]:
     """Return the environment of the CGI program. The query holds nothing but the service."""
     protocol = request.headers.get("Git-Protocol", "")
     encoding = request.headers.get("Content-Encoding", "")
     return {
-        **git_environment(_PUSH_SETTINGS),
+        **git_environment({**_PUSH_SETTINGS, "receive.maxInputSize": str(limits.body)}),
         "GIT_HTTP_EXPORT_ALL": "1",
         "GIT_PROJECT_ROOT": str(repository),
         "PATH_INFO": f"/{endpoint}",

@@ -77,7 +77,10 @@ def load_scenario(path: Path) -> Scenario:
     document = parse_json(_read(path, "the scenario"))
 
     def read_file(node: Node) -> str:
-        file = path.parent / node.text()
+        name = node.text()
+        if Path(name).name != name:  # a scenario of a stranger may read nothing else
+            raise node.error("must be the name of a file in the scenario's folder")
+        file = path.parent / name
         return _read(file, f"{node.where}: {file}")
 
     return _scenario(document, read_file)

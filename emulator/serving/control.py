@@ -49,7 +49,7 @@ class ControlEndpoint:
             result = handler(_body(request))
         except HTTPException as error:
             return _reply({"error": error.description}, error.code or 400)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, RecursionError, TypeError, ValueError) as error:
             return _reply({"error": f"{type(error).__name__}: {error}"}, 400)
         return _reply({} if result is None else result, 200)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from emulator.loopback import OwnSiteOnly
+from luci_scheduler.core.foreign_text import escaped
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -43,6 +46,15 @@ class _Server(ThreadedWSGIServer):
         with self._lock:
             self._connections.discard(request)
         super().shutdown_request(request)
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002, ARG002 - werkzeug gives the names
+        """Write a fault of the application to standard error; its text may hold foreign text."""
+        sys.stderr.write(escaped(f"{message % args if args else message}\n", lines=True))
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver gives the names
+        """Write what failed outside the application, unless the client is gone."""
+        if not isinstance(sys.exception(), OSError):
+            self.log("error", "%s", traceback.format_exc())
 
     def cut_connections(self) -> None:
         """Close all open connections."""

@@ -107,16 +107,6 @@ class HttpRequest(Protocol):
         """The body, as a stream."""
 
 
-class _RefusedError(Exception):
-    """A request that pRPC itself refuses; the client gets this text at any status."""
-
-    def __init__(self, code: Code, text: str, status: int) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-        self.status = status
-
-
 @dataclass(frozen=True, slots=True)
 class Failure:
     """The answer to a call that failed."""

@@ -28,6 +28,7 @@ _SECONDS = 1.5  # for all calls of a page together
 _PAGE = 50  # commits of one call: lists usually show neighbors in the history
 _CACHED = 5000  # commits of one process, with less than a kilobyte each
 _REPOS = 500  # repositories whose watching projects a process remembers
+_LASTS = 10 * MINUTE  # how long it remembers them
 _PATIENCE = 30 * SECOND  # until a failed question is asked again
 _REVISION = re.compile(r"[0-9a-f]{40}")
 
@@ -71,16 +72,19 @@ class _Memory:
         with self._lock:
             return all(now - self._failed.get(one, -_PATIENCE) >= _PATIENCE for one in (key, (key[0], "")))
 
-    def projects(self, context: Context, repo: str) -> frozenset[str]:
-        """Return the projects that watch a repository; costs reads at most once a minute."""
+    def projects(self, context: Context, repo: str, *, may_read: bool) -> frozenset[str] | None:
+        """Return the projects that watch a repository; None if that must be read and may not."""
         now = context.runtime.clock.now()
         with self._lock:
             since, found = self._projects.get(repo, (None, frozenset()))
-        if since is None or now - since >= MINUTE:
-            found = frozenset(project_of(item.job_id) for item in context.runtime.store.watchers(repo))
-            with self._lock:
-                self._projects[repo] = (now, found)
-                _cut(self._projects, _REPOS)
+        if since is not None and now - since < _LASTS:
+            return found
+        if not may_read:
+            return None
+        found = frozenset(project_of(item.job_id) for item in context.runtime.store.watchers(repo))
+        with self._lock:
+            self._projects[repo] = (now, found)
+            _cut(self._projects, _REPOS)
         return found
 
 
@@ -93,11 +97,13 @@ def commit_titles(context: Context, wanted: Sequence[tuple[str, str]], watched: 
 
     A commit never changes, so a process asks for it once. One call also covers its ancestors. All calls of a page
     together are at most `MAX_CALLS` and take at most 1.5 seconds; failed questions are not repeated for 30 seconds.
-    Costs one read for each project that watches a repository, at most once a minute for each repository.
+    Costs one read for each project that watches a repository, for up to eight repositories whose projects the process
+    has not read in the last ten minutes.
 
     Args:
-        context: the caller's context. Only repositories are asked that a project watches in which the caller sees
-            jobs: the scheduler reads repositories under its own account.
+        context: the caller's context. The answer has only commits of repositories that a project watches in which the
+            caller sees jobs: the scheduler reads repositories under its own account, and the cache has commits that
+            other callers have seen.
         wanted: pairs of repository, in any spelling, and hash; the newest first, because one call covers older ones.
         watched: repositories (normalized URLs) that a project watches in which the caller sees jobs: no read is needed.
 
@@ -105,14 +111,15 @@ def commit_titles(context: Context, wanted: Sequence[tuple[str, str]], watched: 
         The found commits by the pairs in ``wanted``. Missing pairs are shown by their hash alone.
     """
     memory, keys = _memory(context.runtime.gitiles), _keys(wanted)
-    missing = [key for key in dict.fromkeys(keys.values()) if memory.known(key) is None]
+    repos: Collection[str] = ()
     try:
-        if missing := _askable(context, memory, missing, watched):
+        repos = _visible(context, memory, dict.fromkeys(repo for repo, _ in keys.values()), watched)
+        if missing := _askable(context, memory, dict.fromkeys(keys.values()), repos):
             with limited(time_left(_SECONDS)):
                 _ask(context, memory, missing)
     except SchedulerError:
         pass  # the store or the budget: a list without titles is better than no list
-    found = {pair: memory.known(key) for pair, key in keys.items()}
+    found = {pair: memory.known(key) for pair, key in keys.items() if key[0] in repos}
     return {pair: commit for pair, commit in found.items() if commit is not None}
 
 
@@ -137,15 +144,25 @@ def _keys(wanted: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], _Key]:
     return keys
 
 
-def _askable(context: Context, memory: _Memory, missing: Sequence[_Key], watched: Collection[str]) -> list[_Key]:
-    """Return the commits that may be asked for now."""
-    now, shown = context.runtime.clock.now(), dict.fromkeys(repo for repo, _ in missing)
-    allowed = {
-        repo
-        for repo in list(shown)[:MAX_CALLS]
-        if repo in watched or any(map(context.sees_some, memory.projects(context, repo)))
-    }
-    return [key for key in missing if key[0] in allowed and memory.may_ask(key, now)]
+def _visible(context: Context, memory: _Memory, repos: Iterable[str], watched: Collection[str]) -> set[str]:
+    """Return the repositories that a project watches in which the caller sees jobs; reads for up to eight of them."""
+    visible, reads = set(watched), 0
+    for repo in repos:
+        if repo in visible:
+            continue
+        projects = memory.projects(context, repo, may_read=False)
+        if projects is None and reads < MAX_CALLS:
+            reads += 1
+            projects = memory.projects(context, repo, may_read=True)
+        if any(map(context.sees_some, projects or ())):
+            visible.add(repo)
+    return visible
+
+
+def _askable(context: Context, memory: _Memory, keys: Iterable[_Key], repos: Collection[str]) -> list[_Key]:
+    """Return the commits that are not known and may be asked for now."""
+    now = context.runtime.clock.now()
+    return [key for key in keys if key[0] in repos and memory.known(key) is None and memory.may_ask(key, now)]
 
 
 def _ask(context: Context, memory: _Memory, missing: Sequence[_Key]) -> None:

@@ -53,9 +53,9 @@ def deferred_id(kind: str, *parts: str) -> str:
     return f"{kind}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]}"
 
 
-def pause(tries: int) -> int:
-    """Return the pause before the next try, in nanoseconds. It starts at 10 seconds and doubles up to 10 minutes."""
-    return plain_pause(tries + 1, _FIRST_PAUSE, _LONGEST_PAUSE)
+def pause(tries: int, longest: int = _LONGEST_PAUSE) -> int:
+    """Return the pause before the next try, in nanoseconds. It starts at 10 seconds and doubles up to ``longest``."""
+    return plain_pause(tries + 1, _FIRST_PAUSE, longest)
 
 
 def first_wait(work: Deferred, now: Instant, reason: str) -> Deferred:
@@ -63,10 +63,10 @@ def first_wait(work: Deferred, now: Instant, reason: str) -> Deferred:
     return replace(work, next_due=Instant(now + pause(0)), reason=reason[:_MAX_REASON])
 
 
-def postponed(work: Deferred, now: Instant, reason: str) -> Deferred:
-    """Return the work after a try that found that it must wait longer."""
+def postponed(work: Deferred, now: Instant, reason: str, longest: int = _LONGEST_PAUSE) -> Deferred:
+    """Return the work after a try that found that it must wait longer, for at most ``longest``."""
     # The queue's task names the number of tries, so an older task of the same work has no effect.
-    due = Instant(now + pause(work.tries + 1))
+    due = Instant(now + pause(work.tries + 1, longest))
     return replace(work, tries=work.tries + 1, next_due=due, reason=reason[:_MAX_REASON])
 
 

@@ -42,14 +42,16 @@ class LinkMap:
 def link_problem(prefix: str, target: str) -> str:
     """Return why a prefix and its new beginning are refused; empty if they are accepted.
 
-    The new beginning is an https address, or an http address of this machine.
+    The new beginning is an https address, or an http address of this machine. Both have a slash after their host.
     """
     if not prefix.startswith(_SCHEMES) or prefix in _SCHEMES:
         return f"{prefix!r} must begin with https:// or http:// and name a host"
+    if "/" not in prefix.partition("://")[2]:
+        return f"{prefix!r} must have a slash after its host, or it would also fit longer names of hosts"
     if prefix.count(_STAR) > 1 or target.count(_STAR) > prefix.count(_STAR):
         return f"{prefix!r} may have one *, and only then its new address may have one"
     if not _may_be_shown(target):
-        return f"{target!r} must be an https address, or an http address of 127.0.0.1, localhost or [::1]"
+        return f"{target!r} must be an https address, or an http address of 127.0.0.1, localhost or [::1], with a path"
     return ""
 
 
@@ -59,7 +61,7 @@ def _may_be_shown(target: str) -> bool:
         host, _ = parts.hostname or "", parts.port  # reading the port validates it
     except ValueError:
         return False
-    if "@" in parts.netloc or _STAR in parts.netloc:
+    if "@" in parts.netloc or _STAR in parts.netloc or not parts.path:  # the rest must not continue the host's name
         return False
     return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK))
 

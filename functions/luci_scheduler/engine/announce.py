@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from luci_scheduler.core.announcement import Announcement, end_of, start_of, with_link
 from luci_scheduler.core.deferred import KEPT, Deferred, deferred_id, is_abandoned, postponed
 from luci_scheduler.core.errors import PermanentError, TransientError
-from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.instants import HOUR, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job, Status
 from luci_scheduler.engine.runtime import Runtime, logger
@@ -22,6 +22,12 @@ __all__ = ["KIND", "end_work", "start_work", "try_announcement"]
 
 KIND = "announce"
 """The kind of this deferred work."""
+
+_LONGEST_PAUSE = 6 * HOUR
+"""A topic that takes nothing, for want of a grant for example, collects a document for each start and each end.
+
+A try costs a read and a write, so trying all of them every few minutes would cost more than all other work.
+"""
 
 
 def start_work(runtime: Runtime, before: Invocation, after: Invocation) -> Deferred | None:
@@ -64,7 +70,7 @@ def try_announcement(runtime: Runtime, work: Deferred) -> Deferred | None:
             logger.error("announcement_dropped", **about, reason=reason)
             return None
         logger.warning("announcement_postponed", **about, reason=reason)
-        return postponed(work, now, reason)
+        return postponed(work, now, reason, _LONGEST_PAUSE)
     return None
 
 

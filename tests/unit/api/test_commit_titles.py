@@ -83,6 +83,7 @@ def test_foreign_repositories_are_not_asked() -> None:
     assert titles(world, ["main", "0" * 39]) == ["", ""]
     assert gitiles.calls == []
     assert titles(world, [revision]) == ["Change 0"]
+    assert titles(world, [revision], email=STRANGER) == [""]  # not from the cache either
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -12,6 +12,7 @@ from luci_scheduler.adapters.gitiles import GitilesClient
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.api import commit_host
 from luci_scheduler.api import grid as grid_module
+from luci_scheduler.api.access import parse_access
 from luci_scheduler.api.errors import ApiError
 from luci_scheduler.api.explain import explain_commit
 from luci_scheduler.api.grid import MAX_READS, Grid, GridQuery, grid_choices, grid_of
@@ -176,6 +177,26 @@ def test_refused_questions() -> None:
         with pytest.raises(ApiError):
             grid_of(context(world, who), GridQuery("proj", repo, ref))
     assert gitiles.calls == []
+
+
+def test_a_caller_who_sees_a_realm_learns_nothing_of_other_jobs() -> None:
+    """Neither commits, as long as no visible job watches the ref, nor the names of hidden jobs."""
+    gitiles = MemoryGitiles()
+    gitiles.push(MAIN)
+    world = _crowd(90, gitiles)
+    grants = [{"project": "proj", "realm": "public", "role": "READER", "to": [f"user:{READER}"]}]
+    world.app = replace(world.app, access=parse_access(json.dumps({"version": 1, "grants": grants})))
+    with pytest.raises(ApiError):
+        _grid(world)
+    assert gitiles.calls == []
+    for number in range(1, 90, 2):
+        found = world.store.job(JobId(f"proj/j{number:05d}"))
+        assert found is not None
+        put_job(world, replace(found.value, definition=replace(found.value.definition, realm="public")))
+    first = _grid(world)
+    assert first.next_jobs == "proj/j00081"
+    rest = _grid(world, jobs_from=first.next_jobs)
+    assert [job.id for job in (*first.jobs, *rest.jobs)] == [f"proj/j{number:05d}" for number in range(1, 90, 2)]
 
 
 def test_choices() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,29 @@ def test_a_thousand_requests_without_access_read_nothing() -> None:
     assert world.counted() == "0R/0W/0c"
     assert len(identified) <= 1000
     assert (world.queue.tasks, world.buildbucket.calls, world.fetch.calls) == ([], [], [])
+
+
+@pytest.mark.parametrize("who", [OWNER, TRIGGERER, READER, STRANGER])
+def test_both_forms_of_the_api_have_the_same_permissions(who: str) -> None:
+    """Each method answers a caller in plain JSON as in pRPC."""
+
+    def camel(value: Any) -> Any:
+        if isinstance(value, list):
+            return [camel(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        return {re.sub("_([a-z])", lambda found: found[1].upper(), name): camel(item) for name, item in value.items()}
+
+    for method in METHODS:
+        body = json.dumps(camel(_example(method.request))).encode()
+        answers = [
+            Client(world_for()).http(path, body, who, Content_Type="application/json", Accept="application/json")
+            for path in (method.path, method.plain_path)
+        ]
+        prpc, plain = answers
+        assert prpc.status_code == plain.status_code, method
+        if prpc.status_code != 200:
+            assert json.loads(plain.data)["message"] == prpc.data.decode().strip(), method
 
 
 def test_projects_without_a_grant_are_not_read() -> None:

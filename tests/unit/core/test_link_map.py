@@ -8,7 +8,7 @@ LINKS = LinkMap.of(
     {
         "https://builds.example.com/build/": "http://127.0.0.1:4/build/",
         "https://*.googlesource.com/": "http://127.0.0.1:5/*.googlesource.com/",
-        "https://b": "https://never.example.com",
+        "https://b/": "https://never.example.com/",
     }
 )
 
@@ -40,6 +40,9 @@ def test_beginnings_are_replaced(url: str, shown: str) -> None:
         ("https://", "https://y/", "name a host"),
         ("https://*.*/", "https://y/", "one \\*"),
         ("https://x/", "https://y/*", "one \\*"),
+        ("https://x.example.com", "https://y/", "a slash after its host"),
+        ("https://x/", "https://y", "with a path"),
+        ("https://x/", "http://127.0.0.1:5", "with a path"),
         ("https://x/", "http://example.com/", "an https address, or an http address of 127.0.0.1"),
         ("https://x/", "http://127.0.0.1.example.com/", "an https address"),
         ("https://x/", "http://127.0.0.1@example.com/", "an https address"),

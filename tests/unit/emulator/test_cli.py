@@ -98,6 +98,26 @@ def test_good_names_of_projects_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("arguments", "events"),
+    [([], None), (["--events"], ""), (["--events", "http://localhost:9000/x"], "http://localhost:9000/x")],
+)
+def test_announcements_with_and_without_an_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], events: str | None
+) -> None:
+    clouds: list[Options] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda options, _form: clouds.append(options) or 0)
+    assert main(["up", "--store", "memory", "--folder", str(tmp_path), *arguments]) == 0
+    assert clouds[0].events == events
+
+
+@pytest.mark.parametrize("value", ["http://example.com/", "https://localhost/", "http://localhost@example.com/", "x"])
+def test_announcements_stay_on_this_machine(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["up", "--events", value])
+    assert "is not an address on this machine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("arguments", "build", "builders"),
     [([], "", None), (["--build", "sh b.sh", "--builders", "b.toml"], "sh b.sh", Path("b.toml"))],
 )

@@ -54,8 +54,8 @@ def test_the_json_form_has_an_rfc3339_time_and_the_fields(clock: SteppedClock) -
 
 def test_a_text_is_one_printable_line(clock: SteppedClock) -> None:
     """Texts of commits and builds are foreign: no line break, no escape sequence."""
-    entry = Feed(clock.now).post("commit", "a\nb\x1b[31m\x00c\u2028d")
-    assert entry.text == "a b [31m c d"
+    entry = Feed(clock.now).post("commit", "a\nb\x1b[31m\x00c\u2028d", "http://x/\x1b[2J")
+    assert (entry.text, entry.link) == ("a b [31m c d", "http://x/ [2J")
 
 
 def test_a_waiting_reader_gets_the_next_entry(clock: SteppedClock) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from emulator.errors import LocalCloudError
-from emulator.kept_state import KeptState, kept_state, write_documents
+from emulator.kept_state import KeptState, kept_state, read_documents, write_documents
 from emulator.memory.store import MemoryStore
 from emulator.stores import choose_store
 
@@ -107,14 +107,46 @@ def test_a_state_that_cannot_be_read_is_an_error(tmp_path: Path, text: str, says
     assert (tmp_path / "state" / "run-1").exists()
 
 
-def test_damaged_documents_are_an_error(tmp_path: Path) -> None:
-    """A file that was edited or cut."""
+@pytest.mark.parametrize("file", ["documents.json", "builds.json"])
+def test_damaged_files_are_an_error(tmp_path: Path, file: str) -> None:
+    """A file that was edited, cut or deleted, also if it can still be read."""
+    with kept_state(tmp_path) as state:
+        _save(state, _store(), lambda: {"builds": []})
+    place = next((tmp_path / "state").glob(f"run-*/{file}"))
+    whole = place.read_bytes()
+    for damage in (b"[]", b"{", b"[" * 100_000, whole[:-1], whole + b" "):
+        place.write_bytes(damage)
+        with pytest.raises(LocalCloudError, match="damaged; --fresh"), kept_state(tmp_path):
+            pass
+    place.unlink()
+    with pytest.raises(LocalCloudError, match="damaged; --fresh"), kept_state(tmp_path):
+        pass
+    place.write_bytes(whole)
+    with kept_state(tmp_path) as state:
+        assert state.builds == {"builds": []}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"run": "../.."}, {"run": 5}, {"run": "run-000000000000"}, {"store": "emulators"}, {"project": 5}, {"now": "x"},
+     {"now": 10**40}, {"digest": ""}, {"other": 1}],
+)  # fmt: skip
+def test_a_changed_header_is_an_error(tmp_path: Path, change: dict[str, object]) -> None:
+    """It leads to no other folder, and no other value is believed."""
     with kept_state(tmp_path) as state:
         _save(state, _store())
-    for damage in ("[[1]]", "{", '[[["a"], 1, 2]]'):
-        next((tmp_path / "state").glob("run-*/documents.json")).write_text(damage)
-        with kept_state(tmp_path) as state, pytest.raises(LocalCloudError, match="damaged"):
-            state.load_documents(MemoryStore())
+    current = tmp_path / "state" / "current"
+    current.write_text(json.dumps(json.loads(current.read_text()) | change))
+    with pytest.raises(LocalCloudError, match="damaged; --fresh"), kept_state(tmp_path):
+        pass
+    assert list((tmp_path / "state").glob("run-*/documents.json"))
+
+
+@pytest.mark.parametrize("text", ["[[1]]", "{", '[[["a"], 1, 2]]', "[" * 100_000])
+def test_documents_of_another_form_are_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "documents.json").write_text(text)
+    with pytest.raises(LocalCloudError, match="damaged"):
+        read_documents(tmp_path / "documents.json", MemoryStore())
 
 
 def test_a_folder_has_one_local_cloud_at_a_time(tmp_path: Path) -> None:
@@ -134,6 +166,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
     with kept_state(tmp_path) as state, pytest.raises(LocalCloudError, match="No space left"):
         state.save("memory", "local-1", 1, documents=fail, builds=dict)
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["lock"]
 
 
 def test_the_error_of_a_run_is_not_mistaken_for_one_of_the_state(tmp_path: Path) -> None:

@@ -85,3 +85,11 @@ def test_a_closed_pipe_does_not_stop_the_local_cloud(feed: Feed) -> None:
     """As after `up | head`."""
     with Terminal(feed, "text", _Closed()):
         pass
+
+
+def test_no_field_controls_the_terminal(feed: Feed) -> None:
+    """Fields hold foreign text, such as the names of refs."""
+    feed.post("commit", "three", author="\x1b[2J \x7f \x9b \u202e")
+    line = _printed(feed, "json")[-1]
+    assert line.isprintable()
+    assert json.loads(line)["author"] == "\x1b[2J \x7f \x9b \u202e"

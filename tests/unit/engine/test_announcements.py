@@ -14,10 +14,11 @@ from emulator.memory.topic import MemoryTopic
 from luci_scheduler.core.announcement import Transition, end_of, transition
 from luci_scheduler.core.errors import PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.instants import DAY, MINUTE, Instant
+from luci_scheduler.core.instants import DAY, HOUR, MINUTE, Instant
 from luci_scheduler.core.invocation import Status, result_of
 from luci_scheduler.core.trigger import PayloadKind
 from luci_scheduler.engine.abort import abort_invocation
+from luci_scheduler.engine.announce import try_announcement
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import BuildbucketError, PutDeferred
 from tests.unit.engine.stub import made
@@ -221,12 +222,27 @@ def test_an_outage_of_the_topic_delays_only_the_announcement() -> None:
     works = world.works()
     assert len(works) == 4
     assert all("the topic does not take the announcement: PERMISSION_DENIED" in work.reason for work in works)
-    assert len(calls) < 4 * 14
+    assert len(calls) < 4 * 10
     world.said.before_publish = lambda: None
-    for _ in range(12):
+    for _ in range(60):
         world.tick(60)
     assert sorted(world.news()) == ["first_failure", "started", "started", "succeeded"]
     assert world.works() == []
+
+
+def test_a_week_without_the_topic_costs_few_tries() -> None:
+    """Each invocation leaves two documents, so the tries of a week's invocations must not become a load."""
+    world = _Announcing()
+    world.said.before_publish = lambda: (_ for _ in ()).throw(TransientError("NOT_FOUND"))
+    world.commit()
+    (work,) = world.works()
+    tries = 0
+    while left := try_announcement(world.runtime, work):
+        work, tries = left, tries + 1
+        assert work.next_due - world.clock.now() <= 6 * HOUR
+        world.clock.advance(work.next_due - world.clock.now())
+    assert world.clock.now() - work.created >= 7 * DAY
+    assert tries < 50
 
 
 def _refuse_message() -> None:

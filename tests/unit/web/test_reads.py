@@ -50,10 +50,10 @@ def test_pages_cost_the_same_for_any_history(length: int) -> None:
     world = _with_history(length)
     invocation = world.invocations()[-1].id
     # The job, the invocations, the count of failed ones, pending triggers, the last triage, the jobs that trigger it,
-    # and once a minute the projects that watch the repository.
+    # and once in ten minutes the projects that watch the repository.
     assert _cost(world, "/jobs/proj/job") == 1 + 51 + 1 + 1 + 1 + 1 + 1
     assert _cost(world, "/jobs/proj/job") == 1 + 51 + 1 + 1 + 1 + 1
-    # The projects that watch the commit's repository are known for a minute.
+    # The projects that watch the commit's repository are known for ten minutes.
     assert _cost(world, f"/jobs/proj/job/{invocation}") == 2
     cursor = Visitor(world).json("/jobs/proj/job")["next_cursor"]
     world.store.counts.clear()

@@ -94,9 +94,13 @@ def test_a_late_exit_is_a_timeout() -> None:
 class TestVariables:
     """The environment of a program."""
 
+    def refuse(self, line: str) -> None:
+        """Fail: nothing is left out."""
+        raise AssertionError(line)
+
     def test_a_build_of_a_commit(self) -> None:
         properties = {"b": 1, "a": [2], "build-type": "fast", "dry.run": True, "ratio": 0.5, "none": None}
-        assert variables(build(5, properties=properties), COMMIT) == {
+        assert variables(build(5, properties=properties), COMMIT, self.refuse) == {
             "CI": "true",
             "BUILD_ID": "7",
             "BUILD_NUMBER": "5",
@@ -116,18 +120,19 @@ class TestVariables:
         }
 
     def test_unknown_values_are_empty_and_the_revision_may_be_a_property(self) -> None:
-        values = variables(build(properties={"revision": "def"}), {})
+        values = variables(build(properties={"revision": "def"}), {}, self.refuse)
         assert (values["REVISION"], values["REF"], values["REPOSITORY"]) == ("def", "", "")
         assert values["BUILD_NUMBER"] == ""
 
     def test_a_value_without_its_null_characters(self) -> None:
         """The system refuses a variable with a null character."""
-        assert variables(build(properties={"x": "a\0b"}), {})["PROPERTY_X"] == "ab"
+        assert variables(build(properties={"x": "a\0b"}), {}, self.refuse)["PROPERTY_X"] == "ab"
 
     def test_variables_of_the_local_cloud_and_of_git_hooks_are_not_inherited(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for name in ("SCHEDULER_TOKEN_SECRETS", "GOOGLE_APPLICATION_CREDENTIALS", "GIT_DIR", "PUBSUB_EMULATOR_HOST"):
+        google = ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_AUTH_ACCESS_TOKEN", "PUBSUB_EMULATOR_HOST")
+        for name in ("SCHEDULER_TOKEN_SECRETS", "LUCI_SCHEDULER_TOKEN", *google, "GIT_DIR"):
             monkeypatch.setenv(name, "secret")
         monkeypatch.setenv("MY_TOOL", "kept")
         assert "secret" not in inherited().values()
@@ -138,6 +143,19 @@ def test_a_program_has_the_environment_of_its_build_and_of_its_plan(runner: Runn
     script = 'import json,os; print(json.dumps([os.environ["BUILDER"], os.environ["REF"]]))'
     outcome, output = runner.run(sys.executable, "-c", script, env={"REF": "other"})
     assert (outcome.status, json.loads(output)) == ("SUCCESS", ["linux", "other"])
+
+
+def test_a_variable_that_no_program_could_take_is_left_out(runner: Runner) -> None:
+    """The properties of a batch of a thousand commits, for example."""
+    item = build(properties={"long": "x" * 200_000, "short": "\ud800"})
+    script = 'import os; print(len(os.environ.get("PROPERTIES", "")), os.environ["PROPERTY_SHORT"])'
+    outcome, output = runner.run(sys.executable, "-c", script, item=item)
+    assert outcome.status == "SUCCESS"
+    assert [line.partition(":")[0] for line in output.splitlines()] == [
+        "The variable PROPERTIES is left out",
+        "The variable PROPERTY_LONG is left out",
+        "0 ?",
+    ]
 
 
 def test_a_program_runs_in_its_folder_and_its_errors_are_output(runner: Runner, tmp_path: Path) -> None:

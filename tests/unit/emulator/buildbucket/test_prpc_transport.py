@@ -85,6 +85,7 @@ def test_unknown_service(url):
         "[]",
         '{"id": 9223372036854775808}',
         '{"builder": "p/b/x"}',
+        pytest.param("[" * 100_000, id="deep"),
     ],
 )
 def test_malformed_bodies(url, body):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import http.client
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -207,6 +210,49 @@ def test_no_program_of_a_served_repository_runs(client: GitClient, url: str, tmp
     assert not proof.exists()
 
 
+def test_a_missing_object_is_not_fetched(server: GitilesServer, tmp_path: Path) -> None:
+    """A partial clone names the program that fetches in its settings."""
+    repository, proof = Repository.create(tmp_path / HOST / "partial"), tmp_path / "proof"
+    repository.commit("A change", {"file": "content\n"})
+    blob = repository.resolve("main:file")
+    (repository.path / "objects" / blob[:2] / blob[2:]).unlink(missing_ok=True)
+    for pack in (repository.path / "objects/pack").glob("*"):
+        pack.unlink()
+    repository.commit("Another", {"other": "file\n"}, parents=[])
+    tree = repository.commit("Missing", {"file": "content\n"}, "partial", parents=[])
+    (repository.path / "objects" / blob[:2] / blob[2:]).unlink()
+    with (repository.path / "config").open("a") as file:
+        file.write(f'[remote "o"]\n\tpromisor = true\n\turl = {tmp_path}\n\tuploadpack = "touch {proof}; false"\n')
+        file.write("[extensions]\n\tpartialClone = o\n[core]\n\trepositoryFormatVersion = 1\n")
+    for page in (f"+/{tree}", f"+/{tree}/file", f"+/{tree}/file?format=TEXT"):
+        requests.get(f"{server.url}/{HOST}/partial/{page}", timeout=30)
+    assert not proof.exists()
+
+
+def test_a_push_starts_no_filter_of_a_work_tree(client: GitClient, server: GitilesServer, tmp_path: Path) -> None:
+    """Also a repository whose settings ask for it gets no update of its checked-out files."""
+    other, proof = GitClient(tmp_path / HOST / "plain"), tmp_path / "proof"
+    (other.folder / ".gitattributes").write_text("* filter=own\n")
+    other.run("add", ".")
+    other.commit()
+    other.run("config", "filter.own.smudge", f"touch {proof}; cat")
+    other.run("config", "receive.denyCurrentBranch", "updateInstead")
+    client.run("fetch", str(other.folder), "main")
+    client.run("reset", "--quiet", "--hard", "FETCH_HEAD")
+    client.commit()
+    refused = client.run("push", f"{server.url}/{HOST}/plain", "main", fails=True)
+    assert "refusing to update checked out branch: refs/heads/main" in refused
+    assert not proof.exists()
+
+
+def test_a_pushed_replacement_does_not_change_a_commit(client: GitClient, url: str, server: GitilesServer) -> None:
+    """A hash stands for one content for ever."""
+    first = client.run("rev-parse", "HEAD")
+    second = client.commit("Second")
+    client.run("push", url, "main", f"{second}:refs/replace/{first}")
+    assert fetch_json(server.url, f"/{HOST}/engine/+/{first}")["message"] == "First\n"
+
+
 def test_files_of_the_repository_are_not_served(client: GitClient, url: str) -> None:
     """There is no access around git's own services."""
     client.run("push", url, "main")
@@ -230,6 +276,27 @@ def test_a_push_has_a_limited_size(client: GitClient, url: str, server: GitilesS
     body = os.urandom(1_200_000)
     answer = requests.post(f"{url}/git-receive-pack", data=body, timeout=10)
     assert (answer.status_code, answer.text) == (413, "the local cloud takes at most 1 MiB in one push\n")
+
+
+def test_a_compressed_push_has_the_same_limit(client: GitClient, url: str, server: GitilesServer) -> None:
+    """A request of a few kilobytes may hold a pack that fills a disk."""
+    client.run("push", url, "main")
+    content = bytes(2 << 20)
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    pack = b"PACK" + struct.pack(">II", 2, 1) + b"\xb0\x80\x80\x08" + zlib.compress(content, 0)
+    pack += hashlib.sha1(pack, usedforsecurity=False).digest()
+    headers = {"Content-Type": "application/x-git-receive-pack-request", "Content-Encoding": "gzip"}
+
+    def push(tag: str) -> str:
+        command = f"{'0' * 40} {blob} refs/tags/{tag}\0 report-status\n"
+        body = gzip.compress(f"{len(command) + 4:04x}{command}0000".encode() + pack)
+        assert len(body) < 1 << 16
+        return requests.post(f"{url}/git-receive-pack", data=body, headers=headers, timeout=30).text
+
+    server._settings.limits = Limits(body=1 << 20)
+    assert "ng refs/tags/large unpacker error" in push("large")
+    server._settings.limits = Limits(body=4 << 20)
+    assert "ok refs/tags/small" in push("small")
 
 
 def test_git_has_a_limited_time(

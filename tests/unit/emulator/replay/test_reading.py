@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,18 @@ def test_an_invalid_config_is_refused() -> None:
     """The error lists the config's problems."""
     with pytest.raises(ScenarioError, match=r"^config\.file: the config is not valid: "):
         read_scenario(_document(), "job {}")
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../other.cfg", "sub/x.cfg", "..", "x/", "\0"])
+def test_a_scenario_reads_no_other_folder(tmp_path: Path, name: str) -> None:
+    """It may come from a stranger."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "other.cfg").write_text(CONFIG)
+    document = _document()
+    document["config"]["file"] = name
+    (tmp_path / "own" / "scenario.json").write_text(json.dumps(document))
+    with pytest.raises(ScenarioError, match=r"^config\.file: .*(must be the name of a file|cannot be read)"):
+        load_scenario(tmp_path / "own" / "scenario.json")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_body_not_declared_as_json_gets_415(endpoint: ControlEndpoint, content
     assert (response.status_code, response.get_json()) == (415, {"error": "the body must be application/json"})
 
 
-@pytest.mark.parametrize("body", [b"{", b"\xff", b"nonsense"])
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"nonsense", pytest.param(b"[" * 100_000, id="deep")])
 def test_a_body_that_is_not_json_gets_400(endpoint: ControlEndpoint, body: bytes) -> None:
     assert call(endpoint, "POST", "echo", body).status_code == 400
 

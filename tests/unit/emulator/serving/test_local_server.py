@@ -151,3 +151,21 @@ class TestEmulatedServer:
         assert state.stopping.is_set()
         emulated.start()
         assert not state.stopping.is_set()
+
+
+def test_a_fault_of_an_application_controls_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its text may come from a repository or a request."""
+
+    @Request.application
+    def fails(_: Request) -> Response:
+        raise RuntimeError("no \x1b]0;title\x07 such \x9b2J thing")
+
+    server = LocalServer(fails, HOST, 0)
+    server.start()
+    try:
+        assert get(server.netloc)[0] == 500
+    finally:
+        server.stop()
+    written = capsys.readouterr().err
+    assert r"RuntimeError: no \x1b]0;title\a such \u009b2J thing" in written
+    assert not [mark for mark in written if not mark.isprintable() and mark != "\n"]

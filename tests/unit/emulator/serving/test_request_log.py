@@ -1,6 +1,16 @@
 """The request log keeps the latest requests in order."""
 
+from dataclasses import dataclass
+
 from emulator.serving.request_log import RequestLog
+
+
+@dataclass(frozen=True)
+class Record:
+    """A request with its answer."""
+
+    status: int
+    answer: str
 
 
 def test_requests_are_listed_oldest_first() -> None:
@@ -29,3 +39,17 @@ def test_the_returned_list_is_a_copy() -> None:
     log.add(1)
     log.all().clear()
     assert log.all() == [1]
+
+
+def test_long_answers_leave_less_room() -> None:
+    """The latest request is kept in any case."""
+    log: RequestLog[Record] = RequestLog(characters=100)
+    for number in range(10):
+        log.add(Record(number, "x" * 30))
+    assert [record.status for record in log.all()] == [7, 8, 9]
+    log.add(Record(10, "x" * 1000))
+    assert [record.status for record in log.all()] == [10]
+    log.clear()
+    for number in range(3):
+        log.add(Record(number, "x" * 30))
+    assert len(log.all()) == 3
