@@ -107,16 +107,6 @@ class HttpRequest(Protocol):
         """The body, as a stream."""
 
 
-class _RefusedError(Exception):
-    """A request that pRPC itself refuses; the client gets this text at any status."""
-
-    def __init__(self, code: Code, text: str, status: int) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-        self.status = status
-
-
 @dataclass(frozen=True, slots=True)
 class Failure:
     """The answer to a call that failed."""
@@ -174,7 +164,7 @@ def _failure(
 def check_request(request: HttpRequest) -> None:
     """Refuse a request that is not a POST, or comes from a page of another site."""
     if request.method != "POST":
-        raise RefusedError(Code.UNIMPLEMENTED, "pRPC requests are POST", _METHOD_NOT_ALLOWED)
+        raise RefusedError(Code.UNIMPLEMENTED, "a method is called by POST", _METHOD_NOT_ALLOWED)
     if not _is_own(request.headers.get("Origin"), request.host):
         raise RefusedError(Code.PERMISSION_DENIED, "pages of other sites may not call this API", 403)
 
