@@ -63,7 +63,7 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What neither the record nor the log holds."""
+    """Facts that neither the record nor the log holds."""
 
     policy: TriggeringPolicy = field(default_factory=TriggeringPolicy)
     """The job's triggering policy."""

@@ -59,7 +59,7 @@ class Step:
         return format_rfc3339(self.pace.reach(at))
 
     def members(self) -> dict[str, Any]:
-        """Return the members of the delivery, without those that say nothing."""
+        """Return the members of the delivery, without empty ones."""
         takes = {name: kept for name, values in self._takes.items() if (kept := _trimmed(values))}
         return {**({"takes": takes} if takes else {}), **self._answers}
 

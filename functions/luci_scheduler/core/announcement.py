@@ -1,4 +1,4 @@
-"""Announcements: the messages in which the scheduler tells others that an invocation started or ended. Pure.
+"""Announcements: the messages about starts and ends of invocations. Pure.
 
 A message has attributes, by which a subscription filters, and data, a JSON object for readers.
 """

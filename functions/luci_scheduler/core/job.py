@@ -34,7 +34,7 @@ FAILING_PLACES = ("0", "1")
 MAX_PENDING = 1000
 """The maximum number of pending triggers of a job (the original's limit). Above it, the oldest are discarded."""
 MAX_RECENT = 10
-"""The number of results that a job's document keeps: enough for a list of jobs, and to tell a first failure."""
+"""The number of results that a job's document keeps: enough for a list of jobs, and to recognize a first failure."""
 MAX_RESULT_REVISIONS = 10
 """The number of commits that a result names. A batch may have a thousand; the invocation has them all."""
 
