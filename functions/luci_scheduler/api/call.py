@@ -130,7 +130,7 @@ class RefusedError(Exception):
 
 
 def failure_of(error: Exception, path: str) -> Failure:
-    """Return the answer to a call that raised ``error``; log what the caller does not see."""
+    """Return the answer to a call that raised ``error``; log the details that the caller does not see."""
     match error:
         case RefusedError():
             headers = {"Allow": "POST"} if error.status == _METHOD_NOT_ALLOWED else {}

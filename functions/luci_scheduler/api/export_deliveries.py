@@ -1,7 +1,7 @@
 """The deliveries of a scenario, from an invocation's record and debug log. Pure.
 
-The log shows when each delivery came and what it got; the record has the triggers, the abort, and exact times. Repeated
-messages and lost races leave no trace, and would change nothing in a replay.
+The log shows the time and the answers of each delivery; the record has the triggers, the abort, and exact times.
+Repeated messages and lost races leave no trace, and would change nothing in a replay.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class _Ref:
 
 @dataclass(frozen=True, slots=True)
 class _World:
-    """What a poll saw: the listing of its last attempt that got one."""
+    """The listing that a poll saw in its last successful attempt to list refs."""
 
     first: LogEntry
     examined: Sequence[_Ref]
@@ -106,7 +106,7 @@ class Poll:
         return {"protocol": "v1" if self._is_v1 else "v2", **{name: value for name, value in limits.items() if value}}
 
     def poller(self) -> dict[str, Any]:
-        """Return what the job knew of its repository before; empty if it knew nothing."""
+        """Return the refs that the job knew before; empty if it knew none."""
         if not self._known:
             return {}
         entries = [str(entry) for entry in self._invocation.task.fields.get("refs", ())]

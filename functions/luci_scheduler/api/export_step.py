@@ -55,7 +55,7 @@ class Step:
         self._answers.setdefault(to, []).append(answer)
 
     def arrive(self, at: int) -> str:
-        """Let the delivery arrive at an instant, or as soon as the one before it is done; return its time."""
+        """Let the delivery arrive at an instant, or as soon as the previous one is done; return its time."""
         return format_rfc3339(self.pace.reach(at))
 
     def members(self) -> dict[str, Any]:

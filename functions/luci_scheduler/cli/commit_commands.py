@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from luci_scheduler.cli.documents import document, job_name, moment
+from luci_scheduler.cli.documents import backfill_table, document, job_name
 from luci_scheduler.cli.follow import Request, add_follow, report
 from luci_scheduler.cli.job_commands import add_request_id, fresh_key, full_ref
-from luci_scheduler.cli.session import Exit, Session, job_ref, show_table
+from luci_scheduler.cli.session import CommandError, Exit, Session, job_ref, show_table
 
 __all__ = ["add_commands"]
 
@@ -80,6 +81,21 @@ def _backfill(options: argparse.Namespace) -> int:
         "fromRevision": options.first,
         "toRevision": options.last,
     }
+    with _usual_names():
+        return _run_backfill(session, options, request)
+
+
+@contextmanager
+def _usual_names() -> Iterator[None]:
+    """Name the ends of a range in errors as the usage does."""
+    try:
+        yield
+    except CommandError as error:
+        error.args = (str(error).replace("from_revision", "FROM").replace("to_revision", "TO"),)
+        raise
+
+
+def _run_backfill(session: Session, options: argparse.Namespace, request: dict[str, Any]) -> int:
     if not options.yes:
         plan = session.call("BackfillCommits", {**request, "preview": True})
         return _show_plan(session, plan)
@@ -106,7 +122,6 @@ def _show_plan(session: Session, plan: Mapping[str, Any]) -> int:
 
 def _plan_text(reply: Mapping[str, Any], result: str) -> str:
     commits = reply["commits"]
-    rows = [[item["revision"], moment(item.get("committedTs"))] for item in commits]
     jobs = [": ".join(filter(None, (job_name(job["jobRef"]), job.get("note", "")))) for job in reply.get("jobs", [])]
     count = f"{len(commits)} commit{'' if len(commits) == 1 else 's'}"
-    return "\n".join([show_table(["COMMIT", "COMMITTED"], rows), *jobs, f"{count}: {result}"])
+    return "\n".join([backfill_table(reply), *jobs, f"{count}: {result}"])
