@@ -162,6 +162,8 @@ class Result:
     """The page of its build; empty without a build."""
     summary: str = ""
     """The reason of a failure in one short line; empty if it is not known."""
+    commit_count: int = 0
+    """The number of its commits, of which ``revisions`` has the newest."""
 
 
 @dataclass(frozen=True, slots=True)
