@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from luci_scheduler.cli.documents import backfill_table, document, job_name
 from luci_scheduler.cli.follow import Request, add_follow, report
 from luci_scheduler.cli.job_commands import add_request_id, fresh_key, full_ref
-from luci_scheduler.cli.session import CommandError, Exit, Session, job_ref, show_table
+from luci_scheduler.cli.session import Exit, Session, job_ref, show_table
 
 __all__ = ["add_commands"]
 
@@ -74,6 +73,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _backfill(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
+    session.words = {"from_revision": "FROM", "to_revision": "TO"}
     request = {
         "jobs": [job_ref(job, session.url) for job in options.jobs],
         "repo": options.repo,
@@ -81,21 +81,6 @@ def _backfill(options: argparse.Namespace) -> int:
         "fromRevision": options.first,
         "toRevision": options.last,
     }
-    with _usual_names():
-        return _run_backfill(session, options, request)
-
-
-@contextmanager
-def _usual_names() -> Iterator[None]:
-    """Name the ends of a range in errors as the usage does."""
-    try:
-        yield
-    except CommandError as error:
-        error.args = (str(error).replace("from_revision", "FROM").replace("to_revision", "TO"),)
-        raise
-
-
-def _run_backfill(session: Session, options: argparse.Namespace, request: dict[str, Any]) -> int:
     if not options.yes:
         plan = session.call("BackfillCommits", {**request, "preview": True})
         return _show_plan(session, plan)
