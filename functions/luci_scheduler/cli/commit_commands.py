@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from luci_scheduler.cli.documents import backfill_table, document, job_name
+from luci_scheduler.cli.documents import document, job_name, moment
 from luci_scheduler.cli.follow import Request, add_follow, report
 from luci_scheduler.cli.job_commands import add_request_id, fresh_key, full_ref
 from luci_scheduler.cli.session import Exit, Session, job_ref, show_table
@@ -107,6 +107,7 @@ def _show_plan(session: Session, plan: Mapping[str, Any]) -> int:
 
 def _plan_text(reply: Mapping[str, Any], result: str) -> str:
     commits = reply["commits"]
+    rows = [[item["revision"], moment(item.get("committedTs"))] for item in commits]
     jobs = [": ".join(filter(None, (job_name(job["jobRef"]), job.get("note", "")))) for job in reply.get("jobs", [])]
     count = f"{len(commits)} commit{'' if len(commits) == 1 else 's'}"
-    return "\n".join([backfill_table(reply), *jobs, f"{count}: {result}"])
+    return "\n".join([show_table(["COMMIT", "COMMITTED"], rows), *jobs, f"{count}: {result}"])

@@ -10,7 +10,6 @@ from luci_scheduler.cli.session import plain, show_table
 from luci_scheduler.core.instants import MICROSECOND, SECOND, Instant, format_rfc3339
 
 __all__ = [
-    "backfill_table",
     "cause_text",
     "commit_text",
     "document",
@@ -29,7 +28,6 @@ _SHORT_HASH = 10  # digits
 _MAX_SUBJECT = 50
 _MAX_AUTHOR = 20
 _JOBS = ["JOB", "STATE", "PAUSED", "RESULT", "ENDED", "COMMIT", "SUBJECT", "AUTHOR", "CAUSE", "SCHEDULE"]
-_BACKFILL = ["COMMIT", "COMMITTED", "SUBJECT", "AUTHOR", "BEFORE"]
 _HISTORY = ["INVOCATION", "STATUS", "STARTED", "TOOK", "COMMIT", "SUBJECT", "AUTHOR", "CAUSE"]
 
 
@@ -110,25 +108,6 @@ def history_table(invocations: Sequence[Mapping[str, Any]]) -> str:
 def jobs_table(jobs: Sequence[Mapping[str, Any]]) -> str:
     """Return a table of jobs with their latest results."""
     return show_table(_JOBS, [_job_row(item) for item in jobs])
-
-
-def backfill_table(reply: Mapping[str, Any]) -> str:
-    """Return a table of the commits of a BackfillCommitsReply; BEFORE has the jobs that ran or filtered a commit."""
-    return show_table(_BACKFILL, [_backfill_row(item, reply.get("jobs", [])) for item in reply["commits"]])
-
-
-def _backfill_row(item: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> list[str]:
-    notes = {
-        word: ", ".join(job_name(job["jobRef"]) for job in jobs if item["revision"] in job.get(member, ()))
-        for member, word in (("ran", "ran in"), ("filtered", "excluded by the path filter of"))
-    }
-    return [
-        item["revision"],
-        second(item.get("committedTs")),
-        _cut(item.get("subject", ""), _MAX_SUBJECT),
-        _cut(item.get("author", ""), _MAX_AUTHOR),
-        "; ".join(f"{word} {names}" for word, names in notes.items() if names) or "-",
-    ]
 
 
 def _job_row(item: Mapping[str, Any]) -> list[str]:
