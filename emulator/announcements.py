@@ -41,7 +41,7 @@ def events_topic(project: str) -> str:
 def announcing(
     options: Options, pubsub: PubSub, pubsub_address: str, console_url: str, stack: ExitStack
 ) -> Mapping[str, str]:
-    """Return the settings with which functions announce invocations; none if the options do not ask for it.
+    """Return the settings with which functions announce invocations; empty if they do not.
 
     Args:
         options: of the local cloud.

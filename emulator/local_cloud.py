@@ -76,7 +76,7 @@ class LocalCloud:
     options: Options
     clock: Clock
     feed: Feed
-    """What happens, line by line."""
+    """The events, one line each."""
     configs: Path
     """The folder with ``<project>/luci-scheduler.cfg``."""
     repositories: Path

@@ -352,7 +352,7 @@ def _start_memory(
 
 
 def _save(base: _Base, backends: _Backends, servers: _Servers, memory: MemoryHost | None) -> None:
-    """Save the state, if all parts had started. The builds come last: a status check finds what they have become."""
+    """Save the state, if all parts had started. The builds come last: a status check finds their ends."""
     options = base.options
     if options.kept is None or not base.was_up.is_set():
         return

@@ -38,7 +38,7 @@ class Switches:
     def __init__(self, cloud: LocalCloud) -> None:
         self._cloud = cloud
         self.on: frozenset[str] = frozenset()
-        """The names of those that are on."""
+        """The names of the active switches."""
 
     def turn(self, name: str, *, on: bool) -> None:
         """Turn a switch on or off.

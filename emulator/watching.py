@@ -22,7 +22,7 @@ from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 __all__ = ["WATCH_HOST", "UserRepository", "choose_repository", "find_repository_of", "watch"]
 
 WATCH_HOST = "local.googlesource.com"
-"""The host of repositories without an address of their own."""
+"""The host of repositories that have no other address."""
 
 _UNUSUAL = re.compile(r"[^a-z0-9]+")
 _SOURCE = Path(__file__).parent

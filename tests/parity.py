@@ -141,6 +141,11 @@ ROWS = (
         (f"{_V1}::test_the_token_is_sent_and_never_printed", f"{_VECTORS}::test_vector_buildbucket_v2_requests"),
     ),
     Row(
+        "Summary of a build",
+        ("unit/engine/test_summaries.py::test_a_check_asks_for_the_summary",),
+        "a status check also asks for `summaryMarkdown`, and the page shows it; the original does not",
+    ),
+    Row(
         "Errors of Buildbucket v2",
         (
             "unit/core/test_transience.py::test_the_grpc_code_decides",
@@ -260,7 +265,14 @@ ROWS = (
         "the project's record gets the revision; a config with errors changes nothing, unless a setting makes "
         "unknown targets a warning",
     ),
-    Row("Job removal", (f"{_PARITY}::test_a_removed_job_loses_pending_triggers_and_its_invocations_end",)),
+    Row(
+        "Job removal",
+        (
+            f"{_PARITY}::test_a_removed_job_loses_pending_triggers_and_its_invocations_end",
+            "unit/web/test_lists.py::test_a_removed_job_stays_readable",
+        ),
+        "its page and its invocations stay readable until they expire",
+    ),
     Row("Pub/Sub names", (f"{_VECTORS}::test_vector_topic_names",)),
     Row("Auth token", (f"{_VECTORS}::test_vector_pubsub_tokens", f"{_VECTORS}::test_vector_pubsub_notification_token")),
     Row(
@@ -293,8 +305,9 @@ ROWS = (
         (
             f"{_SCHEDULING}::test_vector_job_public_state",
             "unit/web/test_pages.py::test_a_running_and_a_finished_invocation",
+            "unit/web/test_pages.py::test_failing_jobs_come_first_and_jobs_that_poll_last",
         ),
-        "the states are the same, the style is ours",
+        "the states are the same, the style is ours; lists begin with failing jobs",
     ),
     Row("Relative times", (f"{_VECTORS}::test_vector_humanized_time",)),
     Row("HTTP codes", ("vectors/test_coverage.py::test_vector_http_codes",), "200 instead of 202; see status-codes.md"),

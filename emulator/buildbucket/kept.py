@@ -31,7 +31,7 @@ def export_builds(store: BuildStore, outputs: Outputs) -> dict[str, Any]:
 def import_builds(
     state: Mapping[str, Any], store: BuildStore, outputs: Outputs, end: Callable[[int, Outcome], Build | None]
 ) -> None:
-    """Add builds with their outputs, the oldest first, and ``end`` those that had not ended.
+    """Add builds with their outputs, the oldest first, and ``end`` unfinished ones.
 
     Raises:
         ValueError: the state is not from `export_builds` of this version; no build was added.

@@ -109,7 +109,7 @@ class Command:
     Attributes:
         argv: the program and its arguments.
         start_after: by how many nanoseconds it starts after the build's creation.
-        env: variables besides those of `variables.variables`; they take precedence.
+        env: variables that precede those of `variables.variables`.
         cwd: its folder if there is no ``workspace``; that of this process if None.
         created: how the build's creation is announced.
         workspace: returns the workplace of a build, which then runs in an own folder that is removed afterwards. It may

@@ -25,7 +25,7 @@ class Surroundings:
     gitiles_url: str = ""
     """Where the pages of commits are: ``<url>/<host>/<project>/+/<hash>``; empty: pages do not link to them."""
     subjects: Callable[[Collection[CommitKey]], Mapping[CommitKey, str]] = lambda _: {}
-    """Returns the first lines of commits, without those that are not known."""
+    """Returns the first lines of commits; unknown commits are left out."""
 
 
 @dataclass(frozen=True, slots=True)

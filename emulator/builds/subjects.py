@@ -32,7 +32,7 @@ class Subjects:
         self._lock = threading.Lock()
 
     def __call__(self, commits: Collection[CommitKey]) -> Mapping[CommitKey, str]:
-        """Return the first lines of commits, without those that the repositories do not have."""
+        """Return the first lines of commits; commits that the repositories do not have are left out."""
         with self._lock:
             missing = [key for key in commits if key not in self._known and _HASH.fullmatch(key[2])]
             for place in {key[:2] for key in missing}:

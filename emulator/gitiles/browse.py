@@ -73,7 +73,7 @@ class Site:
 
 
 def hosts_html(site: Site, root: Path, host: str, watched: Collection[str]) -> str:
-    """Return the list of repositories, and of those that configs watch but that are not there.
+    """Return the list of repositories, and of watched repositories that are missing.
 
     Args:
         site: the addresses.

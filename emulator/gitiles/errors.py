@@ -57,7 +57,7 @@ def error_response(error: GitilesError, form: ErrorForm, path: str) -> Response:
     if form == "hosted" and error.status in _HOSTED:
         request_id = hashlib.md5(path.encode(), usedforsecurity=False).hexdigest()
         text = _HOSTED[error.status].format(request_id=request_id)
-        if error.advice:  # the first line is the one that clients show
+        if error.advice:  # clients show the first line
             text = f"{text.partition(':')[0]}: {error.advice}\n"
         return Response(text, error.status, content_type="text/plain; charset=utf-8")
     headers = {"Content-Type": "text/html; charset=utf-8", "X-Gitiles-Error": error.code}

@@ -1,4 +1,4 @@
-"""Serves git clients: finds or makes the repository, refuses what must not be written, and reports pushes."""
+"""Serves git clients: finds or makes the repository, refuses writes into watched ones, and reports pushes."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def _is_repository(path: Path) -> bool:
 
 
 def description(path: Path) -> str:
-    """Return a repository's description; empty if it has none of its own."""
+    """Return a repository's description; empty if it has only git's default."""
     files = (path / "description", path / ".git" / "description")
     text = next((file.read_text(encoding="utf-8", errors="replace").strip() for file in files if file.is_file()), "")
     return "" if text.startswith(_NO_DESCRIPTION) else text

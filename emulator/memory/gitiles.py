@@ -26,7 +26,7 @@ class AnyCommit:
         return {}
 
     def resolve(self, repo: RepoUrl, expression: str) -> str:  # noqa: ARG002
-        """Return a full hash itself, and for any other expression a hash of its own."""
+        """Return a full hash itself, and a different hash for each other expression."""
         is_hash = re.fullmatch(r"[0-9a-f]{40}", expression)
         return expression if is_hash else hashlib.sha1(expression.encode(), usedforsecurity=False).hexdigest()
 

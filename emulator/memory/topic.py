@@ -10,7 +10,7 @@ __all__ = ["MemoryTopic"]
 
 
 class MemoryTopic:
-    """``ports.Topic`` that keeps what was published."""
+    """``ports.Topic`` that keeps the published messages."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[Mapping[str, str], dict[str, Any]]] = []

@@ -41,7 +41,7 @@ class Reply:
     silent: bool = False
     """There is no answer: the client gives up at its deadline, or after the call's duration if the scenario has one."""
     failure: str = ""
-    """The client's own error ``code: text``, whatever was on the wire."""
+    """The client's own error ``code: text``, without an answer on the wire."""
     text: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Additional headers of a success, an error or an HTTP status."""

@@ -113,7 +113,7 @@ def _check_order(deliveries: Sequence[Delivery]) -> None:
 
 
 def _nested(deliveries: Sequence[Delivery]) -> list[Delivery]:
-    """Return the deliveries, each with those that arrive during it."""
+    """Return the deliveries, each with the deliveries that arrive during it."""
     found: list[Delivery] = []
     for delivery in deliveries:
         if delivery.during is None:

@@ -30,7 +30,7 @@ _POLLING = ("protocol", "commits_per_ref", "commits_per_poll", "backfill")
 
 @dataclass(frozen=True, slots=True)
 class KnownRefs:
-    """What a gitiles job knows of its repository."""
+    """The refs that a gitiles job knows of its repository."""
 
     known: Mapping[str, str]
     """Ref → revision."""
@@ -60,7 +60,7 @@ class Scenario:
     deliveries: Sequence[Delivery]
     drain: bool
     assumptions: Sequence[str] = ()
-    """What an export did not know, and what it assumed instead. A replay ignores them."""
+    """The assumptions of an export. A replay ignores them."""
 
     @property
     def begins(self) -> Instant:

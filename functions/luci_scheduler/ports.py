@@ -270,8 +270,8 @@ class Store(Pollers, Protocol):
     ) -> Sequence[Invocation]:
         """List a job's invocations without their logs, newest first, starting after ``after``.
 
-        ``status`` selects invocations with this status. It does not find those that ended under functions that did not
-        store the status for queries.
+        ``status`` selects invocations with this status. It misses invocations that ended under older functions,
+        which did not store the status for queries.
         Skipped documents do not count: a result of fewer than ``limit`` invocations is the end of the list.
         """
 

@@ -161,7 +161,7 @@ def test_a_typescript_client_calls_every_method(console: _Console, tmp_path: Pat
 
 
 def test_a_python_client_calls_every_method(console: _Console, tmp_path: Path) -> None:
-    """openapi-python-client, without a change of what it generated."""
+    """The client of openapi-python-client, unchanged."""
     packages = HERE / ".python"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--no-compile"]
     target = ["--require-hashes", "--upgrade", "--target", str(packages), "-r", "requirements.txt"]

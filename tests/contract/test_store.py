@@ -511,7 +511,7 @@ def test_no_read_accepts_an_empty_name(store: Store) -> None:
     ]
     for number, read in enumerate(reads):
         with pytest.raises(PermanentError, match="an empty identifier names no document"):
-            assert read() == number  # the number tells which read does not raise
+            assert read() == number  # the number shows which read does not raise
 
 
 def test_a_poller_record_is_kept_whole(store: Store) -> None:

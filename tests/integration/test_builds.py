@@ -41,17 +41,17 @@ def write_config(cloud_folder: Path, project: str, **values: str) -> None:
     file.write_text(CONFIG.format(**{"repo": REPO, "server": SERVER, **values}))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
     """The folder of the local cloud, with a config and the commands of builders."""
-    folder = tmp_path_factory.mktemp("cloud")
+    folder = tmp_path / "cloud"
     write_config(folder, "dawn", job="linux")
     rows = f'"later/*/*" = "sleep 60"\n"*" = {{ command = "sh build.sh", env = {{ GO = "{folder}/go" }} }}\n'
     (folder / "builders.toml").write_text(f"parallel = 4\n[builders]\n{rows}")
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cloud(folder: Path) -> Iterator[LocalCloud]:
     """The local cloud; configs are read only when a test says so."""
     options = Options(folder=folder, store="memory", check_interval_seconds=60, sync_seconds=0, sweep_seconds=0)
@@ -140,8 +140,11 @@ def test_any_server_that_a_config_names_later_is_local_and_an_abort_ends_the_com
     assert ended.status == "CANCELED"
 
 
-def test_a_build_that_was_triggered_by_hand_runs_at_the_head_of_the_watched_branch(cloud: LocalCloud) -> None:
-    head = cloud.repository(REPO).resolve(REF)
+def test_a_build_that_was_triggered_by_hand_runs_at_the_head_of_the_watched_branch(
+    cloud: LocalCloud, folder: Path
+) -> None:
+    (folder / "go").touch()
+    head = commit(cloud, {"state": "x\n", "build.sh": SCRIPT})
     call(cloud, "scheduler.Operator/TriggerJob", jobRef={"project": "dawn", "job": "linux"}, requestId="by-hand")
     build: Any = until(
         lambda: next(

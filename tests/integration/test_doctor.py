@@ -371,7 +371,7 @@ NOT_READY = {
     "latestReadyRevision": "r1",
 }
 PLANTS: dict[str, tuple[str, Plant, str, str]] = {
-    "no console": ("console", _nothing_there, "no answer", "terraform output -raw console_url"),
+    "no console": ("console", _nothing_there, "there is no connection", "terraform output -raw console_url"),
     "not an administrator": (
         "caller",
         _with_access(READER),

@@ -101,7 +101,7 @@ def _call(cloud: LocalCloud, method: str, body: Any) -> requests.Response:
 
 
 def test_a_push_runs_a_job_and_nothing_leaves_the_machine(cloud: LocalCloud, tmp_path: Path) -> None:
-    """Hosts of configs that come later are local, too. Pages, their twins and the API link to the local servers."""
+    """Hosts of later configs are local as well. Pages, their twins and the API link to the local servers."""
     work = GitClient(tmp_path / "work")
     revision = work.commit("Fix the parser")
     gitiles = cloud.gitiles.url
@@ -144,7 +144,7 @@ def _links_are_local(cloud: LocalCloud, done: Any, revision: str) -> None:
     for url in (build, commit):
         assert requests.get(url, timeout=20).status_code == 200
     address = f"{cloud.console_url}/jobs/early/build/{done['invocation_id']}"
-    # At a deployment, Google tells whose token it is.
+    # In a deployment, Google knows the owner of the token.
     page = requests.get(address, headers={"Authorization": "Bearer ya29.unknown"}, timeout=20).text
     assert f'href="{build}"' in page
     assert f'href="{commit}"' in page

@@ -1,4 +1,4 @@
-"""The tutorial works as written: its commands run in its order, and what it promises comes."""
+"""The tutorial works as written: its commands run in its order, with the results that it promises."""
 
 from __future__ import annotations
 

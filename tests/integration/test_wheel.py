@@ -58,7 +58,7 @@ def _wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", name="installed")
 def _installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel in an environment of its own; the dependencies are those of this process, without its own packages."""
+    """The wheel in a new environment, with the dependencies of this process but without the project."""
     environment, work = tmp_path_factory.mktemp("wheel") / "venv", tmp_path_factory.mktemp("work")
     venv.create(environment, with_pip=False, symlinks=True)
     installed = Installed(environment, work)

@@ -130,7 +130,7 @@ def test_configs_are_read_with_credentials_in_a_deployment(monkeypatch: pytest.M
 
 
 def test_a_local_cloud_reads_configs_from_its_own_server() -> None:
-    """The address for every Gitiles host holds for configs, too."""
+    """The address for every Gitiles host holds for configs as well."""
     sources = (ConfigSourceSetting("gitiles", "p", repo="https://r.googlesource.com/x"),)
     urls = {"*": "http://127.0.0.1:1/h"}
     (gitiles,) = make_config_sources(_settings(config_sources=sources, gitiles_urls=urls))

@@ -130,7 +130,7 @@ class RefusedError(Exception):
 
 
 def failure_of(error: Exception, path: str) -> Failure:
-    """Return the answer to a call that raised ``error``; log what the caller does not see."""
+    """Return the answer to a call that raised ``error``; log the details that the caller does not see."""
     match error:
         case RefusedError():
             headers = {"Allow": "POST"} if error.status == _METHOD_NOT_ALLOWED else {}
@@ -167,7 +167,7 @@ def _failure(
 def check_request(request: HttpRequest) -> None:
     """Refuse a request that is not a POST, or comes from a page of another site."""
     if request.method != "POST":
-        raise RefusedError(Code.UNIMPLEMENTED, "pRPC requests are POST", _METHOD_NOT_ALLOWED)
+        raise RefusedError(Code.UNIMPLEMENTED, "a method is called by POST", _METHOD_NOT_ALLOWED)
     if not _is_own(request.headers.get("Origin"), request.host):
         raise RefusedError(Code.PERMISSION_DENIED, "pages of other sites may not call this API", 403)
 

@@ -50,14 +50,15 @@ def commit_of(invocation: Invocation) -> CommitRef | None:
         return None
     newest = max(commits, key=sort_key)
     repo, ref, revision = (str(newest.payload.get(name) or "") for name in ("repo", "ref", "revision"))
-    return CommitRef(repo, ref, revision, len(commits) - 1)
+    return CommitRef(repo, ref, revision, len({str(item.payload.get("revision")) for item in commits}) - 1)
 
 
 def result_commit(result: Result) -> CommitRef | None:
     """Return the newest commit of an invocation that has ended; None without one."""
     if not result.revisions:
         return None
-    return CommitRef(result.repo, result.ref, result.revisions[0], len(result.revisions) - 1)
+    count = max(result.commit_count, len(result.revisions))
+    return CommitRef(result.repo, result.ref, result.revisions[0], count - 1)
 
 
 def cause_of(invocation: Invocation) -> Cause:

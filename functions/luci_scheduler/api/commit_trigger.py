@@ -26,11 +26,11 @@ class WantedCommit:
     """A commit that a user names."""
 
     repo: str
-    """The repository in any spelling; the trigger uses the spelling of the job's config. Empty: the only one that the
-    job watches."""
+    """The repository in any spelling; the trigger uses the spelling of the job's config. Empty: the job's only
+    repository."""
     ref: str
-    """The full name of a ref that the job watches. Empty: the only one that it watches. If it watches several refs or
-    a pattern, it is the branch that the revision names, and main for HEAD."""
+    """The full name of a ref that the job watches. Empty: the job's only ref. If it watches several refs or a pattern,
+    an empty ref stands for the branch that the revision names, and for main if that is HEAD."""
     revision: str
     """As `api.revisions` reads it."""
 

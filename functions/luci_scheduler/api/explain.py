@@ -131,7 +131,7 @@ def _facts(context: Context, query: CommitQuery, host: CommitHost, absence: Abse
 
 
 def _landed_refs(triggers: Iterable[_Triggers]) -> list[str]:
-    """Return the refs of the commit's triggers, except those that did not lead to it."""
+    """Return the refs of the commit's triggers, without refs that did not lead to it."""
     records = [item for of_job in triggers for item in of_job.records]
     wrong = (NOT_ON_REF, NOT_SERVED)
     return list(

@@ -151,9 +151,9 @@ class AbsenceExplainer:
             return None
         # The patterns belong to the gitiles job, and the files to a commit that the caller may be unable to read.
         visible = {found.id for found in self._polls.visible(watcher.trigger_job_id for watcher in watching)}
-        told = next((watcher for watcher in watching if watcher.trigger_job_id in visible), None)
+        readable = next((watcher for watcher in watching if watcher.trigger_job_id in visible), None)
         general = "No file that it changed passes the job's path filter."
-        text = filter_sentence(told, commit.diff) if told and is_landed else general
+        text = filter_sentence(readable, commit.diff) if readable and is_landed else general
         return Explanation(job.id, Reason.PATH_FILTERED, text)
 
     def _never_arrived(self, job: Job) -> Explanation:

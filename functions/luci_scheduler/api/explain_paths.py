@@ -29,7 +29,7 @@ def filter_sentence(watcher: Watcher, diff: Diff) -> str:
     """Return the sentence about a commit that does not pass a watcher's path filter."""
     files = changed_files(diff)
     if not files:
-        return "It changed no files of its own, as merges do, so it does not pass the job's path filter."
+        return "Like most merges, it changed no files itself, so it does not pass the job's path filter."
     excluded = _excluded(watcher, files)
     others = [path for path in files if path not in excluded]
     parts = [_listed(others, f"{_verb(others)} no path_regexps ({_joined(watcher.path_regexps)})")]

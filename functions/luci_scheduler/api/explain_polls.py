@@ -1,4 +1,4 @@
-"""What the polls of gitiles jobs know about a commit that has reached no job."""
+"""Explanations from the polls of gitiles jobs, for a commit that has reached no job."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ class Polls:
         later = f"The next poll is due at {_shown(due)}{_in(due, now)}."
         if last := poller.failed:
             why = f": {last.summary}" if last.summary else ""
-            times = poller.job.failed_polls
-            count = f", the {times}th failure in a row" if times > 3 else ""  # noqa: PLR2004 - worth a word
+            earlier = poller.job.failed_polls - 1
+            count = f", as did the {earlier} polls before it" if earlier > 1 else ""
             text = f"The last poll of {name} failed at {_shown(last.finished)}{count}{why.rstrip('.')}. {later}"
             return Explanation(job.id, Reason.POLL_FAILED, text, **base, poll_invocation=last.invocation_id)  # type: ignore[arg-type]
         text = f"{name} has not polled since the commit landed on {ref}. {later}"

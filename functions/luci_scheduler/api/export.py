@@ -1,7 +1,7 @@
 """An invocation as a scenario: a replay of the scenario's inputs leads to the same debug log.
 
 No handler records data for the export. The record, the log and the job determine the scenario. Where they leave
-something open, the scenario states what it assumes.
+something open, the scenario states its assumptions.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What neither the record nor the log holds."""
+    """Facts that neither the record nor the log holds."""
 
     policy: TriggeringPolicy = field(default_factory=TriggeringPolicy)
     """The job's triggering policy."""

@@ -109,7 +109,7 @@ def failure(text: str, *, is_transient: bool = True) -> dict[str, Any]:
 
 
 def _http(text: str, code: str, message: str) -> dict[str, Any] | None:
-    """Return a bare HTTP status; None if the text does not come from one, or from one that says more."""
+    """Return a bare HTTP status; None if the text has another source, or the answer said more."""
     is_v1 = _HTTP.fullmatch(code) is not None
     match = _HTTP.fullmatch(text if is_v1 else message)
     if match is None or not 200 <= int(match[1]) <= 599:  # noqa: PLR2004 - HTTP

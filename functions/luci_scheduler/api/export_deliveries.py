@@ -1,7 +1,7 @@
 """The deliveries of a scenario, from an invocation's record and debug log. Pure.
 
-The log shows when each delivery came and what it got; the record has the triggers, the abort, and exact times. Repeated
-messages and lost races leave no trace, and would change nothing in a replay.
+The log shows the time and the answers of each delivery; the record has the triggers, the abort, and exact times.
+Repeated messages and lost races leave no trace, and would change nothing in a replay.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Deliveries:
         self.commit = None if builds is None else _commit_of(invocation)
         """The trigger that arrives as a commit event; None if the triggers arrive as such."""
         self.assumptions: list[str] = []
-        """What neither the record nor the log says, and what the scenario has instead."""
+        """Sentences about members of the scenario that neither the record nor the log determines."""
 
     def all(self, entries: Sequence[LogEntry]) -> list[dict[str, Any]]:
         """Return the deliveries that a log shows.

@@ -51,7 +51,7 @@ class _Ref:
 
 @dataclass(frozen=True, slots=True)
 class _World:
-    """What a poll saw: the listing of its last attempt that got one."""
+    """The listing that a poll saw in its last successful attempt to list refs."""
 
     first: LogEntry
     examined: Sequence[_Ref]
@@ -106,7 +106,7 @@ class Poll:
         return {"protocol": "v1" if self._is_v1 else "v2", **{name: value for name, value in limits.items() if value}}
 
     def poller(self) -> dict[str, Any]:
-        """Return what the job knew of its repository before; empty if it knew nothing."""
+        """Return the refs that the job knew before; empty if it knew none."""
         if not self._known:
             return {}
         entries = [str(entry) for entry in self._invocation.task.fields.get("refs", ())]
@@ -143,7 +143,7 @@ class Poll:
             step.call({"refs": below}, until if place == len(prefixes) - 1 else None, to=_TO)
 
     def _all_refs(self, world: _World) -> dict[str, str]:
-        """Return the refs that the host showed to the last attempt, and note those that the job knew before."""
+        """Return the refs that the host showed to the last attempt, and note the refs that the job knew before."""
         hinted = _hinted(world)
         if hinted is not None:
             names = [*hinted, *self._names(set(hinted), max(0, world.known - len(hinted)), 0, "")]
@@ -163,7 +163,7 @@ class Poll:
         return {**changed, **revisions}
 
     def _earlier_refs(self, world: _World) -> dict[str, str]:
-        """Return the refs that the host showed to a failed attempt: those that were known, and the one that failed."""
+        """Return the refs that the host showed to a failed attempt: the known refs, and the ref that failed."""
         changed = {item.name: item.head for item in world.examined}
         shown = {**{name: revision for name, revision in self._known.items() if name not in world.gone}, **changed}
         missing = world.current - len(shown)
@@ -233,7 +233,7 @@ class Poll:
         return _has(log_lines.TAG_EXISTED, item.lines)
 
     def _range(self, step: Step, cursor: Cursor, item: _Ref) -> None:
-        """Add a log with the commits of a ref, and the count of those that were skipped."""
+        """Add a log with the commits of a ref, and the count of skipped commits."""
         commits = [self._commit(revision, is_emitted=is_emitted) for revision, is_emitted in _commits(item)]
         page: dict[str, Any] = {"log": commits[::-1]}
         skipped = next((fields for fields in _all(log_lines.COMMITS_SKIPPED, item.lines)), None)

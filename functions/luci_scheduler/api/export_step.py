@@ -55,11 +55,11 @@ class Step:
         self._answers.setdefault(to, []).append(answer)
 
     def arrive(self, at: int) -> str:
-        """Let the delivery arrive at an instant, or as soon as the one before it is done; return its time."""
+        """Let the delivery arrive at an instant, or as soon as the previous one is done; return its time."""
         return format_rfc3339(self.pace.reach(at))
 
     def members(self) -> dict[str, Any]:
-        """Return the members of the delivery, without those that say nothing."""
+        """Return the members of the delivery, without empty ones."""
         takes = {name: kept for name, values in self._takes.items() if (kept := _trimmed(values))}
         return {**({"takes": takes} if takes else {}), **self._answers}
 

@@ -121,7 +121,7 @@ def list_jobs(
 ) -> JobsPage | None:
     """Return a part of a project's visible jobs with their latest results; None without a visible job.
 
-    Costs at most 56 reads, whatever the number of jobs, and what `commit_titles` costs.
+    Costs at most 56 reads for any number of jobs, and what `commit_titles` costs.
 
     Args:
         context: the caller's context.

@@ -1,4 +1,4 @@
-"""A job as the command shows it: its task, what triggers it, what waits, its next run and its latest results."""
+"""A job as the command shows it: its task, the jobs that trigger it, pending triggers, next run and latest results."""
 
 from __future__ import annotations
 

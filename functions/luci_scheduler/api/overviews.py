@@ -1,8 +1,8 @@
 """Reads for the lists of projects and jobs, and for the page of a job.
 
-Pages and the command read lists only through these functions. Each one has a bounded number of reads, whatever the
-number of jobs, and checks the caller's permission before it reads anything that the permission protects. A caller who
-sees only some realms of a project gets the rows and the numbers of these realms.
+Pages and the command read lists only through these functions. Each one has a bounded number of reads for any number
+of jobs, and checks the caller's permission before it reads anything that the permission protects. A caller who sees
+only some realms of a project gets the rows and the numbers of these realms.
 """
 
 from __future__ import annotations
@@ -214,8 +214,7 @@ def get_project_overview(
 ) -> ProjectOverview | None:
     """Return a part of a project's jobs, or None if the caller sees neither jobs nor problems of the project.
 
-    Costs one read for the project, up to four counts, and up to 51 reads for jobs: at most 56, whatever the number of
-    jobs.
+    Costs one read for the project, up to four counts, and up to 51 reads for jobs: at most 56.
 
     Args:
         context: the caller's context.

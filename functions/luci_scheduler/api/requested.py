@@ -24,7 +24,7 @@ _MAX_READ = 500  # jobs that are read for a caller who sees only some realms of 
 
 
 class TriggerState(StrEnum):
-    """What has become of a trigger."""
+    """The outcome of a trigger."""
 
     UNKNOWN = "UNKNOWN"
     """It has not reached the job yet, or its marker is no longer stored."""

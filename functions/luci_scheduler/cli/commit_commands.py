@@ -98,6 +98,7 @@ def _sentence(item: Mapping[str, Any]) -> str:
 
 def _backfill(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
+    session.words = {"from_revision": "FROM", "to_revision": "TO"}
     request = {
         "jobs": [job_ref(job, session.url) for job in options.jobs],
         "repo": options.repo,

@@ -1,4 +1,4 @@
-"""Names of projects and jobs: the nearest ones to a typing error, and those that a shell completes."""
+"""Names of projects and jobs: the nearest names to a typing error, and completion for shells."""
 
 from __future__ import annotations
 

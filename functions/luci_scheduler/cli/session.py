@@ -132,6 +132,8 @@ class Session:
         self._usable_until = 0.0
         self.has_answered = False
         """Whether the console has answered a call of this session."""
+        self.words: Mapping[str, str] = {}
+        """A word in the API's errors → the word of the command's usage for it."""
         self._pause = pause
         self._paused = 0.0
         self._begun = time.monotonic()
@@ -158,7 +160,7 @@ class Session:
                 "`python -m emulator up` prints the command that makes one",
                 Exit.NOT_ALLOWED,
             )
-        reply = _reply(answer, method)
+        reply = _reply(answer, method, self.words)
         self.has_answered = True
         return reply
 
@@ -339,7 +341,7 @@ def _origin(url: str) -> tuple[str, str, int]:
     return ("", "", 0) if "@" in parts.netloc or not parts.hostname else (parts.scheme, parts.hostname, port)
 
 
-def _reply(answer: Answer, method: str) -> dict[str, Any]:
+def _reply(answer: Answer, method: str, words: Mapping[str, str]) -> dict[str, Any]:
     code = _code(answer.headers)
     text = answer.text.removeprefix(_GUARD).strip()
     if code == 0 and answer.status_code < 400:  # noqa: PLR2004 - HTTP
@@ -355,7 +357,10 @@ def _reply(answer: Answer, method: str) -> dict[str, Any]:
             f"{method}: {obstacle(answer.status_code, answer.headers) or _UNKNOWN}",
             Exit.NOT_ALLOWED if answer.status_code in (302, 401, 403) else Exit.UNAVAILABLE,
         )
-    said = f"{_WORDS.get(code, 'failed')}: {text[:1000]}"
+    shown = text[:1000]
+    for word, usual in words.items():
+        shown = shown.replace(word, usual)
+    said = f"{_WORDS.get(code, 'failed')}: {shown}"
     raise CommandError(said, _EXITS.get(code, Exit.FAILED), names_job=code == Code.NOT_FOUND and _NO_JOB in text)
 
 

@@ -1,4 +1,4 @@
-"""Announcements: the messages in which the scheduler tells others that an invocation started or ended. Pure.
+"""Announcements: the messages about starts and ends of invocations. Pure.
 
 A message has attributes, by which a subscription filters, and data, a JSON object for readers.
 """
@@ -30,13 +30,13 @@ class Transition(StrEnum):
 
     STARTED = "started"
     SUCCEEDED = "succeeded"
-    """It succeeded, and so did the one before, or there is none."""
+    """It succeeded, and its predecessor succeeded or does not exist."""
     RECOVERED = "recovered"
-    """It succeeded, and the one before failed."""
+    """It succeeded, and its predecessor failed."""
     FIRST_FAILURE = "first_failure"
-    """It failed, and the one before succeeded, or there is none."""
+    """It failed, and its predecessor succeeded or does not exist."""
     FAILED = "failed"
-    """It failed, and so did the one before."""
+    """It failed, and so did its predecessor."""
     ABORTED = "aborted"
     """It was aborted. An aborted invocation shows nothing about the job, so the next one is not compared with it."""
 

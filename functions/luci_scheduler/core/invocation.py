@@ -121,7 +121,7 @@ def result_of(invocation: Invocation) -> Result:
     Its commits are those of its triggers. A text that is longer than any real one is left out.
     """
     commits = sorted((item for item in invocation.incoming_triggers if item.is_commit), key=sort_key, reverse=True)
-    revisions = dict.fromkeys(_short(trigger.payload.get("revision")) for trigger in commits)
+    revisions = list(filter(None, dict.fromkeys(_short(trigger.payload.get("revision")) for trigger in commits)))
     newest = commits[0].payload if commits else {}
     return Result(
         invocation.id,
@@ -129,11 +129,12 @@ def result_of(invocation: Invocation) -> Result:
         invocation.started,
         invocation.started if invocation.finished is None else invocation.finished,
         _short(invocation.triggered_by),
-        tuple(revision for revision in revisions if revision)[:MAX_RESULT_REVISIONS],
+        tuple(revisions[:MAX_RESULT_REVISIONS]),
         _short(newest.get("repo")),
         _short(newest.get("ref")),
         _short(invocation.view_url),
         summary_line(invocation),
+        len(revisions),
     )
 
 

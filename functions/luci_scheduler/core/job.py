@@ -34,7 +34,7 @@ FAILING_PLACES = ("0", "1")
 MAX_PENDING = 1000
 """The maximum number of pending triggers of a job (the original's limit). Above it, the oldest are discarded."""
 MAX_RECENT = 10
-"""The number of results that a job's document keeps: enough for a list of jobs, and to tell a first failure."""
+"""The number of results that a job's document keeps: enough for a list of jobs, and to recognize a first failure."""
 MAX_RESULT_REVISIONS = 10
 """The number of commits that a result names. A batch may have a thousand; the invocation has them all."""
 
@@ -162,6 +162,8 @@ class Result:
     """The page of its build; empty without a build."""
     summary: str = ""
     """The reason of a failure in one short line; empty if it is not known."""
+    commit_count: int = 0
+    """The number of its commits, of which ``revisions`` has the newest."""
 
 
 @dataclass(frozen=True, slots=True)

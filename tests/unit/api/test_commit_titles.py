@@ -88,7 +88,7 @@ def test_foreign_repositories_are_not_asked() -> None:
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_silent_host_costs_little_time(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All calls of a page share one limit, whatever the client's own limit is."""
+    """All calls of a page share one limit, even if the client's own limit is longer."""
     monkeypatch.setattr(module, "_SECONDS", 0.2)
     (call,) = (item for item in OUTSIDE_CALLS if item.name == "Gitiles: log")
     with SERVERS[server](call) as address:

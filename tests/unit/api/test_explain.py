@@ -558,6 +558,10 @@ def test_the_last_poll_failed() -> None:
     answer = _of(world, revision)
     _expect(answer, Reason.POLL_FAILED, f"The last poll of {_POLLER} failed at", "UNAVAILABLE: HTTP 503: busy", "next")
     assert (answer.poll_job, answer.poll_invocation) == (_POLLER, failed.id)
+    found = world.store.job(_POLLER)
+    assert found is not None
+    put_job(world, replace(found.value, failed_polls=22))
+    assert ", as did the 21 polls before it: " in _of(world, revision).sentence
 
 
 def test_it_landed_before_the_first_poll() -> None:
@@ -577,7 +581,7 @@ def test_the_tag_existed() -> None:
 
 
 def test_it_is_on_a_ref_that_the_pattern_does_not_cover() -> None:
-    """The other job's trigger tells the ref; nobody has to name it."""
+    """The trigger of the other job has the ref, so the question needs none."""
     gitiles = MemoryGitiles()
     (revision,) = gitiles.push(MAIN)
     text = f"""
@@ -642,7 +646,7 @@ def test_files_and_patterns_of_a_path_filter() -> None:
         "src/gen/x.cc matches path_regexps_exclude (src/gen/.*).",
     )
     (merge,) = gitiles.push(MAIN, diff=[])
-    _expect(_of(world, merge), Reason.PATH_FILTERED, "no files of its own, as merges do")
+    _expect(_of(world, merge), Reason.PATH_FILTERED, "Like most merges, it changed no files itself")
     grants = [{"project": "proj", "role": "READER", "realm": "ci", "to": [f"user:{READER}"]}]
     world = _polled(
         gitiles, f'refs: "{MAIN}" path_regexps: "lib/.*"', access=json.dumps({"version": 1, "grants": grants})

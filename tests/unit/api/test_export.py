@@ -298,7 +298,7 @@ def test_the_password_in_an_address_is_left_out() -> None:
 
 
 def test_an_invocation_of_an_older_release_is_exported() -> None:
-    """Its record lacks the time of the abort: the scenario says what it assumes."""
+    """Its record lacks the time of the abort, so the scenario states an assumption."""
     document, config = _scenario("failing-v2-build")
     document["deliveries"] = [
         document["deliveries"][0],

@@ -217,7 +217,7 @@ def test_choices() -> None:
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_silent_host_costs_little_time(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The grid and the explanation of a commit have their own limits, whatever the client's is."""
+    """The grid and the explanation of a commit have their own limits, even if the client's is longer."""
     monkeypatch.setattr(grid_module, "_SECONDS", 0.2)
     monkeypatch.setattr(commit_host, "_COMMIT_SECONDS", 0.2)
     (call,) = (item for item in OUTSIDE_CALLS if item.name == "Gitiles: log")

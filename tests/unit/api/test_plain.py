@@ -41,7 +41,7 @@ def _world() -> World:
 
 
 def test_a_reply_has_times_and_numbers_that_clients_can_use(world: World) -> None:
-    """No guard line; RFC 3339; digits of 64-bit numbers; what is empty and optional is left out."""
+    """No guard line; RFC 3339; digits of 64-bit numbers; empty optional members are left out."""
     status, reply = _plain(Client(world), "GetInvocations", {"jobRef": JOB, "pageSize": 5})
     running, ended = reply["invocations"]
     assert (status, reply["nextCursor"]) == (200, "")

@@ -221,6 +221,16 @@ def _settle(world: World) -> None:
         world.tick(2, f"t{number}")
 
 
+def test_errors_of_a_backfill_name_the_words_of_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """The API's names of the fields are not those of the command."""
+    world = world_for(config(), MemoryGitiles())
+    for words, name in ((("a..b", "HEAD"), "FROM"), (("HEAD", "a..b"), "TO")):
+        assert run(world, "backfill", *words, "--repo", REPO, "--ref", MAIN, "--job", "proj/job").code == 2
+        error = capsys.readouterr().err
+        assert f"{name} " in error
+        assert "_revision" not in error
+
+
 def test_backfill_without_yes_only_lists() -> None:
     """A preview emits nothing."""
     gitiles = MemoryGitiles()

@@ -54,7 +54,7 @@ def _world() -> tuple[World, list[str]]:
 
 
 def test_a_failure_has_its_reason_commit_and_cause() -> None:
-    """The first lines of the page of an invocation are those that a person asks for."""
+    """The first lines of `invocation show` have the result and its reason."""
     world, hashes = _world()
     failed = world.invocations()[-1]
     shown = run(world, "invocation", "show", f"proj/job/{failed.id}", who=READER).out.splitlines()
@@ -316,7 +316,7 @@ class TestCompletedNames:
         assert captured.out + captured.err == ""
 
     def test_a_silent_console_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """After the limit the process ends, whatever it waits for."""
+        """After the limit the process ends, even if the console has not answered."""
         monkeypatch.setattr(completion, "LIMIT", 0.01)
         left = completion.threading.Event()
 

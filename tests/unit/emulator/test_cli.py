@@ -319,3 +319,14 @@ def test_demo_in_memory() -> None:
         "This page: http://127.0.0.1:",
     ):
         assert text in ran.stdout
+
+
+@pytest.mark.parametrize("arguments", [["demo"], ["up", "--no-watch"]], ids=lambda arguments: arguments[0])
+def test_a_missing_git_is_one_line(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither command starts anything without git."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main([*arguments, "--store", "memory"]) == 1
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith(f"{arguments[0]}: git is not installed: install it")

@@ -117,7 +117,7 @@ def test_a_repository_without_an_address_has_no_events(parts: _Parts, tmp_path: 
 
 
 def test_commits_in_a_work_tree_are_noticed(parts: _Parts, work: GitClient) -> None:
-    """By the files of the refs. What was there before is no news, and git's own book-keeping is none either."""
+    """By the files of the refs. Earlier commits and git's own files cause no event."""
     parts.watcher.look()
     assert parts.published() == []
     revision = work.commit("Second")
@@ -224,7 +224,7 @@ def test_a_repository_that_git_refuses_is_a_problem(parts: _Parts, work: GitClie
 
 
 def test_a_repository_that_comes_later_starts_without_events(parts: _Parts, tmp_path: Path) -> None:
-    """The first poll of its job takes its refs as known, too. It may go again."""
+    """The first poll of its job also takes its refs as known. The repository may go again."""
     parts.watcher.look()
     work = GitClient(tmp_path / HOST / "late")
     work.commit()

@@ -19,7 +19,7 @@ def _clock() -> SteppedClock:
 
 
 def test_entries_are_numbered_and_have_the_clocks_time(clock: SteppedClock) -> None:
-    """`after` returns those that a reader has not seen."""
+    """`after` returns the entries that a reader has not seen."""
     feed = Feed(clock.now)
     first = feed.post("commit", "one", "http://127.0.0.1/x", repo="r", revision="a")
     clock.advance(SECOND)

@@ -11,6 +11,7 @@ import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.adapters import documents
+from luci_scheduler.api.causes import commit_of, result_commit
 from luci_scheduler.core.errors import StoreConflictError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MINUTE, SECOND
@@ -101,7 +102,7 @@ def test_every_end_leaves_a_result(live: Callable[[World], None], status: Status
     assert result == Result(
         invocation.id, status, invocation.started, invocation.finished,
         revisions=("a" * 40,), repo=REPO, ref="refs/heads/main", view_url=invocation.view_url,
-        summary=invocation.summary.partition("\n")[0],
+        summary=invocation.summary.partition("\n")[0], commit_count=1,
     )  # fmt: skip
     document = _document(world)
     assert {name: document[name] for name in ("project", "realm", "state", "place", "triggers")} == {
@@ -210,6 +211,9 @@ def test_a_batch_names_its_newest_commits() -> None:
     result = result_of(_ended(incoming_triggers=(manual, *reversed(triggers))))
     assert result.revisions == tuple(f"{n:040x}" for n in range(19, 19 - MAX_RESULT_REVISIONS, -1))
     assert (result.repo, result.ref) == (REPO, "refs/heads/19")
+    # A list shows the same number of commits, whether it reads the result or the invocation.
+    assert commit_of(_ended(incoming_triggers=(manual, *triggers))) == result_commit(result)
+    assert (result.commit_count, result_commit(result).others) == (20, 19)  # type: ignore[union-attr]
 
 
 def test_long_texts_of_a_caller_stay_out() -> None:

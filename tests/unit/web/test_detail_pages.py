@@ -74,7 +74,7 @@ def test_attempts_that_failed() -> None:
 
 
 def test_a_refused_launch_and_an_abort() -> None:
-    """A refusal has its reason; an abort its author and reason; a build that somebody canceled says so."""
+    """A refusal has its reason; an abort its author and reason; a canceled build says so."""
     world = world_for()
     world.buildbucket.faults = [_REFUSED]
     world.commit()
@@ -218,7 +218,7 @@ def test_the_grid() -> None:
     ],
 )
 def test_bad_addresses_of_the_grid(path: str, status: int) -> None:
-    """The page says what is wrong."""
+    """The page names the mistake."""
     world, _ = _six(MemoryGitiles())
     assert Visitor(world).get(path).status_code == status
     assert Visitor(world, STRANGER).get(path).status_code in (400, 404)

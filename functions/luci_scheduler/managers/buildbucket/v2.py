@@ -53,7 +53,7 @@ _FIELDS = (
     "id,builder,number,createdBy,createTime,startTime,endTime,updateTime,status,statusDetails,critical,canary,"
     "input.experimental,input.gerritChanges,input.gitilesCommit,summaryMarkdown"
 )
-"""The fields that a check asks for: those of Buildbucket's default mask, and the summary, which it omits."""
+"""The fields that a check asks for: the default mask of Buildbucket, and the summary, which that mask omits."""
 
 _FREE_FORM = (
     ("input", "properties"),
