@@ -26,11 +26,11 @@ from luci_scheduler.ports import GitCommit, GitilesError, LogPage
 
 __all__ = ["MAX_READS", "Cell", "Choice", "Grid", "GridQuery", "grid_choices", "grid_of"]
 
-_JOBS = 40  # columns of a page
+_JOBS = 20  # columns of a page
 _LOOKED_AT = 500  # jobs that are read for the columns of a caller who sees only some realms of a project
 _COMMITS = 20  # rows of a page
-_MARKERS = 120  # triggers that a page reads for cells without a known result
-_INVOCATIONS = 60  # invocations that a page reads
+_MARKERS = _JOBS * _COMMITS  # triggers that a page reads for cells without a known result: one for each cell
+_INVOCATIONS = 100  # invocations that a page reads
 _REPOS = 8  # repositories whose refs are offered
 _SECONDS = 5.0  # for the log with the changed files
 
@@ -114,7 +114,7 @@ def grid_choices(context: Context, project: str) -> list[Choice]:
 
 
 def grid_of(context: Context, query: GridQuery) -> Grid:
-    """Return a part of the grid: up to 20 commits by up to 40 jobs.
+    """Return a part of the grid: up to 20 commits by up to 20 jobs.
 
     Results come from the documents of the jobs, which keep the last ten. Other cells are looked up by the IDs of the
     commits' triggers, the newest commits first, until `MAX_READS`; the remaining ones are ``UNREAD``. The number of

@@ -188,7 +188,7 @@ def test_the_grid() -> None:
     page = visitor.page("/grid/proj")
     (choice,) = [link.attributes["href"] for link in page.all("a") if link.text == f"Show {MAIN}"]
     assert page.all("table") == []
-    assert "reads at most about 220 documents" in page.text
+    assert "reads at most about 520 documents" in page.text
     page = visitor.page(choice)
     assert [cell.text for cell in page.all("th", scope="col")] == ["Commit", *_SIX]
     rows = _rows(page)
