@@ -15,9 +15,12 @@ from emulator.replay.cli import main as replay
 from luci_scheduler.cli.main import main
 from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref
 from luci_scheduler.cli.tables import show_table
+from luci_scheduler.core.commit_event import gitiles_trigger
+from luci_scheduler.core.identifiers import InvocationId
 from luci_scheduler.core.instants import format_rfc3339
 from luci_scheduler.core.log_lines import CUT
-from luci_scheduler.ports import BuildbucketError, UpdateInvocation
+from luci_scheduler.core.trigger_record import TriggerRecord
+from luci_scheduler.ports import BuildbucketError, CreateTrigger, UpdateInvocation
 from tests.unit.api.support import ADMIN, OWNER, READER, STRANGER, world_for
 from tests.unit.cli.support import Console, in_turn, run, run_on, says
 from tests.unit.engine.world import JOB, REPO, World, config
@@ -241,6 +244,21 @@ def test_backfill_without_yes_only_lists() -> None:
     assert hashes[1][:10] in ran.out
     assert "2 commits: nothing emitted; add --yes to emit the triggers" in ran.out
     assert not world.queue.tasks
+
+
+def test_the_preview_of_a_backfill_shows_what_ran_and_is_filtered() -> None:
+    """Subjects, authors, and the commits that ran or that the path filter excludes."""
+    gitiles = MemoryGitiles()
+    hashes = gitiles.push(MAIN, 3)
+    world = world_for(config().replace(f'refs: "{MAIN}"', f'refs: "{MAIN}" path_regexps: "docs/.*"'), gitiles)
+    trigger = gitiles_trigger(REPO, MAIN, hashes[2], world.clock.now())
+    world.store.commit([CreateTrigger(TriggerRecord(JOB, trigger, InvocationId(7), resolved=world.clock.now()))])
+    ran = run(world, "backfill", hashes[0], hashes[-1], "--repo", REPO, "--ref", MAIN, "--job", "proj/job")
+    rows = [line for line in ran.out.splitlines() if line.startswith(tuple(item[:10] for item in hashes))]
+    assert [" ".join(row.split()[2:]) for row in rows] == [
+        "Change 1 Ada Author path filter",
+        "Change 2 Ada Author ran, path filter",
+    ]
 
 
 @pytest.mark.parametrize("more", [(), ("--yes",), ("--json",), ("--json", "--yes")])
