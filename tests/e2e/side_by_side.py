@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from emulator.local_cloud import LocalCloud
+from emulator.settings import BUILDBUCKET_HOST
 from emulator.storm.chaos import Killer
 from emulator.storm.network import Network, pass_on
 from emulator.storm.relays import Call, CutError, HttpResponse
 from emulator.storm.report import Report
 from emulator.supervisor import FunctionProcess
 from tests.e2e.pack_release import ARCHIVE
-from tests.e2e.support import jobs_beside, publish, settled
+from tests.e2e.support import GITILES_HOST, jobs_beside, publish, settled
 from tests.waiting import until
 
 T = TypeVar("T")
@@ -67,7 +68,18 @@ def _understood(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
         return dict(environment)  # it runs on today's package
     text = settings.read_text(encoding="utf-8")
     known = {f"SCHEDULER_{name.upper()}" for name in re.findall(r"^    (\w+): ", text, re.MULTILINE)}
-    return {name: value for name, value in environment.items() if name in known or not name.startswith("SCHEDULER_")}
+    named = {**environment, **_named_hosts(environment)}
+    return {name: value for name, value in named.items() if name in known or not name.startswith("SCHEDULER_")}
+
+
+def _named_hosts(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of hosts with names, as in the cloud: only a local cloud of today serves all hosts as one."""
+    servers = json.loads(environment["SCHEDULER_BUILDBUCKET_SERVERS"])
+    gitiles = json.loads(environment["SCHEDULER_GITILES_URLS"])["*"]
+    return {
+        "SCHEDULER_BUILDBUCKET_SERVERS": json.dumps([{**server, "host": BUILDBUCKET_HOST} for server in servers]),
+        "SCHEDULER_GITILES_URLS": json.dumps({GITILES_HOST: f"{gitiles}/{GITILES_HOST}"}),
+    }
 
 
 @contextmanager

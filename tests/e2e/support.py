@@ -9,6 +9,7 @@ from emulator.storm.report import Report, is_quiet, job_config, take_stock, trig
 from luci_scheduler.core.identifiers import JobId
 
 MAIN = "refs/heads/main"
+GITILES_HOST = "r.googlesource.com"
 PROJECT = "e2e"
 MANY = 12
 """Jobs that watch the repository ``many``: ``many0``, ``many1``..."""
@@ -26,7 +27,7 @@ def job_id(name: str) -> JobId:
 
 def repo(name: str) -> str:
     """Return the repository that the job of that name watches."""
-    return f"https://r.googlesource.com/{name}"
+    return f"https://{GITILES_HOST}/{name}"
 
 
 def write_config(folder: Path, watched: Mapping[str, Collection[str]]) -> None:
