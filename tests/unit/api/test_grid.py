@@ -197,7 +197,9 @@ def test_a_caller_who_sees_a_realm_learns_nothing_of_other_jobs() -> None:
     second = _grid(world, jobs_from=first.next_jobs)
     third = _grid(world, jobs_from=second.next_jobs)
     assert [first.next_jobs, second.next_jobs, third.next_jobs] == ["proj/j00041", "proj/j00081", ""]
-    assert [job.id for job in (*first.jobs, *second.jobs, *third.jobs)] == [f"proj/j{number:05d}" for number in range(1, 90, 2)]
+    assert [job.id for job in (*first.jobs, *second.jobs, *third.jobs)] == [
+        f"proj/j{number:05d}" for number in range(1, 90, 2)
+    ]
 
 
 def test_choices() -> None:
