@@ -44,6 +44,8 @@ def test_a_failed_build() -> None:
     assert notice.attributes["class"] == "notice bad"
     assert "The build failed." in notice.text
     assert "2 tests failed:\n- a_test\n- b_test" in notice.text
+    (link,) = [item for child in notice.inside for item in child.inside if item.attributes.get("href")]
+    assert (link.text, link.attributes["href"]) == ("Open the build", Visitor(world).json(_path(world))["view_url"])
     assert page.text.index("Fix <b>all</b>") < page.text.index("Started")
     (log,) = page.all("pre", id="live-log")
     (box,) = [item for item in page.all("div") if log in item.inside and item.attributes.get("class") == "tail"]
