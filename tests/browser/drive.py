@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-__all__ = ["axe_source", "chromium", "find_chromium", "violations"]
+__all__ = ["axe_source", "chromium", "find_chromium", "leave", "violations"]
 
 _AXE = Path(__file__).parent / "axe"
 _INSTALL_SECONDS = 180
@@ -35,6 +35,15 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def leave(context: BrowserContext) -> None:
+    """End the scripts and the requests of a context's pages. The end of the browser closes the context.
+
+    A request to close a single context was left unanswered for minutes, though rarely, and it has no time limit.
+    """
+    for page in context.pages:
+        page.goto("about:blank")
 
 
 def axe_source() -> str:

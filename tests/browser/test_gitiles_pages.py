@@ -9,7 +9,7 @@ import pytest
 
 from emulator.gitiles import GitilesServer, Person, Repository
 from luci_scheduler.core.instants import SECOND
-from tests.browser.drive import axe_source, chromium, violations
+from tests.browser.drive import axe_source, chromium, leave, violations
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 HOST = "sample.googlesource.com"
@@ -66,7 +66,7 @@ def test_each_page_is_accessible_and_fits_every_screen(browser: Any, gitiles: Gi
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
-    page.close()
+    leave(page.context)
 
 
 def test_one_walks_from_the_list_to_a_difference_without_javascript(browser: Any, gitiles: GitilesServer) -> None:
@@ -89,4 +89,4 @@ def test_one_walks_from_the_list_to_a_difference_without_javascript(browser: Any
     assert page.locator("h1").inner_text().startswith("Change 1")
     link = page.get_by_role("link", name="What became of this commit").get_attribute("href")
     assert link.startswith(f"http://127.0.0.1:1/commits?repo=https%3A%2F%2F{HOST}%2Fengine&revision=")
-    context.close()
+    leave(context)

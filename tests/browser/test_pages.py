@@ -12,7 +12,7 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job
 from luci_scheduler.web.addresses import address
-from tests.browser.drive import axe_source, chromium, find_chromium, violations
+from tests.browser.drive import axe_source, chromium, find_chromium, leave, violations
 from tests.browser.sample import ALONE, JOB, PROJECT, REF, REPO, SLOW, Sample, sample
 from tests.browser.screenshots import addresses
 from tests.waiting import until
@@ -51,7 +51,7 @@ def page(request: pytest.FixtureRequest, browser: Any, running: Sample) -> Itera
     opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     yield opened
-    context.close()
+    leave(context)
     assert complaints == []
 
 
@@ -312,7 +312,7 @@ def test_everything_by_keyboard(browser: Any, running: Sample) -> None:
         page.wait_for_url(f"**/win-release?done={button.lower()}")
     job = _job(running, JobId(f"{PROJECT}/win-release"))
     assert (job.paused, job.change_reason) == (False, "It is cool again")
-    context.close()
+    leave(context)
 
 
 def test_a_row_by_keyboard(browser: Any, running: Sample) -> None:
@@ -335,7 +335,7 @@ def test_a_row_by_keyboard(browser: Any, running: Sample) -> None:
     until(lambda: page.evaluate("document.activeElement.id") == "pause-reason")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     until(lambda: running.newest(JOB).status.is_final)
-    context.close()
+    leave(context)
 
 
 def test_only_visible_changes_renew_a_region(browser: Any, running: Sample) -> None:
@@ -357,7 +357,7 @@ def test_only_visible_changes_renew_a_region(browser: Any, running: Sample) -> N
     until(lambda: page.get_by_role("link", name="clean-up", exact=True).count())
     assert page.evaluate("window.renewals") == 1
     assert page.locator("input[name=key]").first.input_value().startswith("web-")
-    context.close()
+    leave(context)
 
 
 def test_an_invocation_by_keyboard(browser: Any, running: Sample) -> None:
@@ -394,7 +394,7 @@ def test_an_invocation_by_keyboard(browser: Any, running: Sample) -> None:
     assert (job["active_invocations"], job["pending_triggers"]) == ([], [])
     assert [item["status"] for item in job["invocations"][:2]] == ["ABORTED", "ABORTED"]
     assert running.newest(ALONE).abort_reason == "all by hand"
-    context.close()
+    leave(context)
 
 
 def test_a_backfill_by_keyboard(browser: Any, running: Sample) -> None:
@@ -424,7 +424,7 @@ def test_a_backfill_by_keyboard(browser: Any, running: Sample) -> None:
     (trigger,) = started.incoming_triggers
     assert (trigger.payload["revision"], trigger.emitted_by_user) == (second, "user:dev@localhost")
     assert _twin(page, _job_page(JOB))["invocations"][1]["invocation_id"] == str(before)
-    context.close()
+    leave(context)
 
 
 def _twin(page: Any, path: str) -> Any:
@@ -487,7 +487,7 @@ def test_an_open_log_grows(browser: Any, running: Sample) -> None:
     assert page.evaluate("window.stillTheSamePage") is True
     assert "with status ABORTED" in log.inner_text()
     page.get_by_text("The log is complete.").wait_for()
-    context.close()
+    leave(context)
 
 
 def _everything(running: Sample) -> dict[str, str]:
@@ -512,7 +512,7 @@ def test_axe_finds_nothing(browser: Any, running: Sample, scheme: str) -> None:
         for summary in page.locator("summary").all():
             summary.click()
         found[name] = violations(page, source)
-    context.close()
+    leave(context)
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
@@ -535,7 +535,7 @@ def test_no_width_cuts_a_page(browser: Any, running: Sample) -> None:
             page.set_viewport_size({"width": width, "height": 780})
             assert page.evaluate(_CUT) == [], (name, width)
             assert page.evaluate(_FLAT) == [], (name, width)
-    context.close()
+    leave(context)
 
 
 def test_lists_are_filtered(page: Any, running: Sample) -> None:
@@ -566,14 +566,14 @@ def test_the_title_and_the_facts_follow_the_job(browser: Any, running: Sample) -
     assert "RUNNING" in facts.inner_text()
     assert page.locator("[aria-labelledby=active] tbody tr").count() == 1
     page.get_by_text("Abort all…").wait_for()
-    context.close()
+    leave(context)
     _abort_alone(running, browser)
 
 
 def _abort_alone(running: Sample, browser: Any) -> None:
     page = browser.new_page(base_url=running.url)
     _abort_all(page, running, ALONE)
-    page.close()
+    leave(page.context)
 
 
 def test_a_phone_shows_the_whole_start_page(browser: Any, running: Sample) -> None:
@@ -603,7 +603,7 @@ def test_a_phone_shows_the_whole_start_page(browser: Any, running: Sample) -> No
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             assert violations(page, axe_source()) == []
-    context.close()
+    leave(context)
     config.unlink()
 
 
