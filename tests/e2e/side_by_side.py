@@ -97,12 +97,17 @@ def other_release(cloud: LocalCloud, folder: Path, names: Collection[str] = SHAR
 
 
 class Split:
-    """An `Interfere` that sends each delivery to one of two releases, drawn from a random source."""
+    """An `Interfere` that sends each delivery to one of two releases, drawn from a random source.
+
+    At first all deliveries go to the other release.
+    """
 
     def __init__(self, other: Release, entropy: random.Random) -> None:
         self._other = other
         self._entropy = entropy
         self._lock = threading.Lock()
+        self.share = 1.0
+        """The fraction of the deliveries that the other release gets."""
         self.answers: dict[bool, list[int]] = {True: [], False: []}
         """Whether the other release answered → the status codes."""
 
@@ -111,7 +116,7 @@ class Split:
         if call.server not in SHARED:
             return send()
         with self._lock:
-            to_other = self._entropy.random() < 0.5
+            to_other = self._entropy.random() < self.share
         answer = cast("T", _forward(self._other.functions[call.server], call)) if to_other else send()
         with self._lock:
             self.answers[to_other].append(cast("HttpResponse", answer).status)
@@ -150,6 +155,8 @@ class _Both:
 def burst(cloud: LocalCloud, network: Network, other: Release, name: str, commits: int) -> tuple[list[Report], Split]:
     """Publish commits to a repository while both releases share the deliveries and die.
 
+    The other release builds the first commit alone, before the first death, so it has written documents of every kind.
+
     Returns:
         the report of each job that watches the repository, and the answers of both releases.
     """
@@ -159,19 +166,25 @@ def burst(cloud: LocalCloud, network: Network, other: Release, name: str, commit
     killer = Killer(cast("LocalCloud", _Both(cloud, other, entropy)), entropy, kills, _KILL_SECONDS)
     numbers = range(1, commits + 1)
 
-    def reports() -> list[Report]:
+    def reports(wanted: Collection[int]) -> list[Report]:
         time.sleep(_POLL_SECONDS)
-        found = [settled(cloud, job, numbers, name) for job in jobs_beside(name)] if killer.is_done else [None]
+        found = [settled(cloud, job, wanted, name) for job in jobs_beside(name)]
         return [report for report in found if report] if all(found) else []
 
     network.interfere = split
-    killer.start()
     try:
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda number: publish(cloud, name, number), numbers))
-        return until(reports, f"the builds of {commits} commits", _PATIENCE_SECONDS), split
+        publish(cloud, name, numbers[0])
+        until(lambda: reports(numbers[:1]), "the builds of the first commit", _PATIENCE_SECONDS)
+        split.share = 0.5
+        killer.start()
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(lambda number: publish(cloud, name, number), numbers[1:]))
+            ended = f"the builds of {commits} commits"
+            return until(lambda: killer.is_done and reports(numbers), ended, _PATIENCE_SECONDS), split
+        finally:
+            killer.stop()
     finally:
-        killer.stop()
         network.interfere = pass_on
 
 

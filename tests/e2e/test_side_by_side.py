@@ -19,8 +19,7 @@ from tests.e2e.side_by_side import MEMBER, NEXT, bodies_of_next, burst, other_re
 
 pytestmark = [pytest.mark.emulators, pytest.mark.timeout(300)]
 
-_LONG = 300
-COMMITS = pytest.mark.parametrize("commits", [20, pytest.param(_LONG, marks=pytest.mark.crash)])
+COMMITS = pytest.mark.parametrize("commits", [20, pytest.param(300, marks=pytest.mark.crash)])
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def test_the_last_release_beside_this_one(cloud: LocalCloud, network: Network, t
     with other_release(cloud, unpack_last_release(tmp_path)) as last:
         reports, split = burst(cloud, network, last, "last", commits)
     _check(reports)
-    assert min(codes.count(200) for codes in split.answers.values()) >= commits // 10
+    assert min(codes.count(200) for codes in split.answers.values()) >= commits // 4
 
 
 @COMMITS
@@ -55,7 +54,7 @@ def test_this_release_beside_the_next_one(cloud: LocalCloud, network: Network, c
     with other_release(cloud, NEXT) as following:
         reports, split = burst(cloud, network, following, "following", commits)
     _check(reports)
-    assert min(codes.count(200) for codes in split.answers.values()) >= commits // 10
+    assert min(codes.count(200) for codes in split.answers.values()) >= commits // 4
     bodies = dict(bodies_of_next(client))
     assert [path for path, body in bodies.items() if MEMBER not in body] == []
     inner = [
@@ -65,10 +64,7 @@ def test_this_release_beside_the_next_one(cloud: LocalCloud, network: Network, c
         if part in body
     ]
     assert [(path, part) for path, part, value in inner if MEMBER not in value] == []
-    kinds = {path.split("/")[-2] for path in bodies}
-    # In a short burst, a killed function of the next release may come back after the last build has ended.
-    assert "triggers" in kinds
-    assert commits < _LONG or kinds == {"jobs", "triggers", "invocations"}
+    assert {path.split("/")[-2] for path in bodies} == {"jobs", "triggers", "invocations"}
 
 
 @pytest.mark.crash
