@@ -63,7 +63,7 @@ def main(arguments: Sequence[str], prog: str = "python -m emulator") -> int:
         commands.choices[options.command].error(_unknown(rest, commands.choices[options.command]))
     try:
         return _COMMANDS[options.command](options, rest)
-    except KeyboardInterrupt:  # while its modules are loaded; later, each command stops what it has started
+    except KeyboardInterrupt:  # while its modules are loaded; later, each command stops its own servers
         sys.stderr.write("stopped\n")
         return _INTERRUPTED
     except LocalCloudError as error:

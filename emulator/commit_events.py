@@ -227,7 +227,7 @@ class RefWatcher:
 
     Args:
         root: the folder with a repository in ``<host>/<name>`` each.
-        events: publishes what is noticed.
+        events: publishes the new commits.
         feed: gets a line about a repository that cannot be read.
         seconds: the time between two looks.
     """

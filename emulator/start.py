@@ -368,7 +368,7 @@ def _save(base: _Base, backends: _Backends, servers: _Servers, memory: MemoryHos
 
 
 def _restore_builds(base: _Base, servers: _Servers) -> None:
-    """Continue with the builds of the run before. Those that ran when it ended have failed, and announce it.
+    """Continue with the builds of the run before. A build that ran at its end has failed, and announces that.
 
     Raises:
         LocalCloudError: the state is damaged.

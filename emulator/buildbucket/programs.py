@@ -20,7 +20,7 @@ from emulator.processes import Child, Sink
 __all__ = ["MARK", "Exit", "Programs"]
 
 MARK = "LOCAL_CLOUD_BUILD"
-"""The variable by which the descendants of a build's program are found, also those that left its process group."""
+"""The variable that marks the descendants of a build's program, even if they have left its process group."""
 _PROCESSES = Path("/proc")
 _ROUNDS = 50  # a process may fork between the search for it and its end
 _ROUND_SECONDS = 0.01

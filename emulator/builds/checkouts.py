@@ -100,7 +100,7 @@ class Checkouts:
     def _watched_head(self, job: str) -> _Head | None:
         """Return the head of the single branch that a job watches.
 
-        Of several branches of one repository, the one that ``HEAD`` names is meant.
+        If the job watches several branches of one repository, the branch of ``HEAD`` counts.
         """
         found: dict[tuple[str, str], _Head] = {}
         for watcher in self._watchers(job) if job else ():

@@ -147,7 +147,7 @@ def _decode(raw: bytes, encoding: str) -> str:
     """Decode text in the commit's charset; invalid bytes become U+FFFD, and half of a surrogate pair ``?``."""
     try:
         text = raw.decode(encoding, errors="replace")
-    except (LookupError, ValueError):  # no such charset, or one that cannot replace invalid bytes
+    except (LookupError, ValueError):  # no such charset, or it cannot replace invalid bytes
         text = raw.decode(errors="replace")
     return text.encode(errors="replace").decode()
 

@@ -201,7 +201,7 @@ def test_without_the_policy_stripped_tokens_wait(stripping: Stripping, tmp_path:
 
 
 def test_a_refused_schedule_has_not_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The doctor must not report a schedule that never reaches its function as one that runs."""
+    """A schedule that never reaches its function does not run, and the doctor must say so."""
     with site_behind("proxy", "documented", tmp_path, sweep_seconds=0.05) as site:
         assert site.front_end is not None
         schedule = site.cloud.schedules["sweep"]

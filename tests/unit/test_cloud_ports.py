@@ -146,7 +146,7 @@ def test_a_local_cloud_reads_configs_from_its_own_server() -> None:
     ],
 )
 def test_the_address_of_a_buildbucket_server(hosts: list[str], host: str, base: str) -> None:
-    """A local cloud serves every host, also one that a config names later."""
+    """A local cloud serves every host, even if a config names it later."""
     servers = tuple(BuildbucketServer(name, "p@x", url=f"http://{name}.local/") for name in hosts)
     client: Any = cloud_ports(_settings(buildbucket_servers=servers), store=MemoryStore()).buildbucket
     assert client._base_url(host) == base

@@ -43,8 +43,8 @@ class Backfill:
 
     job_ids: tuple[JobId, ...]
     repo: str
-    """The repository in any spelling; a trigger uses the spelling of its job's config. Empty: the only one that the
-    jobs watch."""
+    """The repository in any spelling; a trigger uses the spelling of its job's config. Empty: the only
+    repository of the jobs."""
     ref: str
     """Full name; each job must watch it. Empty: as in `api.only_choice`, where the range's end names the branch."""
     from_revision: str

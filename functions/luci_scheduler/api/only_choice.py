@@ -28,8 +28,8 @@ def repo_and_ref(context: Context, jobs: Iterable[Job], repo: str, ref: str, rev
     Args:
         context: the caller's context.
         jobs: the jobs.
-        repo: the given repository; empty: the only one that the jobs watch.
-        ref: the given ref; empty: the only one that the jobs watch. If they watch several refs or a pattern, it is the
+        repo: the given repository; empty: the only repository of the jobs.
+        ref: the given ref; empty: the only ref of the jobs. If they watch several refs or a pattern, it is the
             branch that the revision names, and main for HEAD.
         revision: as `api.revisions` reads it.
 

@@ -16,7 +16,7 @@ from luci_scheduler.cli.session import Exit, Session, job_ref
 __all__ = ["add_commands"]
 
 _HASH = re.compile(r"[0-9a-fA-F]{40}")
-_REPO_HELP = "the repository, as configs name it (default: the only one that {} watch)"
+_REPO_HELP = "the repository, as configs name it (default: the only repository that {} watch)"
 _ORDER = ("FAILED", "OVERRUN", "ABORTED", "RUNNING", "RETRYING", "STARTING", "", "SUCCEEDED")  # failures come first
 
 
@@ -52,7 +52,7 @@ def _add_backfill(nouns: Any) -> None:
     parser.add_argument("last", metavar="TO", help="the last commit of the range; a hash, a name or HEAD")
     parser.add_argument("--repo", default="", metavar="URL", help=_REPO_HELP.format("the jobs"))
     parser.add_argument(
-        "--ref", default="", help="the ref, such as main (default: the only one that the jobs watch, or the branch TO)"
+        "--ref", default="", help="the ref, such as main (default: the only ref that the jobs watch, or the branch TO)"
     )
     parser.add_argument(
         "--job", required=True, action="append", dest="jobs", metavar="JOB", help="PROJECT/JOB; repeatable"

@@ -53,7 +53,7 @@ def _add_job(nouns: Any) -> None:
         metavar="VERB", required=True
     )
     argument = ("job", JOB_HELP)
-    show = "show a job: its task, what triggers it, what waits, its next run and its latest invocations"
+    show = "show a job: its task, its triggers, its pending triggers, its next run and its latest invocations"
     add_verb(verbs, "show", show, argument, _job_show)
     pause = "pause a job: discard pending triggers, accept no more, let invocations end"
     add_reason(add_verb(verbs, "pause", pause, argument, _job_switch("PauseJob")), "job")
