@@ -33,7 +33,10 @@ _UNSAFE = re.compile(f"[\r{_CONTROLS}]")
 
 
 class _Cleaner:
-    """Turns bytes into text without sequences that control a terminal. A sequence may begin in one piece and end in the next."""
+    """Turns bytes into text without sequences that control a terminal.
+
+    A sequence may begin in one piece of the output and end in the next.
+    """
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
