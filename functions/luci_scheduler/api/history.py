@@ -113,7 +113,7 @@ def describe_all(context: Context, invocations: Sequence[Invocation]) -> list[De
     commits = [commit_of(item) for item in invocations]
     titles = _titles(context, commits)
     pairs = zip(invocations, commits, strict=True)
-    return [Described(item, commit, _title(titles, commit), cause_of(item)) for item, commit in pairs]
+    return [Described(item, commit, _title(titles, commit), cause_of(context, item)) for item, commit in pairs]
 
 
 def list_jobs(

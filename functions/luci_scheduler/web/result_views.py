@@ -137,7 +137,7 @@ def result_view(job: Job, result: Result, titles: Titles, now: Instant) -> Resul
     )
 
 
-def invocation_result(invocation: Invocation, titles: Titles, now: Instant) -> ResultView:
+def invocation_result(context: Context, invocation: Invocation, titles: Titles, now: Instant) -> ResultView:
     """Return an invocation in the history of its job: its result, or its present status."""
     status = status_of(invocation)
     return ResultView(
@@ -151,7 +151,7 @@ def invocation_result(invocation: Invocation, titles: Titles, now: Instant) -> R
         view_url=safe_url(invocation.view_url),
         summary=result_of(invocation).summary if status.is_final else invocation.summary,
         commit=commit_view(commit_of(invocation), titles),
-        cause=cause_view(cause_of(invocation)),
+        cause=cause_view(cause_of(context, invocation)),
     )
 
 

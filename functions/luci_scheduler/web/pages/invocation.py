@@ -83,7 +83,7 @@ def _values(
         "legend": legend(timeline),
         "why": why_of(found.invocation, now),
         "commit": commit_view(commit_of(found.invocation), titles),
-        "cause": cause_view(cause_of(found.invocation)),
+        "cause": cause_view(cause_of(context, found.invocation)),
         "facts": facts_of(found.invocation),
         "paused": found.job.paused,
         "may_abort": context.may(Permission.ABORT, found.job),
