@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luci_scheduler.api.causes import commit_of
-from luci_scheduler.api.commit_titles import Titles
+from luci_scheduler.api.commit_titles import Titles, titles_of
 from luci_scheduler.api.errors import InvalidCursorError, NoSuchJobError
 from luci_scheduler.api.overviews import JobDetails, JobOverview, get_job_overview, is_job_unchanged
 from luci_scheduler.core.identifiers import JobId, split_job_id
@@ -32,7 +32,7 @@ from luci_scheduler.web.pages.projects import number_text
 from luci_scheduler.web.presentation import definition_text, safe_url, trigger_view
 from luci_scheduler.web.rendering import render
 from luci_scheduler.web.response import PageError, PageResponse, unchanged
-from luci_scheduler.web.result_views import invocation_result, titles_of
+from luci_scheduler.web.result_views import invocation_result
 
 __all__ = ["job"]
 
