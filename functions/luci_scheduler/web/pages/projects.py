@@ -57,7 +57,7 @@ def projects(page_request: PageRequest) -> PageResponse:
 
 
 def _news(found: Sequence[ProjectSummary]) -> str:
-    """Return what is bad in the tab's title: the number of failing jobs, and of projects with a refused config."""
+    """Return the problems in the tab's title: the number of failing jobs, and of projects with a refused config."""
     failing = sum(item.counts["failing"] for item in found)
     is_more = any(item.counts["failing"] == MAX_COUNT for item in found)
     problems = sum(item.has_problems for item in found)
