@@ -133,7 +133,7 @@ def _emit(
 
 
 def _check(wanted: Backfill) -> None:
-    """Check what needs no call."""
+    """Refuse a wrong request as far as no call is needed for that."""
     if not 0 < len(set(wanted.job_ids)) <= _MAX_JOBS:
         raise invalid(f"jobs must name 1 to {_MAX_JOBS} jobs")
     check_expression(wanted.from_revision, "from_revision")
@@ -190,9 +190,7 @@ def _filtered(watchers: Mapping[JobId, Watcher], commits: Sequence[GitCommit]) -
     """Return the commits that the jobs' path filters exclude; without those whose patterns cost too much to decide."""
     filtered = {job_id: set[str]() for job_id in watchers}
     for commit in commits:
-        passed, undecided = CommitFilters().quick_by_paths(list(watchers.values()), commit.diff)
-        kept = {one.job_id for one in (*passed, *(item for own in undecided.values() for item in own))}
-        for job_id in watchers.keys() - kept:
+        for job_id in CommitFilters().excluded_by_paths(list(watchers.values()), commit.diff):
             filtered[job_id].add(commit.id)
     return filtered
 

@@ -1,10 +1,12 @@
-"""The commit and the cause of an invocation, as lists show them. Pure."""
+"""The commit and the cause of an invocation, as lists show them. They cost no read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from luci_scheduler.api.context import Context
+from luci_scheduler.core.identifiers import JobId, project_of
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Flavor, Job, Result
 from luci_scheduler.core.trigger import PayloadKind, Trigger, sort_key
@@ -29,7 +31,10 @@ class Cause:
 
     kind: CauseKind
     by: str = ""
-    """The e-mail address or identity of a person; the ID of the job that emitted the trigger; empty if not known."""
+    """The e-mail address or identity of a person; the ID of the job that emitted the trigger; empty if not known.
+
+    The job is named only to a caller who sees every job of its project: a check of its realm would cost a read.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +66,24 @@ def result_commit(result: Result) -> CommitRef | None:
     return CommitRef(result.repo, result.ref, result.revisions[0], count - 1)
 
 
-def cause_of(invocation: Invocation) -> Cause:
-    """Return the cause of an invocation: the caller who requested it, otherwise its newest trigger."""
+def cause_of(context: Context, invocation: Invocation) -> Cause:
+    """Return the cause of an invocation: the identity that requested it, otherwise its newest trigger."""
     if invocation.triggered_by:
         return Cause(CauseKind.PERSON, invocation.triggered_by.removeprefix("user:"))
     triggers = invocation.incoming_triggers
     newest = max(triggers, key=lambda one: (one.is_commit, *sort_key(one)), default=None)
-    return trigger_cause(newest) if newest else Cause(CauseKind.UNKNOWN)
+    return trigger_cause(context, newest) if newest else Cause(CauseKind.UNKNOWN)
 
 
-def trigger_cause(trigger: Trigger) -> Cause:
-    """Return the cause that one trigger stands for."""
+def trigger_cause(context: Context, trigger: Trigger) -> Cause:
+    """Return the cause that one trigger stands for, with the name of its job if the caller may see that."""
     if trigger.emitted_by_user:
         return Cause(CauseKind.PERSON, trigger.emitted_by_user.removeprefix("user:"))
     if trigger.is_commit:
-        return Cause(CauseKind.COMMIT, trigger.job_id)
+        return Cause(CauseKind.COMMIT, _named(context, trigger))
     if trigger.kind == PayloadKind.CRON:
         return Cause(CauseKind.SCHEDULE)
-    return Cause(CauseKind.JOB, trigger.job_id) if trigger.job_id else Cause(CauseKind.UNKNOWN)
+    return Cause(CauseKind.JOB, _named(context, trigger)) if trigger.job_id else Cause(CauseKind.UNKNOWN)
 
 
 def result_cause(job: Job, result: Result) -> Cause:
@@ -91,3 +96,8 @@ def result_cause(job: Job, result: Result) -> Cause:
     if result.revisions:
         return Cause(CauseKind.COMMIT)
     return Cause(CauseKind.JOB if job.definition.flavor is Flavor.TRIGGERED else CauseKind.SCHEDULE)
+
+
+def _named(context: Context, trigger: Trigger) -> str:
+    is_visible = trigger.job_id and context.sees_all(project_of(JobId(trigger.job_id)))
+    return trigger.job_id if is_visible else ""

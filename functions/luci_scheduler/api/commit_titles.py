@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from luci_scheduler.api.causes import CommitRef
 from luci_scheduler.api.context import Context
 from luci_scheduler.budget import limited, time_left
 from luci_scheduler.core.errors import SchedulerError
@@ -19,7 +20,7 @@ from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 from luci_scheduler.ports import GitCommit, Gitiles, GitilesError
 
-__all__ = ["MAX_CALLS", "Titles", "commit_titles", "remember_titles"]
+__all__ = ["MAX_CALLS", "Titles", "commit_titles", "remember_titles", "titles_of"]
 
 MAX_CALLS = 8
 """The largest number of calls to repository hosts for one page."""
@@ -121,6 +122,14 @@ def commit_titles(context: Context, wanted: Sequence[tuple[str, str]], watched: 
         pass  # the store or the budget: a list without titles is better than no list
     found = {pair: memory.known(key) for pair, key in keys.items() if key[0] in repos}
     return {pair: commit for pair, commit in found.items() if commit is not None}
+
+
+def titles_of(context: Context, commits: Iterable[CommitRef | None], watched: Collection[str] = ()) -> Titles:
+    """Return the commits of a list whose subjects are known or quickly found.
+
+    The arguments and the costs are those of `commit_titles`; None stands for an entry without a commit.
+    """
+    return commit_titles(context, [(one.repo, one.revision) for one in commits if one is not None], watched)
 
 
 def remember_titles(context: Context, repo: RepoUrl, commits: Sequence[GitCommit]) -> None:

@@ -296,7 +296,7 @@ def _last_world(entries: Sequence[LogEntry]) -> _World | None:
 
 
 def _world(entries: Sequence[LogEntry]) -> _World:
-    """Return what an attempt saw; its first entry is the line about the listing."""
+    """Return the repository as an attempt saw it; its first entry is the line about the listing."""
     fetched = log_lines.REFS_FETCHED.match(entries[0].text) or {}
     gone = [fields["ref"] for template in _GONE for fields in _all(template, entries)]
     counts = int(fetched["known"]), int(fetched["current"])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from luci_scheduler.core.path_filter import PathFilter
 from luci_scheduler.core.ref_validation import REGEXP
+from luci_scheduler.core.regexps import PatternReader
 
 __all__ = ["sample_path", "sample_refs"]
 
@@ -55,15 +56,13 @@ def _samples(patterns: Sequence[str]) -> list[str]:
     ]
 
 
-class _Sampler:
+class _Sampler(PatternReader):
     """Reads a valid pattern from left to right, and makes a text that it probably matches. The caller checks it."""
 
     def __init__(self, pattern: str, times: int, filler: str) -> None:
-        self._text = pattern
+        super().__init__(pattern)
         self._times = times
         self._any = filler
-        self._at = 0
-        self._depth = 0
 
     def sample(self) -> str:
         """Return the text."""
@@ -132,12 +131,3 @@ class _Sampler:
         elif match[4] == "?":
             most = min(most, 1)
         return piece * min(max(least, most), _LONGEST)
-
-    def _next(self) -> str:
-        self._at += 1
-        return self._text[self._at - 1 : self._at]
-
-    def _take(self, text: str) -> bool:
-        found = self._text.startswith(text, self._at)
-        self._at += len(text) * found
-        return found

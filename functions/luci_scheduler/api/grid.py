@@ -227,9 +227,8 @@ class _Cells:
         for commit in self._commits:
             missing = [job.id for job in self._jobs if (commit.id, job.id) not in self._cells]
             watchers = [one for job_id in missing for one in self._watching[job_id]]
-            passed, undecided = CommitFilters().quick_by_paths(watchers, commit.diff)
-            open_jobs = {one.job_id for one in (*passed, *(item for own in undecided.values() for item in own))}
-            self._cells |= {(commit.id, job_id): Cell("FILTERED") for job_id in missing if job_id not in open_jobs}
+            excluded = CommitFilters().excluded_by_paths(watchers, commit.diff)
+            self._cells |= {(commit.id, job_id): Cell("FILTERED") for job_id in excluded}
 
     def _take_markers(self) -> None:
         """Look up the triggers of the other cells, the newest commits first."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luci_scheduler.api.causes import Cause, CommitRef, cause_of, commit_of, result_cause, result_commit
-from luci_scheduler.api.commit_titles import Titles, commit_titles
+from luci_scheduler.api.commit_titles import Titles, titles_of
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import InvalidCursorError, invalid
 from luci_scheduler.api.overviews import FILTERS, get_project_overview
@@ -111,9 +111,9 @@ def describe_invocation(context: Context, job_id: JobId, invocation_id: Invocati
 def describe_all(context: Context, invocations: Sequence[Invocation]) -> list[Described]:
     """Return invocations of visible jobs with their commits and causes; costs what `commit_titles` costs."""
     commits = [commit_of(item) for item in invocations]
-    titles = _titles(context, commits)
+    titles = titles_of(context, commits)
     pairs = zip(invocations, commits, strict=True)
-    return [Described(item, commit, _title(titles, commit), cause_of(item)) for item, commit in pairs]
+    return [Described(item, commit, _title(titles, commit), cause_of(context, item)) for item, commit in pairs]
 
 
 def list_jobs(
@@ -141,7 +141,7 @@ def list_jobs(
     if found is None:
         return None
     results = [job.recent[0] if job.recent else None for job in found.page.jobs]
-    titles = _titles(context, [result_commit(item) for item in results if item])
+    titles = titles_of(context, [result_commit(item) for item in results if item], found.repos)
     pairs = zip(found.page.jobs, results, strict=True)
     return JobsPage(tuple(_listed(job, result, titles) for job, result in pairs), found.page.next_cursor)
 
@@ -149,10 +149,6 @@ def list_jobs(
 def _listed(job: Job, result: Result | None, titles: Titles) -> ListedJob:
     commit = result_commit(result) if result else None
     return ListedJob(job, result, commit, _title(titles, commit), result_cause(job, result) if result else None)
-
-
-def _titles(context: Context, commits: Sequence[CommitRef | None]) -> Titles:
-    return commit_titles(context, [(item.repo, item.revision) for item in commits if item is not None])
 
 
 def _title(titles: Titles, commit: CommitRef | None) -> GitCommit | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from luci_scheduler.api.causes import Cause, CauseKind, CommitRef, trigger_cause
+from luci_scheduler.api.context import Context
 from luci_scheduler.api.history import Described, ListedJob
 from luci_scheduler.api.messages import invocation_message, job_message, job_ref, microseconds
 from luci_scheduler.api.schema import message_class
@@ -20,7 +22,7 @@ _MAX_TRIGGERS = 50  # in the details of an invocation: the newest ones
 _NO_CAUSE = Cause(CauseKind.UNKNOWN)
 
 
-def trigger_details(trigger: Trigger) -> Any:
+def trigger_details(context: Context, trigger: Trigger) -> Any:
     """Return a trigger with its cause."""
     return message_class("TriggerDetails")(
         id=trigger.id,
@@ -28,14 +30,15 @@ def trigger_details(trigger: Trigger) -> Any:
         url=displayed(trigger.url),
         kind=str(trigger.kind),
         created_ts=microseconds(trigger.created),
-        cause=_cause(trigger_cause(trigger)),
+        cause=_cause(trigger_cause(context, trigger)),
     )
 
 
-def invocation_details(found: Described, *, with_triggers: bool = False) -> Any:
+def invocation_details(context: Context, found: Described, *, with_triggers: bool = False) -> Any:
     """Return an invocation with its commit and cause.
 
     Args:
+        context: the caller's context.
         found: the invocation.
         with_triggers: whether the newest triggers are listed.
     """
@@ -50,7 +53,7 @@ def invocation_details(found: Described, *, with_triggers: bool = False) -> Any:
         abort_requested_by=item.abort_requested_by,
         abort_reason=item.abort_reason,
         trigger_count=len(triggers),
-        triggers=map(trigger_details, triggers[:_MAX_TRIGGERS] if with_triggers else ()),
+        triggers=map(partial(trigger_details, context), triggers[:_MAX_TRIGGERS] if with_triggers else ()),
     )
     _add_commit(reply, found.commit, found.title)
     return reply

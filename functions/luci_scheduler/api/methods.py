@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from luci_scheduler.api import (
@@ -203,9 +204,9 @@ def _describe_job(context: Context, request: Any) -> Any:
         last_poll_ts=microseconds(found.last_poll),
         failed_polls=found.job.failed_polls,
         known_refs=len(found.poller.known) if found.poller else 0,
-        pending=map(trigger_details, found.pending),
+        pending=map(partial(trigger_details, context), found.pending),
         has_more_pending=found.has_more_pending,
-        invocations=map(invocation_details, found.invocations),
+        invocations=map(partial(invocation_details, context), found.invocations),
     )
     reply.definition.update(definition_values(found.job.definition))
     _add_change(reply, found.job)
@@ -215,12 +216,14 @@ def _describe_job(context: Context, request: Any) -> Any:
 def _get_history(context: Context, request: Any) -> Any:
     job_id = job_id_of(request.job_ref)
     page = history.get_history(context, job_id, request.status, request.cursor, request.page_size)
-    return message_class("History")(invocations=map(invocation_details, page.invocations), next_cursor=page.next_cursor)
+    return message_class("History")(
+        invocations=map(partial(invocation_details, context), page.invocations), next_cursor=page.next_cursor
+    )
 
 
 def _describe_invocation(context: Context, request: Any) -> Any:
     found = history.describe_invocation(context, *invocation_id_of(request))
-    return invocation_details(found, with_triggers=True)
+    return invocation_details(context, found, with_triggers=True)
 
 
 def _list_jobs(context: Context, request: Any) -> Any:

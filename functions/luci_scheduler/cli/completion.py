@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -23,6 +24,9 @@ LIMIT = 1.0
 _NAMED = ("job", "invocation", "target", "project")
 """Arguments for which a shell completes names."""
 
+_SAFE = re.compile(r"[0-9A-Za-z_\-. ()/]+")
+"""The characters of projects and jobs. Bash runs commands in the words that it completes: a ``$(...)`` for example."""
+
 
 def completion(parser: argparse.ArgumentParser, shell: str) -> str:
     """Return a script that completes words, options, and the names of projects and jobs."""
@@ -40,6 +44,8 @@ def complete_names(
 ) -> int:
     """Write the names of projects, or of the jobs of the project in ``word``; write nothing if anything fails.
 
+    A text that is no such name, which only a hostile console returns, is left out.
+
     Args:
         make: makes the session.
         token: the caller's token, or empty.
@@ -54,7 +60,7 @@ def complete_names(
         project, slash, _ = word.partition("/")
         names = cached_names(session, project if slash else "", token)
         lines = [f"{project}/{name}" for name in names] if slash else [f"{name}/" for name in names]
-        sys.stdout.write("".join(f"{line}\n" for line in lines if line.startswith(word) and line.isprintable()))
+        sys.stdout.write("".join(f"{line}\n" for line in lines if line.startswith(word) and _SAFE.fullmatch(line)))
     timer.cancel()
     return Exit.DONE
 

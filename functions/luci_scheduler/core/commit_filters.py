@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from luci_scheduler.core.identifiers import project_of
+from luci_scheduler.core.identifiers import JobId, project_of
 from luci_scheduler.core.path_filter import path_filter
 from luci_scheduler.core.pattern_budget import (
     PATH_UNITS,
@@ -83,6 +83,12 @@ class CommitFilters:
             except PatternCostError:
                 slow[project] = own
         return quick, slow
+
+    def excluded_by_paths(self, watchers: Sequence[Watcher], diff: Diff) -> set[JobId]:
+        """Return the watching jobs whose path filters all exclude the commit; undecided jobs are not among them."""
+        passed, undecided = self.quick_by_paths(watchers, diff)
+        kept = {watcher.job_id for own in (passed, *undecided.values()) for watcher in own}
+        return {watcher.job_id for watcher in watchers} - kept
 
     def _of(self, project: str, stage: str, units: int) -> _Decisions:
         return self._decisions.setdefault((project, stage), _Decisions(PatternBudget(units)))

@@ -16,7 +16,7 @@ from typing import Any
 
 from luci_scheduler.core.pattern_budget import EVALUATION_UNITS, PatternBudget
 
-__all__ = ["MAX_LENGTH", "BadRegexpError", "Pattern", "compile_regexp", "literal_prefix"]
+__all__ = ["MAX_LENGTH", "BadRegexpError", "Pattern", "PatternReader", "compile_regexp", "literal_prefix"]
 
 MAX_LENGTH = 20_000
 """The longest pattern that is compiled, in characters. The longest in real configs (a whole list, joined) has fewer
@@ -114,16 +114,34 @@ _CODE = re.compile(r"x\{([0-9A-Fa-f]+)\}|x([0-9A-Fa-f]{2})|([0-7]{1,3})")
 _CONTROLS = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
-class _Scanner:
+class PatternReader:
+    """The text of a pattern and the place up to which it is read; a base of classes that read patterns."""
+
+    def __init__(self, pattern: str) -> None:
+        self._text = pattern
+        self._at = 0
+        self._depth = 0  # open groups, which the class that reads them counts
+
+    def _next(self) -> str:
+        """Read a character; return an empty text at the end."""
+        self._at += 1
+        return self._text[self._at - 1 : self._at]
+
+    def _take(self, text: str) -> bool:
+        """Read ``text`` if it comes next; return whether it did."""
+        found = self._text.startswith(text, self._at)
+        self._at += len(text) * found
+        return found
+
+
+class _Scanner(PatternReader):
     """Reads a valid pattern from left to right.
 
     Each piece is (the literal that it begins with, whether that is all of it).
     """
 
     def __init__(self, pattern: str) -> None:
-        self._text = pattern
-        self._at = 0
-        self._depth = 0
+        super().__init__(pattern)
         self._folds = False
         self._quoted = False
 
@@ -238,12 +256,3 @@ class _Scanner:
             else:
                 break
         return least, exactly
-
-    def _next(self) -> str:
-        self._at += 1
-        return self._text[self._at - 1 : self._at]
-
-    def _take(self, text: str) -> bool:
-        found = self._text.startswith(text, self._at)
-        self._at += len(text) * found
-        return found

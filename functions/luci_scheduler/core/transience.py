@@ -88,7 +88,7 @@ def grpc_failure(code: str) -> Failure:
 
 
 def google_failure(code: str) -> Failure:
-    """Judge a gRPC code of Firestore or Cloud Tasks.
+    """Judge a gRPC code of Firestore, Cloud Tasks or Pub/Sub.
 
     Only INVALID_ARGUMENT is about the request. The operator can fix the cause of any other code (a missing index, a
     missing permission), and no work may be lost until then.

@@ -121,7 +121,7 @@ class PollerView:
     next_poll: str
     """When the next poll is, as a sentence."""
     sees: str
-    """What the next poll will find, as a sentence."""
+    """The sentence about the commits that the next poll sees."""
     repo: str
     repo_url: str
     refs: Sequence[KnownRef]
@@ -268,7 +268,7 @@ def _next_poll(job: Job, newest: Invocation | None, now: Instant) -> str:
 
 
 def _next_sight(record: PollerRecord | None) -> str:
-    """Return what the next poll will find, as a sentence."""
+    """Return the sentence about the commits that the next poll sees."""
     if record is None or not record.known:
         return "The first poll sees the latest commit of each ref. Later polls see each commit after that."
     if record.backlog:
@@ -336,7 +336,7 @@ def _new_definition(job: Job) -> str:
     return f"The definition changed from revision {before} to {after}."
 
 
-def job_json(job: Job, invocations: Sequence[Invocation], titles: Titles) -> dict[str, Any]:
+def job_json(context: Context, job: Job, invocations: Sequence[Invocation], titles: Titles) -> dict[str, Any]:
     """Return the JSON twin of the job page."""
     return {
         "job_id": job.id,
@@ -346,11 +346,11 @@ def job_json(job: Job, invocations: Sequence[Invocation], titles: Titles) -> dic
         "schedule": job.definition.schedule,
         "revision": job.definition.revision,
         "active_invocations": [str(identifier) for identifier in job.active_invocations],
-        "invocations": [_listed_json(item, titles) for item in invocations],
+        "invocations": [_listed_json(context, item, titles) for item in invocations],
     }
 
 
-def _listed_json(item: Invocation, titles: Titles) -> dict[str, Any]:
+def _listed_json(context: Context, item: Invocation, titles: Titles) -> dict[str, Any]:
     """Return the JSON twin of an invocation in a list."""
     return {
         "invocation_id": str(item.id),
@@ -359,7 +359,7 @@ def _listed_json(item: Invocation, titles: Titles) -> dict[str, Any]:
         "finished": format_rfc3339(item.finished) if item.finished else None,
         "triggered_by": item.triggered_by or None,
         "commit": commit_json(commit_of(item), titles),
-        "cause": cause_json(cause_of(item)),
+        "cause": cause_json(cause_of(context, item)),
         "view_url": displayed(item.view_url) or None,
         "tags": list(item.tags),
     }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.api.causes import Cause, CauseKind, CommitRef, cause_of, commit_of, result_cause, result_commit
-from luci_scheduler.api.commit_titles import Titles, commit_titles
+from luci_scheduler.api.commit_titles import Titles
 from luci_scheduler.api.context import Context
 from luci_scheduler.core.humanized import exact_duration
 from luci_scheduler.core.instants import Instant, format_rfc3339
@@ -20,7 +19,6 @@ __all__ = [
     "CauseView",
     "CommitView",
     "ResultView",
-    "Titles",
     "cause_json",
     "cause_view",
     "commit_json",
@@ -28,7 +26,6 @@ __all__ = [
     "invocation_result",
     "result_json",
     "result_view",
-    "titles_of",
 ]
 
 _SHORT = 8  # digits of a hash in a list
@@ -87,14 +84,6 @@ class ResultView:
     cause: CauseView
 
 
-def titles_of(context: Context, commits: Iterable[CommitRef | None], watched: Collection[str] = ()) -> Titles:
-    """Return the commits of a list whose subjects are known or quickly found.
-
-    ``watched`` are repositories (normalized URLs) that a project watches in which the caller sees jobs.
-    """
-    return commit_titles(context, [(one.repo, one.revision) for one in commits if one is not None], watched)
-
-
 def commit_view(commit: CommitRef | None, titles: Titles) -> CommitView | None:
     """Return a commit as lists show it; None without one."""
     if commit is None:
@@ -137,7 +126,7 @@ def result_view(job: Job, result: Result, titles: Titles, now: Instant) -> Resul
     )
 
 
-def invocation_result(invocation: Invocation, titles: Titles, now: Instant) -> ResultView:
+def invocation_result(context: Context, invocation: Invocation, titles: Titles, now: Instant) -> ResultView:
     """Return an invocation in the history of its job: its result, or its present status."""
     status = status_of(invocation)
     return ResultView(
@@ -151,7 +140,7 @@ def invocation_result(invocation: Invocation, titles: Titles, now: Instant) -> R
         view_url=safe_url(invocation.view_url),
         summary=result_of(invocation).summary if status.is_final else invocation.summary,
         commit=commit_view(commit_of(invocation), titles),
-        cause=cause_view(cause_of(invocation)),
+        cause=cause_view(cause_of(context, invocation)),
     )
 
 

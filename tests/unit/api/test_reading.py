@@ -4,14 +4,18 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from luci_scheduler.core.identifiers import JobId, make_invocation_id
 from luci_scheduler.core.instants import SECOND, Instant, parse_rfc3339
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition
 from luci_scheduler.core.project_record import ProjectRecord
+from luci_scheduler.core.trigger import PayloadKind, Trigger
 from luci_scheduler.ports import CreateInvocation, PutJob, PutProject
 from tests.unit.api.support import ADMIN, OWNER, READER, STRANGER, Client, put_job, world_for
 from tests.unit.engine.world import JOB, World, config
+from tests.unit.web.support import Visitor
 
 REF = {"project": "proj", "job": "job"}
 TASK = TaskDefinition("noop")
@@ -130,6 +134,35 @@ def test_realms_decide_within_a_project() -> None:
     put_job(world, Job(JOB, JobDefinition(TASK, realm="ci")))
     jobs = Client(world).call("GetJobs", {}, who="")["jobs"]
     assert [job["jobRef"]["job"] for job in jobs] == ["job"]
+
+
+@pytest.mark.parametrize("kind", [PayloadKind.NONE, PayloadKind.GITILES])
+def test_a_cause_names_its_job_only_to_a_caller_who_sees_the_whole_project(kind: PayloadKind) -> None:
+    """Neither the API nor a page names a job of a realm that the caller may not see."""
+    grants = [
+        {"project": "proj", "realm": "ci", "role": "READER", "to": [f"user:{READER}"]},
+        {"project": "proj", "role": "READER", "to": [f"user:{OWNER}"]},
+    ]
+    world = world_for(access=json.dumps({"version": 1, "grants": grants}))
+    put_job(world, Job(JOB, JobDefinition(TASK, realm="ci")))
+    cause = Trigger("t", START, kind, job_id="proj/concealed")
+    item = Invocation(
+        make_invocation_id(START, 1), JOB, START, TASK, Status.SUCCEEDED, START, incoming_triggers=(cause,)
+    )
+    world.store.commit([CreateInvocation(item)])
+    page = f"/jobs/proj/job/{item.id}"
+    for who, is_named in ((OWNER, True), (READER, False)):
+        client, visitor = Client(world), Visitor(world, who)
+        for method, message in {
+            "DescribeInvocation": {"jobRef": REF, "invocationId": str(item.id)},
+            "DescribeJob": REF,
+            "GetHistory": {"jobRef": REF},
+        }.items():
+            reply = client.call(method, message, who, "scheduler.Operator")
+            assert ("proj/concealed" in json.dumps(reply)) is is_named, method
+        assert ("concealed" in visitor.get(page).text) is is_named
+        assert ("proj/concealed" in json.dumps(visitor.json("/jobs/proj/job"))) is is_named
+        assert ("concealed" in visitor.get("/jobs/proj/job").text) is is_named
 
 
 def test_reads_do_not_grow_with_the_history() -> None:

@@ -308,6 +308,31 @@ class TestCompletedNames:
         run(world, "complete-names", "proj/", "--token", "t", who=STRANGER)
         assert capsys.readouterr().out == ""
 
+    def test_a_hostile_console_runs_no_command(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Bash expands the words that it completes, so a name with a substitution is left out."""
+        names = [
+            "p(1) x",
+            "p$(id)",
+            "p`id`",
+            "p$HOME",
+            'p"',
+            "p'",
+            "p\\",
+            "p;id",
+            "p\nid",
+            "p\x1b[2J",
+            "p<(id)",
+            "p{1,2}",
+        ]
+        monkeypatch.setattr(completion, "cached_names", lambda *_: names)
+        world = world_for()
+        capsys.readouterr()  # the log of the sync
+        for word in ("p", "proj/p"):
+            assert run(world, "complete-names", word).code == 0
+        assert capsys.readouterr().out.splitlines() == ["p(1) x/", "proj/p(1) x"]
+
     def test_a_failure_is_silent(self, capsys: pytest.CaptureFixture[str]) -> None:
         """A shell must not print errors between the words of a person."""
         for words in ((), ("--url", "http://127.0.0.1:1"), ("--url", "ftp://x")):
@@ -336,11 +361,12 @@ def test_the_describing_methods_have_bounded_reads() -> None:
     client, ref = Client(world), {"project": "proj", "job": "job"}
     named = {"jobRef": ref, "invocationId": str(world.invocations()[0].id)}
     for method, request, most in (
+        # The project's record, three counts and two jobs: the record names the repositories that need no further read.
+        ("ListJobs", {"project": "proj"}, 6),
         ("DescribeJob", ref, 25),
         ("GetHistory", {"jobRef": ref, "pageSize": 5}, 8),
         ("GetHistory", {"jobRef": ref, "pageSize": 5, "status": "FAILED"}, 8),
         ("DescribeInvocation", named, 3),
-        ("ListJobs", {"project": "proj"}, 8),
     ):
         world.store.counts.clear()
         client.call(method, request, READER, "scheduler.Operator")

@@ -134,6 +134,20 @@ def test_costly_paths_leave_out_only_their_project(monkeypatch: pytest.MonkeyPat
     assert filters.too_costly == {"evil": tuple(evil)}
 
 
+def test_jobs_whose_filters_exclude_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job with one watcher that passes, and a job whose patterns cost too much, are not among them."""
+    diff = [("README", "README")]
+    watchers = [
+        watcher("proj", "other", job="out"),
+        watcher("proj", "other", job="in"),
+        watcher("proj", "README", job="in"),
+        watcher("proj", job="unfiltered"),
+    ]
+    assert CommitFilters().excluded_by_paths(watchers, diff) == {"proj/out"}
+    monkeypatch.setattr(commit_filters, "QUICK_UNITS", 1)
+    assert CommitFilters().excluded_by_paths(watchers, diff) == set()
+
+
 def test_the_same_filter_is_counted_once() -> None:
     """A trigger with 500 targets is one filter, and so are triggers with equal patterns."""
     one, many = CommitFilters(), CommitFilters()

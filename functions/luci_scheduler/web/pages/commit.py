@@ -190,7 +190,7 @@ def _row(item: Explanation, now: Instant) -> _Row:
 
 
 def _sentence(item: Explanation) -> str:
-    """Return what the badge and the links do not say."""
+    """Return the sentence beside the badge and the links, which do not say it."""
     if not item.status:
         return item.sentence
     batch = "In one batch with a newer commit." if item.reason is Reason.BATCHED else ""

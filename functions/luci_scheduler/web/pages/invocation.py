@@ -7,6 +7,7 @@ from typing import Any
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.causes import cause_of, commit_of
+from luci_scheduler.api.commit_titles import Titles, titles_of
 from luci_scheduler.api.errors import NoSuchInvocationError, NoSuchJobError
 from luci_scheduler.api.service import InvocationLog, get_invocation_log
 from luci_scheduler.core.identifiers import JobId
@@ -19,7 +20,7 @@ from luci_scheduler.web.presentation import facts_of, invocation_json, invocatio
 from luci_scheduler.web.reasons import why_of
 from luci_scheduler.web.rendering import render
 from luci_scheduler.web.response import PageError, PageResponse
-from luci_scheduler.web.result_views import Titles, cause_view, commit_json, commit_view, titles_of
+from luci_scheduler.web.result_views import cause_view, commit_json, commit_view
 from luci_scheduler.web.timeline import Event, EventKind, count, events, legend, marks
 
 __all__ = ["invocation"]
@@ -83,7 +84,7 @@ def _values(
         "legend": legend(timeline),
         "why": why_of(found.invocation, now),
         "commit": commit_view(commit_of(found.invocation), titles),
-        "cause": cause_view(cause_of(found.invocation)),
+        "cause": cause_view(cause_of(context, found.invocation)),
         "facts": facts_of(found.invocation),
         "paused": found.job.paused,
         "may_abort": context.may(Permission.ABORT, found.job),

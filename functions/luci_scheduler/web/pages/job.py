@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luci_scheduler.api.causes import commit_of
-from luci_scheduler.api.commit_titles import Titles
+from luci_scheduler.api.commit_titles import Titles, titles_of
 from luci_scheduler.api.errors import InvalidCursorError, NoSuchJobError
 from luci_scheduler.api.overviews import JobDetails, JobOverview, get_job_overview, is_job_unchanged
 from luci_scheduler.core.identifiers import JobId, split_job_id
@@ -32,7 +32,7 @@ from luci_scheduler.web.pages.projects import number_text
 from luci_scheduler.web.presentation import definition_text, safe_url, trigger_view
 from luci_scheduler.web.rendering import render
 from luci_scheduler.web.response import PageError, PageResponse, unchanged
-from luci_scheduler.web.result_views import invocation_result, titles_of
+from luci_scheduler.web.result_views import invocation_result
 
 __all__ = ["job"]
 
@@ -58,7 +58,7 @@ def job(page_request: PageRequest, job_id: JobId) -> PageResponse:
     titles = titles_of(page_request.context, [commit_of(item) for item in _shown(overview)])
     now = page_request.now()
     document = {
-        **job_json(overview.job, overview.page.invocations, titles),
+        **job_json(page_request.context, overview.job, overview.page.invocations, titles),
         "failed": overview.failed,
         "next_cursor": overview.page.next_cursor or None,
     }
@@ -94,16 +94,16 @@ def _shown(overview: JobOverview) -> Sequence[Invocation]:
 
 def _values(page_request: PageRequest, overview: JobOverview, titles: Titles, now: Instant) -> dict[str, Any]:
     """Return the template's values for the job and its invocations."""
-    page, active = overview.page, overview.active
+    context, page, active = page_request.context, overview.page, overview.active
     past = [item for item in page.invocations if item.status.is_final]
     is_first = overview.version != ""
     return {
-        "job": job_view(page_request.context, overview.job, now, len(active) if is_first else None),
+        "job": job_view(context, overview.job, now, len(active) if is_first else None),
         "revision_url": safe_url(overview.job.definition.revision_url),
         "backfill_address": _backfill_address(overview),
         "has_work": bool(active or overview.job.active_invocations or overview.job.triggers_wait),
-        "active": [invocation_result(item, titles, now) for item in active],
-        "past": [invocation_result(item, titles, now) for item in past],
+        "active": [invocation_result(context, item, titles, now) for item in active],
+        "past": [invocation_result(context, item, titles, now) for item in past],
         "chart": duration_chart(page.invocations, now),
         "failed": number_text(overview.failed),
         "version": overview.version,

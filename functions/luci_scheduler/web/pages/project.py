@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.api.causes import result_commit
-from luci_scheduler.api.commit_titles import Titles
+from luci_scheduler.api.commit_titles import Titles, titles_of
 from luci_scheduler.api.errors import NoSuchJobError
 from luci_scheduler.api.overviews import FILTERS, ProjectOverview, get_project_overview, is_project_unchanged
 from luci_scheduler.api.service import get_job
@@ -21,7 +21,7 @@ from luci_scheduler.web.pages.projects import count_views, number_text
 from luci_scheduler.web.presentation import safe_url
 from luci_scheduler.web.rendering import render
 from luci_scheduler.web.response import PageError, PageResponse, unchanged
-from luci_scheduler.web.result_views import ResultView, result_view, titles_of
+from luci_scheduler.web.result_views import ResultView, result_view
 
 __all__ = ["project"]
 

@@ -5,6 +5,8 @@
   const PERIOD = 2000;
   const SLOW = 15000;
   const SLOWEST = 60000;
+  // The console itself answers or gives up sooner. Without a limit, one lost answer would end all refreshes.
+  const LIMIT = 60000;
   const FRESH = 60000;
   // A double click sends a form once.
   document.addEventListener("submit", (event) => {
@@ -71,7 +73,11 @@
 
   async function renew() {
     if (document.hidden) return;
-    const answer = await fetch(present(), { credentials: "same-origin", cache: "no-store" });
+    const answer = await fetch(present(), {
+      credentials: "same-origin",
+      cache: "no-store",
+      signal: AbortSignal.timeout(LIMIT),
+    });
     pause = Math.min(2 * pause, SLOWEST);
     if (answer.status !== 200) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
