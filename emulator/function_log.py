@@ -77,7 +77,7 @@ class FunctionLog:
             return
         if handle := self._handlers.get(event.get("message", "")):
             # In memory, functions log from their own threads: an event that lacks a member must not fail a delivery.
-            with self._lock, suppress(KeyError, TypeError, ValueError):
+            with self._lock, suppress(LookupError, TypeError, ValueError):
                 handle(event)
 
     # Configs --------------------------------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from emulator.buildbucket.builds import Build, BuildSpec
 from emulator.buildbucket.plans import Plan
-from emulator.builds.builder_commands import BuilderCommands
-from emulator.builds.builders_file import FILE
+from emulator.builds.builder_commands import BuilderCommands, choose_builders
 from emulator.builds.checkouts import Checkouts
 from emulator.feed import Feed
 from emulator.gitiles.server import GitilesServer
@@ -43,10 +42,8 @@ class LocalBuilds:
     def __init__(self, options: Options, configs: Path, repositories: Path, gitiles: GitilesServer, feed: Feed) -> None:
         self._options = options
         self._configs = configs
-        found = options.folder / FILE if options.folder else None
-        self._commands = BuilderCommands(
-            options.builders or found, options.build, must_exist=options.builders is not None, post=feed.post
-        )
+        file = choose_builders(options.builders, options.folder)
+        self._commands = BuilderCommands(file, options.build, post=feed.post)
         self._checkouts = Checkouts(repositories, lambda: gitiles.url, self._watchers)
 
     @property

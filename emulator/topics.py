@@ -98,12 +98,15 @@ class EmulatorPubSub:
     def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
         """Publish to a topic (full name) and return the message's ID; the emulator has stored the message by then.
 
+        There is one attempt, of 20 seconds at most: by default the client tries for ten minutes.
+
         Raises:
             google.api_core.exceptions.GoogleAPICallError: the message was not stored, e.g. ``NotFound`` for an unknown
-                topic.
+                topic; or, after the time limit, nothing is known about it.
         """
         message = {"data": data, "attributes": dict(attributes)}
-        answer = self._publisher.publish(request={"topic": topic, "messages": [message]}, timeout=_TIMEOUT)
+        request = {"topic": topic, "messages": [message]}
+        answer = self._publisher.publish(request=request, retry=None, timeout=_TIMEOUT)
         return str(answer.message_ids[0])
 
     def create_topic(self, topic: str) -> None:

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from emulator.banner import addresses, addresses_json
+from emulator.builds.builder_commands import BuilderCommands, choose_builders
 from emulator.builds.builders_file import FILE as BUILDERS_FILE
 from emulator.clock import AdjustableClock
 from emulator.commit_events import RefWatcher
@@ -49,14 +50,15 @@ def up(options: argparse.Namespace) -> int:
         LocalCloudError: something cannot start; nothing is left running.
     """
     _check_folders(options.configs, options.folder)
+    BuilderCommands(choose_builders(options.builders, options.folder))  # refuses a bad file before anything is written
     with ExitStack() as stack:
-        is_empty = options.folder is None or not options.folder.is_dir() or not any(options.folder.iterdir())
+        is_new = options.folder is None or _is_new(options.folder)
         kept = stack.enter_context(kept_state(options.folder, fresh=options.fresh)) if options.folder else None
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-cloud-")))
         form: Form = "json" if options.json else "quiet" if options.quiet else "text"
         local = _read_options(options, folder, kept, form)
         is_watching = _watch(options, folder, local, form)
-        if is_empty and options.configs is None and not is_watching:
+        if is_new and options.configs is None and not is_watching:
             _add_sample(folder, local)
         _say_if_empty(options.configs or folder / "configs", local)
         return until_stopped(local, form)
@@ -88,6 +90,11 @@ def _check_content(folder: Path) -> None:
         raise LocalCloudError(
             f"{folder} holds other files and no local cloud: name a new or an empty folder, or make {folder}/configs"
         )
+
+
+def _is_new(folder: Path) -> bool:
+    """Return whether no local cloud has started in a folder; one that was refused leaves only the lock of the state."""
+    return not folder.is_dir() or not {path.name for path in folder.iterdir()} - {"state"}
 
 
 def _watch(options: argparse.Namespace, folder: Path, local: Options, form: Form) -> bool:

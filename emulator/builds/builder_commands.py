@@ -8,25 +8,37 @@ from pathlib import Path
 
 from emulator.buildbucket.identifiers import BuilderId
 from emulator.buildbucket.plans import Command
-from emulator.builds.builders_file import BuilderRules, parse_builders, shell
+from emulator.builds.builders_file import FILE, BuilderRules, parse_builders, shell
 from emulator.errors import LocalCloudError
 from emulator.feed import Kind
 
-__all__ = ["BuilderCommands"]
+__all__ = ["BuilderCommands", "choose_builders"]
+
+
+def choose_builders(wanted: Path | None, folder: Path | None) -> Path | None:
+    """Return the file of builders: the wanted one, else that of the local cloud's folder, which need not exist.
+
+    Raises:
+        LocalCloudError: the wanted file is missing.
+    """
+    if wanted is None:
+        return folder / FILE if folder else None
+    if not wanted.is_file():
+        raise LocalCloudError(f"there is no file {wanted}: write it, or name another one in --builders")
+    return wanted
 
 
 class BuilderCommands:
     """Finds the command of a builder: that of the file, else the one for every builder. Thread-safe.
 
     Args:
-        file: the file; None for none. It need not exist yet, unless ``must_exist``.
+        file: the file; None for none. It need not exist yet.
         every: the line of the shell that all other builders run; empty for none.
-        must_exist: whether a missing file is an error at the start.
         post: gets a line of the kind ``config`` when the file has changed, and of the kind ``config_problem`` when
-            it is not valid. Then the rules that were valid last stay.
+            it is not valid or cannot be read. Then the rules that were valid last stay.
 
     Raises:
-        LocalCloudError: the file is missing or not valid.
+        LocalCloudError: the file is not valid, or cannot be read.
     """
 
     def __init__(
@@ -34,7 +46,6 @@ class BuilderCommands:
         file: Path | None = None,
         every: str = "",
         *,
-        must_exist: bool = False,
         post: Callable[[Kind, str], object] = lambda _kind, _line: None,
     ) -> None:
         self._file = file
@@ -43,8 +54,6 @@ class BuilderCommands:
         self._lock = threading.Lock()
         self._seen: bytes | None = None
         self._rules = BuilderRules()
-        if must_exist and file is not None and not file.is_file():
-            raise LocalCloudError(f"there is no file {file}: write it, or name another one in --builders")
         if content := self._changed():
             self._rules = _parse(content, file or Path())
 
@@ -60,10 +69,10 @@ class BuilderCommands:
             return self._rules.find(builder) or self._every
 
     def _update(self) -> None:
-        content = self._changed()
-        if content is None or self._file is None:
-            return
         try:
+            content = self._changed()
+            if content is None or self._file is None:
+                return
             self._rules = _parse(content, self._file)
         except LocalCloudError as error:
             self._post("config_problem", f"{error}; the last valid commands stay in force")
@@ -76,7 +85,7 @@ class BuilderCommands:
             return None
         try:
             content = self._file.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             content = b""
         except OSError as error:
             raise LocalCloudError(f"{self._file} cannot be read: {error.strerror}") from error

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -44,7 +45,7 @@ class Limits:
     body: int = 1 << 30
     """Bytes of a request, such as a pushed pack: as sent, and also of a pack that the request compresses."""
     seconds: float = 600.0
-    """Time for git's whole work, and for the transfer of its answer."""
+    """Time for the transfer of the request, and again for git's whole work with the transfer of its answer."""
 
 
 def split_service(path: str) -> tuple[str, str] | None:
@@ -85,17 +86,32 @@ def run_backend(request: Request, repository: Path, endpoint: str, limits: Limit
 
 def _body(request: Request, limits: Limits) -> IO[bytes]:
     """Return a request's body as a file, from its beginning; the body may be chunked."""
-    connection = request.environ.get("werkzeug.socket")
-    if connection is not None:
-        connection.settimeout(_READ_SECONDS)
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(tempfile.TemporaryFile())
+        with _limited(request, limits.seconds):
+            _copy(request, file, limits.body)
+        file.seek(0)
+        stack.pop_all()  # the caller closes it
+        return file
+
+
+@contextlib.contextmanager
+def _limited(request: Request, seconds: float) -> Iterator[None]:
+    """Inside the ``with`` block, end the request's body after a time: a client may send a byte now and then."""
+    connection: socket.socket = request.environ["werkzeug.socket"]
+    connection.settimeout(_READ_SECONDS)
+    timer = threading.Timer(seconds, _end_reading, (connection,))
+    timer.daemon = True
+    timer.start()
     try:
-        _copy(request, file, limits.body)
-    except BaseException:
-        file.close()
-        raise
-    file.seek(0)
-    return file
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end_reading(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the client is gone
+        connection.shutdown(socket.SHUT_RD)
 
 
 def _copy(request: Request, file: IO[bytes], limit: int) -> None:

@@ -84,9 +84,11 @@ class ScriptedGitiles:
     def interrupted(self) -> Iterator[None]:
         """Serve another delivery inside, and then continue the current one."""
         before = self._is_scripted
-        with self.script.interrupted():
-            yield
-        self._is_scripted = before
+        try:
+            with self.script.interrupted():
+                yield
+        finally:
+            self._is_scripted = before
 
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
         """Return the refs below a folder."""

@@ -127,9 +127,32 @@ def test_the_commands_of_builds(
     """A folder that holds only a file of builders is a local cloud's folder."""
     clouds: list[Options] = []
     monkeypatch.setattr("emulator.up.until_stopped", lambda options, _form: clouds.append(options) or 0)
-    (tmp_path / "builders.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    for name in ("builders.toml", "b.toml"):
+        (tmp_path / name).write_text("")
     assert main(["up", "--store", "memory", "--folder", str(tmp_path), *arguments]) == 0
     assert (clouds[0].build, clouds[0].builders) == (build, builders)
+
+
+@pytest.mark.parametrize("content", [None, "builders = 3"])
+def test_a_bad_file_of_builders_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    folder, file = tmp_path / "new", tmp_path / "b.toml"
+    if content is not None:
+        file.write_text(content)
+    assert main(["up", "--store", "memory", "--no-watch", "--folder", str(folder), "--builders", str(file)]) == 1
+    assert str(file) in capsys.readouterr().err
+    assert not folder.exists()
+
+
+def test_a_folder_gets_the_sample_also_after_a_refused_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The refused start has locked the state of the folder, and so has made its folder."""
+    monkeypatch.setattr("emulator.up.until_stopped", lambda *_: 0)
+    up = ["up", "--store", "memory", "--folder", str(tmp_path / "new")]
+    assert main([*up, "--watch", str(tmp_path)]) == 1
+    assert main([*up, "--no-watch"]) == 0
+    assert (tmp_path / "new" / "configs" / "sample").is_dir()
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,16 @@ def test_a_defect_names_the_function(log: _Log) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["", "plain text", "{broken", "{}", '{"message": "config_synced"}', '{"message": "invocation_finished"}']
+    "line",
+    [
+        "",
+        "plain text",
+        "{broken",
+        "{}",
+        '{"message": "config_synced"}',
+        '{"message": "invocation_finished"}',
+        '{"message": "config_invalid", "project": "p", "problems": []}',
+    ],
 )
 def test_other_lines_are_ignored(log: _Log, line: str) -> None:
     """In memory the functions log from their own threads, so reading never raises."""

@@ -1,6 +1,12 @@
 """The table of topics and subscriptions."""
 
-from emulator.topics import subscriptions
+import socket
+from contextlib import closing
+
+import pytest
+from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError, ServiceUnavailable
+
+from emulator.topics import EmulatorPubSub, subscriptions
 
 PUBLISHER = "cr-buildbucket@appspot.gserviceaccount.com"
 TOPIC = "scheduler.buildbucket.cr-buildbucket~appspot.gserviceaccount.com"
@@ -41,3 +47,17 @@ def test_subscriptions_are_within_the_limits_of_pubsub() -> None:
         ]
         assert sum(pauses) > 3600
         assert len(item.dead_letter_topic.rpartition("/")[2]) <= 255
+
+
+@pytest.mark.parametrize(("listens", "error"), [(False, ServiceUnavailable), (True, DeadlineExceeded)])
+def test_a_message_is_not_retried_without_end(
+    monkeypatch: pytest.MonkeyPatch, *, listens: bool, error: type[GoogleAPICallError]
+) -> None:
+    """The emulator has died, or does not answer."""
+    monkeypatch.setattr("emulator.topics._TIMEOUT", 0.5 if listens else 20.0)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if listens:
+            server.listen()
+        with closing(EmulatorPubSub(f"127.0.0.1:{server.getsockname()[1]}")) as pubsub, pytest.raises(error):
+            pubsub.publish("projects/p/topics/t", b"", {})

@@ -7,7 +7,7 @@ import pytest
 from emulator.buildbucket.commands import PARALLEL
 from emulator.buildbucket.identifiers import BuilderId
 from emulator.buildbucket.plans import Command
-from emulator.builds.builder_commands import BuilderCommands
+from emulator.builds.builder_commands import BuilderCommands, choose_builders
 from emulator.builds.builders_file import parse_builders, shell
 from emulator.errors import LocalCloudError
 from luci_scheduler.core.instants import MINUTE
@@ -122,13 +122,28 @@ class TestWhileItRuns:
         assert text.startswith(f"{file}:2: the command of ")
         assert text.endswith("; the last valid commands stay in force")
 
-    @pytest.mark.parametrize(
-        ("content", "error"),
-        [(None, "there is no file .*: write it, or name another one in --builders"), (b"\xff", "it is not UTF-8")],
-    )
-    def test_a_bad_file_at_the_start_is_an_error(self, tmp_path: Path, content: bytes | None, error: str) -> None:
+    def test_while_the_file_cannot_be_read_the_last_commands_stay(
+        self, tmp_path: Path, said: list[tuple[str, str]]
+    ) -> None:
         file = tmp_path / "b.toml"
-        if content is not None:
-            file.write_bytes(content)
-        with pytest.raises(LocalCloudError, match=error):
-            BuilderCommands(file, must_exist=True)
+        file.write_text('[builders]\n"*" = "first"\n')
+        commands = BuilderCommands(file, post=lambda kind, text: said.append((kind, text)))
+        file.unlink()
+        file.mkdir()
+        assert commands.find(LINUX) == shell("first")
+        text = f"{file} cannot be read: Is a directory; the last valid commands stay in force"
+        assert said == [("config_problem", text)]
+
+    def test_a_bad_file_at_the_start_is_an_error(self, tmp_path: Path) -> None:
+        file = tmp_path / "b.toml"
+        file.write_bytes(b"\xff")
+        with pytest.raises(LocalCloudError, match="it is not UTF-8"):
+            BuilderCommands(file)
+
+    def test_a_wanted_file_must_exist(self, tmp_path: Path) -> None:
+        file = tmp_path / "b.toml"
+        with pytest.raises(LocalCloudError, match=r"there is no file .*: write it, or name another one in --builders"):
+            choose_builders(file, tmp_path)
+        file.write_text("")
+        assert choose_builders(file, tmp_path) == file
+        assert choose_builders(None, tmp_path) == tmp_path / "builders.toml"

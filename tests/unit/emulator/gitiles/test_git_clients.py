@@ -6,9 +6,11 @@ import gzip
 import hashlib
 import http.client
 import os
+import socket
 import struct
 import zlib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -312,6 +314,23 @@ def test_git_has_a_limited_time(
     server._settings.limits = Limits(seconds=0.1)
     answer = requests.get(f"{url}/info/refs?service=git-upload-pack", timeout=30)
     assert (answer.status_code, answer.text) == (500, "git http-backend: it took too long\n")
+
+
+@pytest.mark.parametrize(
+    ("framing", "beginning"), [("Content-Length: 10", b"x"), ("Transfer-Encoding: chunked", b"a\r\nx")]
+)
+def test_a_request_has_a_limited_time(
+    url: str, server: GitilesServer, tmp_path: Path, framing: str, beginning: bytes
+) -> None:
+    """A client that sends the beginning of its body is not waited for."""
+    Repository.create(tmp_path / HOST / "engine")
+    server._settings.limits = Limits(seconds=0.1)
+    place = urlsplit(f"{url}/git-upload-pack")
+    with socket.create_connection((place.hostname, place.port), timeout=30) as client:
+        client.sendall(f"POST {place.path} HTTP/1.1\r\nHost: {place.netloc}\r\n{framing}\r\n\r\n".encode() + beginning)
+        answer = client.makefile("rb").read()
+    assert answer.split(b" ")[1] == b"400"
+    assert answer.endswith(b"\r\n\r\nthe request broke off\n")
 
 
 def test_a_missing_git_is_one_line(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
