@@ -2,6 +2,7 @@
 "use strict";
 
 (() => {
+  const LIMIT = 60000; // more than twice the longest wait of the server for news
   const SHOWN = 60;
   const AGAIN = 2000;
   const feed = document.getElementById("feed");
@@ -18,7 +19,7 @@
   async function follow() {
     for (;;) {
       try {
-        const answer = await fetch(`/feed?after=${last}`, { cache: "no-store" });
+        const answer = await fetch(`/feed?after=${last}`, { cache: "no-store", signal: AbortSignal.timeout(LIMIT) });
         if (!answer.ok) throw new Error(answer.statusText);
         const news = await answer.json();
         last = news.last;

@@ -2,11 +2,12 @@
 "use strict";
 
 const PAUSE = 700;
+const LIMIT = 60000; // milliseconds until a request without an answer is given up
 const LONGEST = 400000; // characters of output on a page
 
 /** Replace the part of the page that shows the state, if it has changed. */
 async function refresh() {
-  const answer = await fetch(location.href, { cache: "no-store" });
+  const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(LIMIT) });
   if (!answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const now = document.getElementById("live");
@@ -20,7 +21,8 @@ async function refresh() {
 
 /** Append the new output of a build that runs, and return whether more may follow. */
 async function follow(output) {
-  const answer = await fetch(`${output.dataset.log}?from=${output.dataset.next}`, { cache: "no-store" });
+  const url = `${output.dataset.log}?from=${output.dataset.next}`;
+  const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(LIMIT) });
   if (!answer.ok) return true;
   const text = await answer.text();
   output.dataset.next = answer.headers.get("X-Next") ?? output.dataset.next;
