@@ -222,7 +222,7 @@ def test_a_caller_of_another_realm_sees_neither_job_nor_history() -> None:
 
 
 def test_names_are_bounded_and_cheap() -> None:
-    """One read for a caller who sees the whole project, whatever the number of jobs."""
+    """One read for a caller who sees the whole project, for any number of jobs."""
     world = world_for(config(tuple(f"j{number}" for number in range(60))))
     world.store.counts.clear()
     names = Client(world).call("GetNames", {"project": "proj"}, OWNER, "scheduler.Operator")["names"]

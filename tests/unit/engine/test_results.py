@@ -201,7 +201,7 @@ def _ended(**changes: Any) -> Invocation:
 
 
 def test_a_batch_names_its_newest_commits() -> None:
-    """Each commit once, newest first, whatever the order of the triggers; other triggers count for nothing."""
+    """Each commit once, newest first, for any order of the triggers; other triggers count for nothing."""
     payloads = [{"repo": REPO, "ref": f"refs/heads/{n}", "revision": f"{n:040x}"} for n in range(20)]
     triggers = [
         replace(made(f"t{n}"), created=n * SECOND, kind=PayloadKind.GITILES, payload=payload)
