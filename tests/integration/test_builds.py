@@ -87,8 +87,13 @@ def output(cloud: LocalCloud, build: Build) -> str:
 
 
 def entries(cloud: LocalCloud, kind: str, build: Build) -> list[Entry]:
-    """Return the entries of the feed about a build."""
-    return [entry for entry in cloud.feed.after(0) if entry.kind == kind and entry.fields.get("build") == str(build.id)]
+    """Return the entries of the feed about a build; they may come after the end of its invocation."""
+
+    def look() -> list[Entry]:
+        named = [entry for entry in cloud.feed.after(0) if entry.fields.get("build") == str(build.id)]
+        return [entry for entry in named if entry.kind == kind]
+
+    return until(look, f"an entry {kind} about build {build.id}")
 
 
 def test_two_commits_in_flight_each_run_their_own_files(cloud: LocalCloud, folder: Path) -> None:

@@ -378,9 +378,16 @@ def test_builds_can_be_made_to_hang(cloud: LocalCloud, browser: _Browser) -> Non
     """Such a build still runs after a step that ends every other one; off again, the next build ends."""
     browser.post("/switch", name="builds_hang", on="yes")
     status = _committed(cloud, browser)
-    until(lambda: browser.post("/time", step="10 minutes") and status() == "RUNNING")
+    until(lambda: status() == "RUNNING")
+
+    def was_checked_twice() -> bool:
+        browser.post("/time", step="10 minutes")
+        return cloud.invocations(JOB)[0]["debug_log"].count("Handling timer") >= 2
+
+    until(was_checked_twice)
+    assert status() == "RUNNING"
     browser.post("/switch", name="builds_hang", on="no")
-    cloud.buildbucket.end_build(next(cloud.buildbucket.builds.newest_first()).id, Outcome("SUCCESS"))
+    assert cloud.buildbucket.end_build(next(cloud.buildbucket.builds.newest_first()).id, Outcome("SUCCESS"))
     assert _over(cloud, browser)["status"] == "SUCCEEDED"
 
 

@@ -48,7 +48,13 @@ class _User:
         """Run the block that starts with a text, in the folder where the block before ended; return its output."""
         script = f"set -e\n{self._here(_block(start))}\npwd >&2\n"
         ran = subprocess.run(
-            ["sh", "-c", script], cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False
+            ["sh", "-c", script],
+            cwd=self.folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
         self.folder = Path(ran.stderr.splitlines()[-1])
@@ -119,6 +125,6 @@ def test_every_command_of_the_readme_exists() -> None:
     """The README's options of `up` are those of its help."""
     options = set(re.findall(r"(--[a-z-]+)", "".join(re.findall(r"local up (.*)", README + TUTORIAL))))
     command = [sys.executable, "-m", "emulator", "up", "--help"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     assert options
     assert {option for option in options if option not in listed} == set()

@@ -10,7 +10,7 @@ from luci_scheduler.adapters.gitiles import GitilesClient
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.api import commit_titles as module
 from luci_scheduler.api.commit_titles import MAX_CALLS, commit_titles
-from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.instants import MINUTE, SECOND
 from luci_scheduler.ports import GitilesError
 from tests.outside_calls import OUTSIDE_CALLS, SERVERS
 from tests.unit.api.support import STRANGER, context, world_for
@@ -86,6 +86,19 @@ def test_foreign_repositories_are_not_asked() -> None:
     assert titles(world, [revision], email=STRANGER) == [""]  # not from the cache either
 
 
+def test_a_repository_that_no_project_watches_any_more_is_forgotten() -> None:
+    """A process remembers the watching projects for ten minutes."""
+    gitiles = MemoryGitiles()
+    (revision,) = gitiles.push(MAIN)
+    world = world_with(gitiles)
+    assert titles(world, [revision]) == ["Change 0"]
+    world.sync("")
+    world.clock.advance(10 * MINUTE - SECOND)
+    assert titles(world, [revision]) == ["Change 0"]
+    world.clock.advance(SECOND)
+    assert titles(world, [revision]) == [""]
+
+
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_silent_host_costs_little_time(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All calls of a page share one limit, even if the client's own limit is longer."""
@@ -106,8 +119,10 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     gitiles = MemoryGitiles()
     hashes = [gitiles.push(f"refs/heads/b{number}")[0] for number in range(3)]
     world = world_with(gitiles)
-    for revision in hashes:
-        titles(world, [revision])
+    for revision in (*hashes[:2], hashes[0], hashes[2]):
+        assert titles(world, [revision]) != [""]
+    assert len(gitiles.calls) == 3
     assert titles(world, hashes[:1]) == ["Change 0"]
+    assert len(gitiles.calls) == 3
+    assert titles(world, hashes[1:2]) == ["Change 1"]
     assert len(gitiles.calls) == 4
-    assert world.clock.now() > Instant(0)

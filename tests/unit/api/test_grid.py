@@ -127,6 +127,31 @@ def test_the_cost_does_not_depend_on_the_number_of_jobs(number: int) -> None:
     assert (grid.next_jobs, bool(grid.next_commits)) == ("proj/j00020", True)
 
 
+def test_cells_beyond_the_limit_are_not_read() -> None:
+    """Two spellings of the repository double the markers of a cell: the newest commits get the reads."""
+    gitiles = MemoryGitiles()
+    hashes = gitiles.push(MAIN, 20)
+    world = _crowd(20, gitiles)
+    watchers = world.store.watchers(REPO)
+    both = (*watchers, *(replace(watcher, repo=f"{REPO}.git") for watcher in watchers))
+    world.store.commit([PutWatchers(REPO, "proj", both)])
+    world.counted()
+    grid = _grid(world)
+    assert world.counted() == f"{1 + 20 + 400}R/0W/0c"
+    assert [set(_row(grid, revision).values()) for revision in reversed(hashes)] == [{"NONE"}] * 10 + [{"UNREAD"}] * 10
+
+
+def test_a_disabled_job_is_no_column() -> None:
+    """Its last config may have watched the ref."""
+    gitiles = MemoryGitiles()
+    gitiles.push(MAIN)
+    world = world_for(config(("job", "other")), gitiles)
+    found = world.store.job(JOB)
+    assert found is not None
+    put_job(world, replace(found.value, enabled=False))
+    assert [job.id for job in _grid(world).jobs] == ["proj/other"]
+
+
 def test_pages_cover_all_jobs_and_commits() -> None:
     """Each job and each commit is on one page."""
     gitiles = MemoryGitiles()

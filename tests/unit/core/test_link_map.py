@@ -46,6 +46,7 @@ def test_beginnings_are_replaced(url: str, shown: str) -> None:
         ("https://x/", "http://example.com/", "an https address, or an http address of 127.0.0.1"),
         ("https://x/", "http://127.0.0.1.example.com/", "an https address"),
         ("https://x/", "http://127.0.0.1@example.com/", "an https address"),
+        ("https://x/", "https://good.example.com@example.com/", "an https address"),
         ("https://*/", "https://*.example.com/", "an https address"),
         ("https://x/", "javascript:alert(1)", "an https address"),
         ("https://x/", "http://[::1/", "an https address"),

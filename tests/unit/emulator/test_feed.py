@@ -61,10 +61,12 @@ def test_a_text_is_one_printable_line(clock: SteppedClock) -> None:
 def test_a_waiting_reader_gets_the_next_entry(clock: SteppedClock) -> None:
     """Posts come from any thread."""
     feed, seen = Feed(clock.now), list[str]()
-    reader = threading.Thread(target=lambda: seen.extend(entry.text for entry in feed.after(0, seconds=60)))
+    # The reader's own limit is far longer than the test's, so only the post can wake it.
+    reader = threading.Thread(target=lambda: seen.extend(e.text for e in feed.after(0, seconds=600)), daemon=True)
     reader.start()
+    until(lambda: vars(feed._posted)["_waiters"], "the reader waits")
     feed.post("note", "now")
-    until(lambda: seen == ["now"])
+    until(lambda: seen == ["now"], "the reader has the entry", seconds=30)
     reader.join()
 
 

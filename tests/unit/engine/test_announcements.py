@@ -133,6 +133,17 @@ def test_a_transition_compares_with_the_last_result_that_says_something(
     assert transition(status, [replace(result, status=item) for item in earlier]) is expected
 
 
+def test_a_status_check_of_a_running_build_announces_nothing() -> None:
+    """It writes the invocation, whose start has been announced."""
+    world = _Announcing()
+    world.commit()
+    for _ in range(3):
+        world.tick(600)
+    assert world.log().count("Handling timer") >= 2
+    assert world.news() == ["started"]
+    assert world.works() == []
+
+
 def test_an_end_without_a_build_has_no_start() -> None:
     """A refused launch and a poll end in their launch."""
     world = _Announcing()

@@ -169,15 +169,15 @@ def test_the_outcomes_are_filtered_by_links() -> None:
     assert len(_rows(visitor.page(links["Failed 1"].replace("=failed", "=burning")))) == 6
 
 
+def _down(_: str) -> None:
+    raise GitilesError("UNAVAILABLE", "down", transient=True)
+
+
 def test_the_page_of_a_commit_without_its_host() -> None:
     """All stored outcomes are shown; the page says what the host answered."""
     gitiles = MemoryGitiles()
     world, revision = _six(gitiles)
-
-    def down(_: str) -> None:
-        raise GitilesError("UNAVAILABLE", "down", transient=True)
-
-    gitiles.before_call = down
+    gitiles.before_call = _down
     page = Visitor(world).page(f"/commits?repo={REPO}&revision={revision}")
     assert len(_rows(page)) == 6
     assert "The repository's host did not return the commit: UNAVAILABLE: down" in page.text
@@ -211,32 +211,31 @@ def test_the_grid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status"),
+    ("path", "status", "says", "status_of_stranger"),
     [
-        ("/grid/nope", 404),
-        (f"/grid/proj?repo={REPO}&ref=main", 400),
-        (f"/grid/proj?repo={REPO}&ref=refs/heads/x", 400),
-        (f"/grid/proj?repo={REPO}&ref={MAIN}&start=zzz", 200),
+        ("/grid/nope", 404, "No such project or no permission to view it", 404),
+        (f"/grid/proj?repo={REPO}&ref=main", 400, "ref must be a full ref name", 400),
+        (f"/grid/proj?repo={REPO}&ref=refs/heads/x", 400, f"watches refs/heads/x of {REPO}.", 400),
+        (f"/grid/proj?repo={REPO}&ref={MAIN}&start=zzz", 200, "There are no more commits.", 400),
     ],
 )
-def test_bad_addresses_of_the_grid(path: str, status: int) -> None:
-    """The page names the mistake."""
+def test_bad_addresses_of_the_grid(path: str, status: int, says: str, status_of_stranger: int) -> None:
+    """The page names the mistake. A stranger sees commits at no address."""
     world, _ = _six(MemoryGitiles())
-    assert Visitor(world).get(path).status_code == status
-    assert Visitor(world, STRANGER).get(path).status_code in (400, 404)
+    answer = Visitor(world).get(path)
+    assert (answer.status_code, says in Page(answer.text).text) == (status, True)
+    answer = Visitor(world, STRANGER).get(path)
+    assert (answer.status_code, Page(answer.text).all("table")) == (status_of_stranger, [])
 
 
 def test_the_grid_without_its_host() -> None:
     """There are no rows, but a reason."""
     gitiles = MemoryGitiles()
     world, _ = _six(gitiles)
-
-    def down(_: str) -> None:
-        raise GitilesError("UNAVAILABLE", "down", transient=True)
-
-    gitiles.before_call = down
+    gitiles.before_call = _down
     page = Visitor(world).page(f"/grid/proj?repo={REPO}&ref={MAIN}")
     assert "did not return the commits: UNAVAILABLE: down" in page.text
+    assert _rows(page) == []
 
 
 def test_the_lists_of_a_page_do_not_grow() -> None:
