@@ -30,7 +30,7 @@ class LifeCycle:
     Each change is announced once. An ended build no longer changes.
 
     Attributes:
-        on_change: gets each build that has started or ended, after the announcement.
+        on_change: gets each build that has started or ended, before the functions can learn of it.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class LifeCycle:
         instant = self._clock.now() if at is None else at
         build = self._store.start(build_id, instant)
         if build is not None:
-            self._notifier.announce(build, "started", announce or Announce())
             self.on_change(build)
+            self._notifier.announce(build, "started", announce or Announce())
             if isinstance(self._chosen.get(build_id), Script):
                 self._later(instant + build.spec.execution_timeout, lambda due: self._force(build_id, due, _TIMED_OUT))
         return build
@@ -89,8 +89,8 @@ class LifeCycle:
         instant = self._clock.now() if at is None else at
         build = self._store.end(build_id, instant, outcome, reported_ago=reported_ago)
         if build is not None:
-            self._notifier.announce(build, "ended", announce or Announce())
             self.on_change(build)
+            self._notifier.announce(build, "ended", announce or Announce())
         return build
 
     def cancel_at_once(self, build: Build, caller: str, summary: str) -> Build:

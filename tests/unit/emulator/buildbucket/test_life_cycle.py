@@ -236,6 +236,16 @@ class TestNotifications:
             advance(server, SECOND)
         assert statuses(publisher) == expected
 
+    def test_a_change_is_reported_before_its_message(self, server, publisher):
+        """The feed has a build's failure before the functions can log the failure of its invocation."""
+        seen = []
+        server.on_change(lambda build: seen.append((build.status, len(publisher.messages))))
+        schedule(server)
+        for _ in range(10):
+            advance(server, SECOND)
+        assert statuses(publisher) == ["SCHEDULED", "STARTED", "SUCCESS"]
+        assert seen == [("STARTED", 1), ("SUCCESS", 2)]
+
     def test_held_messages_are_delivered_out_of_order(self, server, publisher):
         """A held message is published after the next one, which may be of another build."""
         server.notifier.add_fault(NotificationFault("hold"))
