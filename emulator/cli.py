@@ -57,7 +57,7 @@ def main(arguments: Sequence[str], prog: str = "python -m emulator") -> int:
     )
     # These read their own arguments, --help included.
     commands.add_parser("replay", help="play a scenario through the real functions", add_help=False)
-    commands.add_parser("storm", help="test that faults and crashes lose nothing", add_help=False)
+    commands.add_parser("chaos", help="test that faults and crashes of real processes lose nothing", add_help=False)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command in ("up", "demo"):
         commands.choices[options.command].error(_unknown(rest, commands.choices[options.command]))
@@ -100,17 +100,17 @@ def _replay(_: argparse.Namespace, rest: Sequence[str]) -> int:
     return replay(rest)
 
 
-def _storm(_: argparse.Namespace, rest: Sequence[str]) -> int:
-    from emulator.storm.cli import main as storm  # noqa: PLC0415 - see above
+def _chaos(_: argparse.Namespace, rest: Sequence[str]) -> int:
+    from emulator.chaos.cli import main as chaos  # noqa: PLC0415 - see above
 
-    return storm(rest)
+    return chaos(rest)
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
     "up": _up,
     "demo": _demo,
     "replay": _replay,
-    "storm": _storm,
+    "chaos": _chaos,
 }
 
 

@@ -1,4 +1,4 @@
-"""Interceptors: relays that a test or a storm puts between the parts of a local cloud, to observe or disturb them."""
+"""Interceptors: relays that a test or `chaos` puts between the parts of a local cloud, to observe or disturb them."""
 
 from __future__ import annotations
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from emulator.buildbucket.plans import End, Script, Start
+from emulator.chaos.cli import SHORT_DEADLINES
+from emulator.chaos.network import Network, pass_on
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options
 from emulator.start import start_local_cloud
-from emulator.storm.cli import SHORT_DEADLINES
-from emulator.storm.network import Network, pass_on
 from luci_scheduler.core.instants import MILLISECOND
 from tests.e2e.points import POINTS
 from tests.e2e.stages import prepare

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from emulator.chaos.faults import Killer
+from emulator.chaos.network import Network, pass_on
+from emulator.chaos.relays import Call, CutError, HttpResponse
+from emulator.chaos.report import Report
 from emulator.local_cloud import LocalCloud
 from emulator.settings import BUILDBUCKET_HOST
-from emulator.storm.chaos import Killer
-from emulator.storm.network import Network, pass_on
-from emulator.storm.relays import Call, CutError, HttpResponse
-from emulator.storm.report import Report
 from emulator.supervisor import FunctionProcess
 from tests.e2e.pack_release import ARCHIVE
 from tests.e2e.support import GITILES_HOST, jobs_beside, publish, settled

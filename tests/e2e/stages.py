@@ -6,8 +6,8 @@ from typing import Any
 from emulator.buildbucket.builds import Build, Outcome
 from emulator.buildbucket.notifications import NotificationFault
 from emulator.buildbucket.plans import Manual
+from emulator.chaos.network import Network
 from emulator.local_cloud import LocalCloud
-from emulator.storm.network import Network
 from tests.e2e.support import PROJECT, job_id, publish
 from tests.waiting import until
 

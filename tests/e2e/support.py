@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from emulator.chaos.report import Report, is_quiet, job_config, take_stock, trigger_id
 from emulator.local_cloud import LocalCloud
 from emulator.settings import BUILDBUCKET_HOST
-from emulator.storm.report import Report, is_quiet, job_config, take_stock, trigger_id
 from luci_scheduler.core.identifiers import JobId
 
 MAIN = "refs/heads/main"

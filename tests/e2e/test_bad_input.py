@@ -12,10 +12,10 @@ import pytest
 import requests
 from google.cloud import firestore
 
+from emulator.chaos.network import Network
+from emulator.chaos.relays import Call
 from emulator.cloud_tasks.oidc import TokenIssuer
 from emulator.local_cloud import LocalCloud
-from emulator.storm.network import Network
-from emulator.storm.relays import Call
 from emulator.topics import EmulatorPubSub, PushSubscription
 from luci_scheduler.core.identifiers import InvocationId
 from luci_scheduler.core.instants import HOUR, MINUTE, Instant

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from emulator.chaos.network import Network, Tripwire
+from emulator.chaos.report import take_stock
 from emulator.local_cloud import LocalCloud
-from emulator.storm.network import Network, Tripwire
-from emulator.storm.report import take_stock
 from tests.e2e.points import POINTS, Point
 from tests.e2e.stages import Job
 from tests.e2e.support import triggers

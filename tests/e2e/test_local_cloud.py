@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from emulator.chaos.network import Network
 from emulator.local_cloud import LocalCloud
-from emulator.storm.network import Network
 from emulator.supervisor import FUNCTIONS
 from tests.e2e.support import MANY, job_id, publish, settled
 from tests.waiting import until

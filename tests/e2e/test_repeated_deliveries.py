@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 import pytest
 
+from emulator.chaos.network import Network, pass_on, thrice
+from emulator.chaos.relays import Call, CutError, Interfere
+from emulator.chaos.report import take_stock
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options
 from emulator.start import start_local_cloud
-from emulator.storm.network import Network, pass_on, thrice
-from emulator.storm.relays import Call, CutError, Interfere
-from emulator.storm.report import take_stock
 from tests.e2e.points import TIMER
 from tests.e2e.stages import Job, prepare
 from tests.e2e.support import job_id, triggers, write_config

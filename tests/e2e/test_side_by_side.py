@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from emulator.chaos.network import Network
+from emulator.chaos.report import Report
 from emulator.local_cloud import LocalCloud
-from emulator.storm.network import Network
-from emulator.storm.report import Report
 from emulator.supervisor import FUNCTIONS
 from tests.e2e.side_by_side import MEMBER, NEXT, bodies_of_next, burst, other_release, unpack_last_release
 

@@ -25,7 +25,7 @@ def add_commands(nouns: Any) -> None:
         description="Run the scheduler on this machine: official emulators, local servers, and the four functions.",
         add_help=False,
     )
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND", help="up, demo, replay or storm")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND", help="up, demo, replay or chaos")
     parser.set_defaults(run=lambda options: run(options.arguments), offline=True, only_text=True)
 
 

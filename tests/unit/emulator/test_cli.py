@@ -41,7 +41,7 @@ def test_the_commands_are_named_in_help(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out
-    assert all(f" {command} " in out for command in ("up", "demo", "replay", "storm"))
+    assert all(f" {command} " in out for command in ("up", "demo", "replay", "chaos"))
     assert "exit status: 0 done, 1 failed" in out
 
 
@@ -79,10 +79,10 @@ def test_bad_values(
 
 
 @pytest.mark.parametrize(("option", "value"), [("--commits", "x"), ("--jobs", "0"), ("--kills", "-1")])
-def test_bad_numbers_for_a_storm(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_numbers_for_chaos(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The error comes before anything starts, and names the possible values."""
     with pytest.raises(SystemExit) as raised:
-        main(["storm", option, value])
+        main(["chaos", option, value])
     assert raised.value.code == 2
     assert f"argument {option}: {value!r} must be a whole number, at least " in capsys.readouterr().err
 

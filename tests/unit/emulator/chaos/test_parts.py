@@ -1,4 +1,4 @@
-"""Parts of the storm: keys of calls, tripwires, chaos, kills, and the config of its jobs."""
+"""Parts of chaos: keys of calls, tripwires, chaos, kills, and the config of its jobs."""
 
 import json
 import random
@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from emulator.storm.chaos import Chaos, Killer
-from emulator.storm.network import Network, Tripwire, pass_on, thrice
-from emulator.storm.relays import Call, CutError, HttpResponse
-from emulator.storm.report import Report, is_quiet, job_config, trigger_id
+from emulator.chaos.faults import Chaos, Killer
+from emulator.chaos.network import Network, Tripwire, pass_on, thrice
+from emulator.chaos.relays import Call, CutError, HttpResponse
+from emulator.chaos.report import Report, is_quiet, job_config, trigger_id
 
 OK = HttpResponse(200, (), b"")
 

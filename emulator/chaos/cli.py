@@ -1,4 +1,4 @@
-"""``python -m emulator storm``: tests the scheduler under lost and repeated messages and crashes."""
+"""``python -m emulator chaos``: tests the scheduler under lost and repeated messages and crashes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from rich.table import Table
 
 from emulator.arguments import whole_number
 from emulator.buildbucket.plans import End, Script, Start
+from emulator.chaos.faults import Chaos, Killer
+from emulator.chaos.network import Network
+from emulator.chaos.report import Report, is_quiet, job_config, take_stock, trigger_id
 from emulator.errors import LocalCloudError
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options
 from emulator.settings import BUILDBUCKET_HOST
 from emulator.start import start_local_cloud
-from emulator.storm.chaos import Chaos, Killer
-from emulator.storm.network import Network
-from emulator.storm.report import Report, is_quiet, job_config, take_stock, trigger_id
 from luci_scheduler.core.instants import MILLISECOND
 
 __all__ = ["SHORT_DEADLINES", "main"]
 
-_REPO, _REF = "https://storm.googlesource.com/sea", "refs/heads/main"
+_REPO, _REF = "https://chaos.googlesource.com/sea", "refs/heads/main"
 _PUBLISHERS = 16
 _KILL_SECONDS = 1.5
 _POLL_SECONDS = 0.2
@@ -46,8 +46,8 @@ SHORT_DEADLINES = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Storm:
-    """The options of a storm."""
+class _Options:
+    """The options of a run."""
 
     commits: int
     jobs: int
@@ -69,7 +69,7 @@ class _Storm:
     def wanted(self) -> dict[str, set[str]]:
         """The expected trigger IDs of each job."""
         triggers = {trigger_id(_REPO, _REF, revision) for revision in self.revisions}
-        return {f"storm/{name}": triggers for name in self.names}
+        return {f"chaos/{name}": triggers for name in self.names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class _Outcome:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a storm over a local cloud, and print the report.
+    """Run the commits under faults over a local cloud, and print the report.
 
     Returns:
         0 if each commit was built once for each job, successfully; 1 if something was lost, duplicated or did not end.
@@ -94,15 +94,15 @@ def main(arguments: Sequence[str]) -> int:
     kills = (3 if options.store == "emulators" else 0) if options.kills is None else options.kills
     if kills and options.store == "memory":
         raise LocalCloudError("the in-memory store runs no processes to kill: use --kills 0, or --store emulators")
-    storm = _Storm(options.commits, options.jobs, options.seed, kills, options.store)
-    outcome = _run_storm(storm)
-    _print(storm, outcome)
+    run = _Options(options.commits, options.jobs, options.seed, kills, options.store)
+    outcome = _run(run)
+    _print(run, outcome)
     return 0 if outcome.report.holds and outcome.in_time else 1
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m emulator storm",
+        prog="python -m emulator chaos",
         description="Publish many commits while messages and responses are lost or repeated and functions are killed.",
         epilog="exit status: 0 nothing lost or duplicated, 1 something lost, duplicated or unfinished, 2 wrong usage",
     )
@@ -123,12 +123,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _run_storm(storm: _Storm) -> _Outcome:
-    entropy = random.Random(storm.seed)  # noqa: S311 - a storm must be repeatable, not secret
-    with tempfile.TemporaryDirectory(prefix="storm-") as name, Network() as network:
-        config = Path(name) / "configs" / "storm" / "luci-scheduler.cfg"
+def _run(run: _Options) -> _Outcome:
+    entropy = random.Random(run.seed)  # noqa: S311 - a run must be repeatable, not secret
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name, Network() as network:
+        config = Path(name) / "configs" / "chaos" / "luci-scheduler.cfg"
         config.parent.mkdir(parents=True)
-        config.write_text(job_config(BUILDBUCKET_HOST, _REF, {_REPO: storm.names}), encoding="utf-8")
+        config.write_text(job_config(BUILDBUCKET_HOST, _REF, {_REPO: run.names}), encoding="utf-8")
         options = Options(
             folder=Path(name),
             check_interval_seconds=2,
@@ -136,7 +136,7 @@ def _run_storm(storm: _Storm) -> _Outcome:
             settings=SHORT_DEADLINES,
             sweep_seconds=3,
             sync_seconds=0,
-            store="memory" if storm.store == "memory" else "emulators",
+            store="memory" if run.store == "memory" else "emulators",
             interceptors=network,
             on_progress=lambda text: print(text, file=sys.stderr, flush=True),
         )
@@ -144,44 +144,44 @@ def _run_storm(storm: _Storm) -> _Outcome:
             # The leases are shortened, but the minute for which Buildbucket remembers request IDs is not. If it is
             # switched off, it cannot hide a launch that relies on it.
             cloud.buildbucket.request_id_memory = 0
-            return _publish_and_wait(cloud, network, storm, entropy)
+            return _publish_and_wait(cloud, network, run, entropy)
 
 
-def _publish_and_wait(cloud: LocalCloud, network: Network, storm: _Storm, entropy: random.Random) -> _Outcome:
-    print(f"storm started: seed {storm.seed}", file=sys.stderr, flush=True)
+def _publish_and_wait(cloud: LocalCloud, network: Network, run: _Options, entropy: random.Random) -> _Outcome:
+    print(f"chaos started: seed {run.seed}", file=sys.stderr, flush=True)
     network.interfere = Chaos(entropy)
-    killer = Killer(cloud, entropy, storm.kills, _KILL_SECONDS)
+    killer = Killer(cloud, entropy, run.kills, _KILL_SECONDS)
     began = time.monotonic()
     killer.start()
     try:
         with ThreadPoolExecutor(_PUBLISHERS) as pool:
-            list(pool.map(lambda revision: cloud.publish_commit(_REPO, _REF, revision), storm.revisions))
-        patience = _PATIENCE_SECONDS + _SECONDS_PER_TRIGGER * storm.commits * storm.jobs
+            list(pool.map(lambda revision: cloud.publish_commit(_REPO, _REF, revision), run.revisions))
+        patience = _PATIENCE_SECONDS + _SECONDS_PER_TRIGGER * run.commits * run.jobs
         in_time = False
         while not in_time and time.monotonic() < began + patience:
             time.sleep(_POLL_SECONDS)
-            in_time = killer.is_done and _is_over(cloud, network, storm)
+            in_time = killer.is_done and _is_over(cloud, network, run)
         seconds = time.monotonic() - began
     finally:
         killer.stop()
     most = max(network.deliveries.values(), default=0)
-    return _Outcome(take_stock(cloud, storm.wanted), most, killer.kills, seconds, in_time)
+    return _Outcome(take_stock(cloud, run.wanted), most, killer.kills, seconds, in_time)
 
 
-def _is_over(cloud: LocalCloud, network: Network, storm: _Storm) -> bool:
+def _is_over(cloud: LocalCloud, network: Network, run: _Options) -> bool:
     """Return whether all commits were delivered, and no trigger or invocation is pending."""
-    if len(network.taken("on_gitiles_commit")) < storm.commits or not is_quiet(cloud, storm.wanted):
+    if len(network.taken("on_gitiles_commit")) < run.commits or not is_quiet(cloud, run.wanted):
         return False
-    report = take_stock(cloud, storm.wanted)
+    report = take_stock(cloud, run.wanted)
     return not report.lost and not report.unfinished
 
 
-def _print(storm: _Storm, outcome: _Outcome) -> None:
+def _print(run: _Options, outcome: _Outcome) -> None:
     report = outcome.report
     table = Table("measure", "count", show_header=False)
     rows = {
-        "commits": storm.commits,
-        "jobs": storm.jobs,
+        "commits": run.commits,
+        "jobs": run.jobs,
         "kills of functions": outcome.kills,
         "invocations": report.invocations,
         "builds": report.builds,
@@ -197,6 +197,6 @@ def _print(storm: _Storm, outcome: _Outcome) -> None:
     Console().print(table)
     for title, names in (("lost", report.lost), ("duplicated", report.duplicated)):
         for name in names[:10]:
-            print(f"storm: {title}: {name}", file=sys.stderr)
+            print(f"chaos: {title}: {name}", file=sys.stderr)
     if not outcome.in_time:
-        print("storm: timed out before everything ended", file=sys.stderr)
+        print("chaos: timed out before everything ended", file=sys.stderr)

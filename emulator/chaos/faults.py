@@ -8,8 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, cast
 
+from emulator.chaos.relays import Call, CutError, HttpResponse
 from emulator.local_cloud import LocalCloud
-from emulator.storm.relays import Call, CutError, HttpResponse
 from emulator.supervisor import FUNCTIONS
 
 __all__ = ["Chaos", "Killer"]

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Self, TypeVar
 
-from emulator.storm.relays import Call, CutError, GrpcRelay, HttpRelay, HttpResponse, Interfere
+from emulator.chaos.relays import Call, CutError, GrpcRelay, HttpRelay, HttpResponse, Interfere
 from emulator.supervisor import FUNCTIONS
 
 __all__ = ["Network", "Tripwire", "pass_on", "thrice"]

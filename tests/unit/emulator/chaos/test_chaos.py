@@ -1,4 +1,4 @@
-"""The report of a storm, its relays and its repeatable randomness."""
+"""The report of a run of chaos, its relays and its repeatable randomness."""
 
 import random
 from collections import Counter
@@ -11,15 +11,15 @@ import requests
 from google.api_core import exceptions
 from google.cloud import tasks_v2
 
+from emulator.chaos.cli import main
+from emulator.chaos.faults import Chaos
+from emulator.chaos.network import Network, Tripwire, thrice
+from emulator.chaos.relays import Call, CutError, HttpResponse
+from emulator.chaos.report import take_stock
 from emulator.clock import RealClock
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError
 from emulator.serving.local_server import LocalServer
-from emulator.storm.chaos import Chaos
-from emulator.storm.cli import main
-from emulator.storm.network import Network, Tripwire, thrice
-from emulator.storm.relays import Call, CutError, HttpResponse
-from emulator.storm.report import take_stock
 from emulator.tcp_ports import HOST
 from luci_scheduler.adapters.cloud_tasks import make_client
 
@@ -173,7 +173,7 @@ def test_grpc_passes_through_the_network() -> None:
         client.transport.close()
 
 
-def test_a_storm_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
     """The command succeeds and prints the report."""
     assert main(["--store", "memory", "--commits", "12", "--jobs", "2"]) == 0
     shown = {cells[0]: cells[1] for cells in _rows(capsys.readouterr().out)}

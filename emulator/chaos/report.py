@@ -1,4 +1,4 @@
-"""A report about the commits of a storm, counted from the console's pages and from Buildbucket's builds."""
+"""A report about the commits of a run, counted from the console's pages and from Buildbucket's builds."""
 
 from __future__ import annotations
 
