@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,35 +36,35 @@ PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 SEVERITIES = {"info": "INFO", "warning": "WARNING", "error": "ERROR", "exception": "ERROR"}
 
 
+@cache
 def _events() -> dict[str, set[str]]:
     """Return the names of all events in the code with their severities."""
     events: dict[str, set[str]] = {}
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in Path("functions").rglob("*.py")]
-    for tree in trees:
+    modules = [_nodes(path) for path in Path("functions").rglob("*.py")]
+    for assignments, calls in modules:
         named = {
             target.id: {part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)}
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name)
+            for node in assignments
+            if isinstance(target := node.targets[0], ast.Name)
         }
-        for call in ast.walk(tree):
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and _is_logger(call.func):
+        for call in calls:
+            if isinstance(call.func, ast.Attribute) and _is_logger(call.func):
                 first = call.args[0]
                 names = {first.value} if isinstance(first, ast.Constant) else named.get(ast.unparse(first))
-                for name in names or _passed(trees, ast.unparse(first)):
+                for name in names or _passed([call for _, calls in modules for call in calls], ast.unparse(first)):
                     events.setdefault(str(name), set()).add(SEVERITIES[call.func.attr])
     return events
 
 
-def _passed(trees: list[ast.Module], keyword: str) -> set[str]:
+def _nodes(path: Path) -> tuple[list[ast.Assign], list[ast.Call]]:
+    """Return the assignments and the calls of a module. One walk finds both."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    return [node for node in nodes if isinstance(node, ast.Assign)], [n for n in nodes if isinstance(n, ast.Call)]
+
+
+def _passed(calls: list[ast.Call], keyword: str) -> set[str]:
     """Return the texts that calls pass under a keyword: a helper logs the event that its caller names."""
-    values = [
-        argument.value
-        for tree in trees
-        for call in ast.walk(tree)
-        if isinstance(call, ast.Call)
-        for argument in call.keywords
-        if argument.arg == keyword
-    ]
+    values = [argument.value for call in calls for argument in call.keywords if argument.arg == keyword]
     found = {str(value.value) for value in values if isinstance(value, ast.Constant)}
     assert found, f"no call passes {keyword}"
     return found
