@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from luci_scheduler.api.access import Access, load_access
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.installation import Installation
 from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identity import ANONYMOUS, Identity
 from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.queue_tasks import SyncTask
@@ -48,7 +48,7 @@ VerifyCaller = Callable[[Headers], str]
 ``TransientError``."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ports:
     """Everything outside the process that an application works with.
 
@@ -75,7 +75,7 @@ class Ports:
     """Where invocations are announced; None: nowhere."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class App:
     """An application: everything that the entry points need."""
 

@@ -17,10 +17,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import PROJECT_NAME
 from luci_scheduler.core.identity import Identity
 
@@ -69,7 +69,7 @@ class AccessError(Exception):
         self.problems = tuple(problems)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Grant:
     project: str
     realm: str
@@ -78,7 +78,7 @@ class _Grant:
     """Principals, with groups replaced by their members."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Access:
     """A policy that is ready for decisions; without arguments it allows nothing."""
 
