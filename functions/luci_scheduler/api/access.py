@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from luci_scheduler.core.frozen import frozen
@@ -129,8 +130,12 @@ class Access:
                 yield grant
 
 
+@lru_cache(maxsize=8)
 def load_access(text: str) -> Access:
-    """Read a policy; a missing or invalid policy allows nothing and gives its reason in ``problem``."""
+    """Read a policy; a missing or invalid policy allows nothing and gives its reason in ``problem``.
+
+    The policies of the latest texts are kept, because each request to the console asks for the same policy.
+    """
     if not text.strip():
         return Access(problem="no access policy is set, so all access is denied: set SCHEDULER_ACCESS")
     try:

@@ -41,7 +41,7 @@ from luci_scheduler.managers.buildbucket.kind import BuildbucketKind
 from luci_scheduler.managers.noop import NoopKind
 from luci_scheduler.managers.registry import is_poll, kind_of, launch_time
 from luci_scheduler.managers.task_kind import TaskKind
-from luci_scheduler.managers.url_fetch import UrlFetchKind
+from luci_scheduler.managers.url_fetch.kind import UrlFetchKind
 
 __all__ = ["Exported", "Facts", "export_invocation", "to_scenario"]
 

@@ -110,7 +110,10 @@ class TaskKind(ABC):
 
     @abstractmethod
     def manager(self, environment: Environment) -> TaskManager:
-        """Return the manager that launches, watches and aborts invocations of this kind."""
+        """Return the manager that launches, watches and aborts invocations of this kind.
+
+        The manager's module is imported here, because all functions load all kinds, and most need one manager.
+        """
 
     def check(self, task: Any, check: TaskCheck) -> None:  # noqa: B027 - most kinds have rules, none is required
         """Validate a task block of a config; ``task`` is a message with the fields of `schema`."""
