@@ -123,6 +123,9 @@ def main(store: str) -> None:
             store="memory" if store == "memory" else "emulators",
         )
         cloud = stack.enter_context(start_local_cloud(options))
+        # Without valid configs there would be nothing to measure.
+        if problems := [entry.text for entry in cloud.feed.after(0) if entry.kind == "config_problem"]:
+            raise SystemExit("\n".join(problems))
         runner = _Runner(cloud)
         stack.callback(runner.close)
         print("ready", flush=True)
@@ -141,7 +144,8 @@ def _write_configs(folder: Path) -> None:
 def _config(category: str, jobs: Sequence[str]) -> str:
     targets = " ".join(f'triggers: "{name}"' for name in jobs)
     source = f'gitiles {{ repo: "{_repo(category)}" refs: "{_REF}" }}'
-    policy = "triggering_policy { max_concurrent_invocations: 1000 max_batch_size: 1 }"
+    limit = 1000 if len(jobs) == 1 else 100
+    policy = f"triggering_policy {{ max_concurrent_invocations: {limit} max_batch_size: 1 }}"
     task = f'server: "{BUILDBUCKET_HOST}" bucket: "ci"'
     return f'trigger {{ id: "poller" schedule: "triggered" {source} {targets} }}\n' + "\n".join(
         f'job {{ id: "{name}" {policy} buildbucket {{ {task} builder: "{name}" }} }}' for name in jobs
@@ -183,8 +187,8 @@ class _Runner:
         built = Counter(self._commit_of(build) for build in builds if build.status == "SUCCESS")
         return Outcome(
             seconds=seconds,
-            first=(created[0] - wall) / 1e9,
-            created=(created[-1] - wall) / 1e9,
+            first=(created[0] - wall) / 1e9 if created else seconds,
+            created=(created[-1] - wall) / 1e9 if created else seconds,
             builds=len(builds),
             lost=wanted - len(built),
             doubled=built.total() - len(built),

@@ -20,7 +20,7 @@ from luci_scheduler.settings import read_settings
 from luci_scheduler.web.page_request import PageRequest
 from luci_scheduler.web.routes import answer
 from tests.benchmarks.measure import Measure
-from tests.benchmarks.servers import servers
+from tests.benchmarks.servers import running
 from tests.unit.engine.world import CountingStore
 
 __all__ = ["measures"]
@@ -34,7 +34,7 @@ _MUST_READS, _AIM_READS = 60, 20
 def measures(*, quick: bool) -> list[Measure]:
     """Measure each page of a project with 3,000 jobs, one of which has 30 invocations."""
     jobs, times = (300, 5) if quick else (3000, 15)
-    with servers() as environment:
+    with running() as environment:
         os.environ["FIRESTORE_EMULATOR_HOST"] = environment["FIRESTORE_EMULATOR_HOST"]
         configure_logging(file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
         stores = [CountingStore(), None]

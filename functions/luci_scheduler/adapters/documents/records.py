@@ -12,7 +12,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ from luci_scheduler.adapters.documents.values import (
 from luci_scheduler.core.cleanup import Cleanup
 from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.deferred import Deferred
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import HOUR, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
@@ -95,7 +96,7 @@ Record = Job | Invocation | TriggerRecord | ProjectRecord | PollerRecord | Defer
 T = TypeVar("T", bound=Record)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadVersion:
     """A store's version of a document, with what a later write needs to keep the members of a newer version."""
 
