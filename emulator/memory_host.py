@@ -162,7 +162,7 @@ class MemoryHost:
         app = make_app(settings, self._with_locks(ports) if self._services else ports)
         if self._services:  # the console alone shows the installation, under its own name
             service = read_settings(self._services["console"]).service_name
-            app = replace(app, installation=replace(app.installation, service=service))
+            app = replace(app, settings=replace(settings, local_service=service))
         process.use(app)
 
     def _with_locks(self, ports: Ports) -> Ports:

@@ -23,7 +23,7 @@ __all__ = ["MemoryPubSub", "Message"]
 
 _LOG = logging.getLogger(__name__)
 _ACKNOWLEDGED = frozenset({102, 200, 201, 202, 204})
-_WORKERS = 4  # concurrent deliveries per subscription
+_WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,9 @@ class _Refusals(urllib.request.HTTPRedirectHandler):
 class _Subscription:
     """A subscription: its waiting messages, and the threads that deliver them."""
 
-    def __init__(self, row: PushSubscription, endpoint: str, clock: Clock, dead_letters: list[Message]) -> None:
+    def __init__(
+        self, row: PushSubscription, endpoint: str, clock: Clock, dead_letters: list[Message], workers: int
+    ) -> None:
         self._row = row
         self._endpoint = endpoint
         self._clock = clock
@@ -60,7 +62,7 @@ class _Subscription:
         self._epoch = 0
         self._threads = [
             threading.Thread(target=self._run, name=f"push-{row.short}-{number}", daemon=True)
-            for number in range(_WORKERS)
+            for number in range(workers)
         ]
         for thread in self._threads:
             thread.start()
@@ -153,10 +155,15 @@ class MemoryPubSub:
 
     The status codes 102, 200, 201, 202 and 204 acknowledge a message. Any other answer, or none within the ack deadline
     (in real time), repeats it after a pause that doubles each time (on the clock), until the message is a dead letter.
+
+    Args:
+        clock: measures the pauses.
+        workers: the number of deliveries of a subscription at once.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, workers: int = _WORKERS) -> None:
         self._clock = clock
+        self._workers = workers
         self._subscriptions: dict[str, _Subscription] = {}
         self._dead_letters: dict[str, list[Message]] = {}
         self._unread: set[str] = set()
@@ -169,7 +176,7 @@ class MemoryPubSub:
             if item.topic not in self._subscriptions:
                 dead = self._dead_letters[item.topic] = []
                 endpoint = item.endpoint(urls[item.function])
-                self._subscriptions[item.topic] = _Subscription(item, endpoint, self._clock, dead)
+                self._subscriptions[item.topic] = _Subscription(item, endpoint, self._clock, dead, self._workers)
 
     def create_topic(self, topic: str) -> None:
         """Create a topic (full name) without a subscription: its messages are dropped."""

@@ -35,7 +35,7 @@ from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
-from luci_scheduler.managers import url_fetch
+from luci_scheduler.managers.url_fetch import kind as url_fetch
 from luci_scheduler.ports import BuildbucketError, FetchError, GitilesError, QueueTask
 from luci_scheduler.settings import Settings
 

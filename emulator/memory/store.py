@@ -363,14 +363,14 @@ class MemoryStore:
             case CreateInvocation(invocation, log):
                 path = _invocation_path(invocation)
                 document, log = documents.encode_invocation(invocation), debug_log.trim(log)
-                documents.check_invocation_size(invocation, len(log.encode()))
+                documents.check_invocation_size(invocation, document, len(log.encode()))
                 self._require(path, None)
                 return path, _Stored(document, version, (log,) if log else ())
             case UpdateInvocation(invocation, expected, log, replaces_log):
                 path = _invocation_path(invocation)
-                documents.check_invocation_size(invocation, invocation.log_size)
-                before = self._require(path, expected)
                 state = documents.encode_invocation_state(invocation, expected)
+                documents.check_invocation_size(invocation, state, invocation.log_size, expected)
+                before = self._require(path, expected)
                 kept = () if replaces_log else before.log
                 chunks = (*kept, debug_log.trim(log)) if log else kept
                 changed = _Stored({**before.document, **state}, version, chunks)

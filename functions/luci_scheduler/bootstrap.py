@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from luci_scheduler.api.access import Access, load_access
-from luci_scheduler.api.context import Context
-from luci_scheduler.api.installation import Installation
 from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identity import ANONYMOUS, Identity
 from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.queue_tasks import SyncTask
@@ -35,6 +32,9 @@ from luci_scheduler.ports import (
 from luci_scheduler.settings import BuildbucketServer, Settings
 
 if TYPE_CHECKING:
+    from luci_scheduler.api.access import Access
+    from luci_scheduler.api.context import Context
+    from luci_scheduler.api.installation import Installation
     from luci_scheduler.engine.probes import Prober
 
 __all__ = ["App", "Identify", "Ports", "VerifyCaller", "make_app"]
@@ -48,7 +48,7 @@ VerifyCaller = Callable[[Headers], str]
 ``TransientError``."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ports:
     """Everything outside the process that an application works with.
 
@@ -75,21 +75,43 @@ class Ports:
     """Where invocations are announced; None: nowhere."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class App:
     """An application: everything that the entry points need."""
 
     settings: Settings
     runtime: Runtime
-    access: Access
-    """The access policy of the console."""
     verify_caller: VerifyCaller
     verify_push: VerifyCaller
     identify: Identify
     config_sources: Sequence[ConfigSource]
     buildbucket: Buildbucket
-    installation: Installation
-    """The facts that administrators may read."""
+
+    @property
+    def access(self) -> Access:
+        """The access policy of the console."""
+        from luci_scheduler.api.access import load_access  # noqa: PLC0415 - only the console loads it
+
+        return load_access(self.settings.access)
+
+    @property
+    def installation(self) -> Installation:
+        """The facts that administrators may read."""
+        from luci_scheduler.api.installation import Installation  # noqa: PLC0415 - only the console loads it
+
+        settings = self.settings
+        topics = {_topic(settings, server) for server in settings.buildbucket_servers if server.notifications}
+        return Installation(
+            service=settings.service_name,
+            revision=os.environ.get("K_REVISION", ""),
+            project=settings.project,
+            location=settings.location,
+            database=settings.database,
+            queue=settings.queue,
+            account=settings.task_account,
+            topics=tuple(sorted(topics)),
+            config_projects=tuple(source.project for source in settings.config_sources if source.project),
+        )
 
     def prober(self, revision: str, schema: int) -> Prober:
         """Return the part that handles probes, for a function's revision and the schema of its documents."""
@@ -110,6 +132,8 @@ class App:
             UnauthenticatedError: the request carries a token that is not accepted.
             TransientError: the token could not be verified, because the keys or Google did not answer.
         """
+        from luci_scheduler.api.context import Context  # noqa: PLC0415 - only the console loads it
+
         return Context(self.runtime, self.access, self.identify(headers), self.installation)
 
     def note_config_changes(self, events: Iterable[CommitEvent]) -> None:
@@ -156,26 +180,8 @@ def make_app(settings: Settings, ports: Ports) -> App:
         topic=ports.topic,
         console_url=settings.console_base,
     )
-    access = load_access(settings.access)
     verifiers = (ports.verify_caller, ports.verify_push)
-    outside = (ports.config_sources, ports.buildbucket)
-    return App(settings, runtime, access, *verifiers, ports.identify, *outside, _installation(settings))
-
-
-def _installation(settings: Settings) -> Installation:
-    return Installation(
-        service=settings.service_name,
-        revision=os.environ.get("K_REVISION", ""),
-        project=settings.project,
-        location=settings.location,
-        database=settings.database,
-        queue=settings.queue,
-        account=settings.task_account,
-        topics=tuple(
-            sorted({_topic(settings, server) for server in settings.buildbucket_servers if server.notifications})
-        ),
-        config_projects=tuple(source.project for source in settings.config_sources if source.project),
-    )
+    return App(settings, runtime, *verifiers, ports.identify, ports.config_sources, ports.buildbucket)
 
 
 def _environment(settings: Settings, ports: Ports) -> Environment:

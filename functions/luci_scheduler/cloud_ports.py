@@ -6,20 +6,20 @@ This module loads Google's client libraries. The entry points import it with the
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import requests
 from google.auth.credentials import Credentials
 
-from luci_scheduler.adapters.access_tokens import AccessTokens
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.config_sources import STORAGE_SCOPES, BucketSource, GitilesSource
 from luci_scheduler.adapters.fetch import FetchClient
-from luci_scheduler.adapters.front_end import POLICY_SCOPES, FrontEnd
 from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import default_credentials, fetch, sessions
-from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier
+from luci_scheduler.adapters.late_queue import LateQueue
 from luci_scheduler.adapters.system import SystemClock, SystemEntropy
 from luci_scheduler.bootstrap import Identify, Ports, VerifyCaller
 from luci_scheduler.config.folder import FolderSource
@@ -30,6 +30,9 @@ from luci_scheduler.managers.buildbucket.builder_id import server_of
 from luci_scheduler.ports import Buildbucket, Clock, ConfigSource, Fetch, Gitiles, Headers, Queue, Store, Topic
 from luci_scheduler.settings import ConfigSourceSetting, Settings
 
+if TYPE_CHECKING:
+    from luci_scheduler.adapters.front_end import FrontEnd
+
 __all__ = [
     "cloud_ports",
     "make_buildbucket",
@@ -39,6 +42,7 @@ __all__ = [
     "make_verify_push",
 ]
 
+T = TypeVar("T")
 _MakeSession = Callable[[], requests.Session]
 
 
@@ -58,18 +62,32 @@ def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock 
     credentials = None if settings.local else default_credentials()
     return Ports(
         store=store or _make_store(settings, credentials),
-        queue=_make_queue(settings, credentials),
+        queue=LateQueue(lambda: _make_queue(settings, credentials)),
         clock=clock,
         entropy=SystemEntropy(),
         buildbucket=make_buildbucket(settings, session, clock),
         gitiles=_make_gitiles(settings, session, clock),
         fetch=_make_fetch(settings),
-        verify_caller=make_verify_caller(settings, clock),
-        verify_push=make_verify_push(settings, clock),
-        identify=make_identify(settings, clock),
+        verify_caller=_late(lambda: make_verify_caller(settings, clock)),
+        verify_push=_late(lambda: make_verify_push(settings, clock)),
+        identify=_late(lambda: make_identify(settings, clock)),
         config_sources=make_config_sources(settings),
         topic=_make_topic(settings) if settings.events_topic else None,
     )
+
+
+def _late(make: Callable[[], Callable[[Headers], T]]) -> Callable[[Headers], T]:
+    """Return the check of callers that ``make`` returns, made with the first request that needs it.
+
+    A function checks one kind of caller. It does not load the other checks, and in the local cloud, which trusts every
+    sender, no check at all.
+    """
+    made = cache(make)
+
+    def check(headers: Headers) -> T:
+        return made()(headers)
+
+    return check
 
 
 def _make_topic(settings: Settings) -> Topic:
@@ -90,7 +108,7 @@ def _make_store(settings: Settings, credentials: Credentials | None) -> Store:
 
 
 def _make_queue(settings: Settings, credentials: Credentials | None) -> Queue:
-    from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client  # noqa: PLC0415 - a replay needs none
+    from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client  # noqa: PLC0415 - see `LateQueue`
 
     client = make_client(settings.cloud_tasks_endpoint, credentials)
     return CloudTasksQueue(
@@ -119,6 +137,8 @@ def _refuse_push(_: Headers) -> str:
 
 
 def _verifier(settings: Settings, audience: str, accounts: Collection[str], clock: Clock) -> VerifyCaller:
+    from luci_scheduler.adapters.identity import OidcVerifier  # noqa: PLC0415 - see `_late`
+
     front_end = _make_front_end(settings, clock)
     return OidcVerifier(lambda: fetch(settings.oidc_certs_url), audience, accounts, clock, front_end).verify
 
@@ -127,12 +147,17 @@ def _make_front_end(settings: Settings, clock: Clock) -> FrontEnd | None:
     """Return the platform whose word about tokens counts; None if the settings or the machine name none."""
     if not settings.trust_front_end or not settings.service_name:
         return None
+    from luci_scheduler.adapters.front_end import POLICY_SCOPES, FrontEnd  # noqa: PLC0415 - see `_late`
+
     session = sessions(authenticated=not settings.local, scopes=POLICY_SCOPES)
     return FrontEnd(session, settings.run_api_url, settings.service_path, clock)
 
 
 def make_identify(settings: Settings, clock: Clock) -> Identify:
     """Return the function that identifies the callers of the console."""
+    from luci_scheduler.adapters.access_tokens import AccessTokens  # noqa: PLC0415 - see `_late`
+    from luci_scheduler.adapters.identity import CallerIdentity  # noqa: PLC0415
+
     # The operator names the host, so a private address is fine. A redirect is refused, because its answer would come
     # from another host.
     host = urlsplit(settings.tokeninfo_url).hostname or ""

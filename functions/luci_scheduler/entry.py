@@ -1,8 +1,11 @@
-"""The entry points' work: from a request to the engine or the console, and from the outcome to an answer."""
+"""The entry points' work: from a request to the engine or the console, and from the outcome to an answer.
+
+Each entry point imports its own part of the engine, or the pages, when it is called. A process serves one of them, and
+a function's first answer does not wait for the modules of the others.
+"""
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,29 +16,20 @@ import structlog
 from werkzeug.exceptions import HTTPException
 
 from luci_scheduler import process
-from luci_scheduler.api.context import Context
 from luci_scheduler.bodies import discard_body, read_body
 from luci_scheduler.bootstrap import App
-from luci_scheduler.core.commit_event import parse_commit_events
 from luci_scheduler.core.errors import MalformedError, NewerVersionError, TransientError, UnknownKeyError
 from luci_scheduler.core.foreign_json import read_object
-from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import HOUR, SECOND
 from luci_scheduler.core.loopback import foreign_request
-from luci_scheduler.core.notification_token import find_token, verify_token
 from luci_scheduler.core.probe import ATTRIBUTE, LABEL
 from luci_scheduler.core.queue_tasks import ProbeTask, SyncTask
 from luci_scheduler.core.untrusted import storable
 from luci_scheduler.display import displaying
-from luci_scheduler.engine.commit import on_commits
-from luci_scheduler.engine.progress import on_notification
-from luci_scheduler.engine.tasks import on_task
 from luci_scheduler.envelopes import Event, Message, open_message
 from luci_scheduler.ports import Headers
 from luci_scheduler.respond import DeliveryResponse, responding
 from luci_scheduler.tracing import delivery_context, delivery_trace, trace_from_headers
-from luci_scheduler.web.page_request import PageRequest
-from luci_scheduler.web.routes import answer, submit
 
 if TYPE_CHECKING:
     from luci_scheduler.engine.probes import Prober
@@ -52,7 +46,6 @@ __all__ = [
     "task",
 ]
 
-_MAX_FORM_BYTES = 1 << 16
 _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
 _MALFORMED_RETRIES = 10
 """After so many retries a malformed task is dropped, because a queue has no dead letters. With the queue's backoff
@@ -86,9 +79,6 @@ _SAFE_HEADERS = {
 EventResponse = tuple[str, int]
 """Body and status code of the answer to an event."""
 
-_ConsoleResponse = tuple[Any, int, dict[str, str]]
-"""Body, status code and headers of the console's answer."""
-
 
 class _EventRefusedError(HTTPException):
     """Carries a status code through the framework, which answers 200 whenever an event function returns."""
@@ -120,6 +110,9 @@ def finish_event(response: EventResponse) -> None:
 
 def commit(app: App, event: Event) -> EventResponse:
     """Handle a message of the topic ``gitiles-commit``, after its sender's token is verified."""
+    from luci_scheduler.core.commit_event import parse_commit_events  # noqa: PLC0415 - see the top
+    from luci_scheduler.engine.commit import on_commits  # noqa: PLC0415
+
     with _responding_to("on_gitiles_commit", event) as response:
         app.verify_push(_headers())
         message = open_message(event)
@@ -148,6 +141,9 @@ def notification(app: App, event: Event) -> EventResponse:
 
 
 def _on_notification(app: App, message: Message, response: DeliveryResponse) -> None:
+    from luci_scheduler.core.notification_token import find_token, verify_token  # noqa: PLC0415 - see the top
+    from luci_scheduler.engine.progress import on_notification  # noqa: PLC0415
+
     token = find_token(message.attributes, message.data_base64)
     try:
         job_id, invocation_id = verify_token(app.settings.verifying_secrets, token, app.runtime.clock.now())
@@ -220,6 +216,8 @@ def _task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
 
 
 def _run_task(app: App, request: flask.Request, kind: str, name: str, retries: int) -> None:
+    from luci_scheduler.engine.tasks import on_task  # noqa: PLC0415 - see the top
+
     if kind == SyncTask.kind:
         app.sync(f"sync-{name}")
         return
@@ -252,86 +250,17 @@ def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
     The request's log lines and tasks are part of its trace. A request that cannot be understood, or whose caller cannot
     be identified, leaves one line.
     """
+    from luci_scheduler.console import answer_request  # noqa: PLC0415 - only the console loads pages and the API
+
     trace = trace_from_headers(request.headers)
     try:
         with delivery_context(trace, seconds=BUDGETS["console"], function="console"), displaying(app.settings.links):
-            body, code, headers = _page(app, request)
+            body, code, headers = answer_request(app, request)
             if code in _REFUSED_REQUESTS:
                 _logger().info("request_refused", code=code, method=request.method, path=request.path[:200])
             return body, code, {**headers, _ANSWERED: "true"}
     finally:
         discard_body(request)
-
-
-def _page(app: App, request: flask.Request) -> _ConsoleResponse:
-    if app.access.problem:
-        _logger().error("access_denied_to_all", reason=app.access.fault or app.access.problem)
-    if request.path.startswith(("/prpc/", "/api/")):
-        return _call(app, request)
-    if request.method not in ("GET", "HEAD", "POST"):
-        return _plain("Method not allowed\n", 405, Allow="GET, HEAD, POST")
-    context = _identified(app, request)
-    if not isinstance(context, Context):
-        return context
-    page_request = PageRequest(context, app.settings.verifying_secrets, request.args.to_dict())
-    return _submit(page_request, request) if request.method == "POST" else answer(page_request, request.path)
-
-
-def _identified(app: App, request: flask.Request) -> Context | _ConsoleResponse:
-    """Return the service layer's context, or the answer to a caller who cannot be identified."""
-    try:
-        return app.context(request.headers)
-    except UnauthenticatedError as error:
-        return _plain(f"Unauthenticated: {error}\n", 401)
-    except TransientError as error:
-        if error.throttled:
-            return _plain(f"Too many requests: {error}\n", 429, **_retry_after(error))
-        _logger().warning("page_failed", reason=str(error))
-        return _plain("The page cannot be shown now. Try again in a minute.\n", 500)
-
-
-def _plain(text: str, code: int, **headers: str) -> _ConsoleResponse:
-    return text, code, {"Content-Type": "text/plain; charset=utf-8", **headers}
-
-
-def _retry_after(error: TransientError) -> dict[str, str]:
-    return {"Retry-After": str(max(1, -(-error.retry_after // SECOND)))}  # whole seconds, rounded up
-
-
-def _submit(page_request: PageRequest, request: flask.Request) -> _ConsoleResponse:
-    try:
-        body = read_body(request, _MAX_FORM_BYTES)
-    except MalformedError as error:
-        return _plain(f"Malformed: {error}\n", 400)
-    if len(body) > _MAX_FORM_BYTES:
-        return _plain(f"A form has at most {_MAX_FORM_BYTES} bytes\n", 413)
-    request.stream = io.BytesIO(body)  # the form is parsed from here, because the request's own stream is used up
-    try:
-        form = request.form
-    except HTTPException as error:  # too many parts
-        return _plain(f"Malformed: {error.name}\n", error.code or 400)
-    return submit(page_request, request.path, form, request.headers.get("Sec-Fetch-Site", ""))
-
-
-def _call(app: App, request: flask.Request) -> _ConsoleResponse:
-    from luci_scheduler.api import description, plain, prpc  # noqa: PLC0415 - only calls of the API load its schema
-    from luci_scheduler.api.errors import ApiError, Code  # noqa: PLC0415
-
-    if request.path == description.PATH and request.method in ("GET", "HEAD"):
-        return flask.json.dumps(description.openapi()) + "\n", 200, {"Content-Type": "application/json"}
-
-    def make_context() -> Context:
-        try:
-            return app.context(request.headers)
-        except UnauthenticatedError as error:
-            raise ApiError(Code.UNAUTHENTICATED, str(error)) from error
-        except TransientError as error:
-            if not error.throttled:
-                raise
-            raise ApiError(Code.RESOURCE_EXHAUSTED, str(error), _retry_after(error)) from error
-
-    answer_call = plain.answer if request.path.startswith("/api/") else prpc.answer
-    return answer_call(request, make_context)
 
 
 def log_refusals(server: flask.Flask) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from luci_scheduler.core.errors import MalformedError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import LAST_INSTANT, Instant, parse_rfc3339
 from luci_scheduler.core.untrusted import PARSER_ERRORS, decode_base64
 
@@ -29,7 +29,7 @@ class Event(Protocol):
         """Return a context attribute such as ``id`` or ``time``."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """A Pub/Sub message as pushed."""
 

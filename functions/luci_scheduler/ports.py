@@ -7,12 +7,12 @@ The package ``adapters`` implements them for the cloud, ``emulator.memory`` in m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.foreign_text import sanitized
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
@@ -73,7 +73,7 @@ Version = Any
 nothing else with it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Versioned(Generic[T]):
     """A document as read, with its version, which is the precondition of a later write."""
 
@@ -81,7 +81,7 @@ class Versioned(Generic[T]):
     version: Version
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CreateInvocation:
     """Create an invocation with its first log lines; refused if the ID is taken."""
 
@@ -89,7 +89,7 @@ class CreateInvocation:
     log: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpdateInvocation:
     """Replace an invocation's record and append ``log`` to its log; refused if the version changed."""
 
@@ -100,7 +100,7 @@ class UpdateInvocation:
     """Whether ``log`` replaces the stored log instead of extending it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PutJob:
     """Write a job; refused if the version changed. Version None: the job must not exist yet."""
 
@@ -110,14 +110,14 @@ class PutJob:
     """The log of the triage that ends with this write; None keeps the log of the last triage."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CreateTrigger:
     """Create a trigger; refused if the job has a trigger or marker with this ID."""
 
     record: TriggerRecord
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpdateTrigger:
     """Replace a trigger; refused if the version changed."""
 
@@ -125,7 +125,7 @@ class UpdateTrigger:
     version: Version
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PutProject:
     """Write a project's record; refused if the version changed. Version None: it must not exist yet."""
 
@@ -133,7 +133,7 @@ class PutProject:
     version: Version | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PutWatchers:
     """Replace one project's watchers of a repository (normalized URL); other projects have documents for theirs."""
 
@@ -142,7 +142,7 @@ class PutWatchers:
     watchers: tuple[Watcher, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PutPaused:
     """Set or clear a gitiles trigger's paused mark on a repository (normalized URL)."""
 
@@ -151,7 +151,7 @@ class PutPaused:
     paused: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PutPoller:
     """Write a gitiles job's record; refused if the version changed. Version None: the record must not exist yet."""
 
@@ -159,7 +159,7 @@ class PutPoller:
     version: Version | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PutProbe:
     """Write a probe; refused if the version changed. Version None: it must not exist yet."""
 
@@ -167,7 +167,7 @@ class PutProbe:
     version: Version | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PutDeferred:
     """Write a deferred task; refused if the version changed. Version None: it must not exist yet."""
 
@@ -175,7 +175,7 @@ class PutDeferred:
     version: Version | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeleteDeferred:
     """Delete a finished deferred task; refused if the version changed or the document is gone."""
 
@@ -193,7 +193,7 @@ Write = CheckedWrite | PutWatchers | PutPaused
 """All writes. Watchers and paused marks have no precondition: each write replaces only its own part of the document."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobList:
     """The jobs of a list: the enabled jobs of a project that meet every condition."""
 
@@ -347,7 +347,7 @@ class Store(Pollers, Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QueueTask:
     """A delayed call of the function ``on_task``."""
 
@@ -459,7 +459,7 @@ class Buildbucket(Protocol):
         """Call a method of ``buildbucket.v2.Builds``."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConfigFile:
     """A project's config file, as read from its source."""
 
@@ -495,7 +495,7 @@ class GitilesError(ServiceError):
     """A call to Gitiles failed; ``code`` is a gRPC code's name (``NOT_FOUND``)."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GitCommit:
     """A commit in the log of a repository."""
 
@@ -512,7 +512,7 @@ class GitCommit:
     """The first line of the message: one line without control characters, at most 200 characters."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogPage:
     """A page of a log, newest first."""
 
@@ -572,7 +572,7 @@ class FetchError(Exception):
         super().__init__(sanitized(message))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fetched:
     """The answer to a fetch, after redirects."""
 

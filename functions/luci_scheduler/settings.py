@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, field, fields
 from typing import Any
 
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import PROJECT_NAME
 from luci_scheduler.core.link_map import link_problem
 from luci_scheduler.core.repo_url import parse_repo_url
@@ -30,7 +31,7 @@ class SettingsError(ValueError):
     """The environment lacks settings or has invalid ones; the message lists all of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuildbucketServer:
     """How to reach one Buildbucket host (``SCHEDULER_BUILDBUCKET_SERVERS``, a JSON list of such objects)."""
 
@@ -48,7 +49,7 @@ class BuildbucketServer:
     """Whether builds are requested with notifications. Without them, status checks alone find the ends of builds."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConfigSourceSetting:
     """One source of configs (``SCHEDULER_CONFIG_SOURCES``, a JSON list of such objects)."""
 
@@ -65,7 +66,7 @@ class ConfigSourceSetting:
     object: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """The environment; each field is the variable ``SCHEDULER_<FIELD>`` in upper case, except `service`."""
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+import grpc
 import pytest
-from google.cloud.firestore_v1.types import CommitRequest
 
 from luci_scheduler.adapters.firestore import FirestoreStore
 from luci_scheduler.core.identifiers import InvocationId, JobId
@@ -16,27 +16,31 @@ from luci_scheduler.ports import CreateInvocation, UpdateInvocation
 pytestmark = pytest.mark.emulators
 
 
+class _Counter(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+    """Counts the bytes of each commit that is sent, and of each answer to a read."""
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+        self.read: list[int] = []
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        self.sent.append(request.ByteSize())
+        return continuation(details, request)
+
+    def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        answers = list(continuation(details, request))
+        self.read.append(sum(answer.ByteSize() for answer in answers))
+        return iter(answers)
+
+
 def test_appending_sends_the_same_with_a_short_and_a_long_log(
     firestore_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An update sends the same bytes (within five percent) with 1 KB and 190 KB of log, and reads none of it."""
-    sent: list[int] = []
-    api = firestore_client._firestore_api
-    commit, get = api.commit, api.batch_get_documents
-
-    def counting(request: Any, **kwargs: Any) -> Any:
-        sent.append(len(CommitRequest.serialize(CommitRequest(request))))
-        return commit(request=request, **kwargs)
-
-    read: list[int] = []
-
-    def counting_reads(request: Any, **kwargs: Any) -> Any:
-        answers = list(get(request=request, **kwargs))
-        read.append(sum(len(type(answer).serialize(answer)) for answer in answers))
-        return iter(answers)
-
-    monkeypatch.setattr(api, "commit", counting)
-    monkeypatch.setattr(api, "batch_get_documents", counting_reads)
+    counter = _Counter()
+    transport = firestore_client._firestore_api.transport
+    monkeypatch.setattr(transport, "_grpc_channel", grpc.intercept_channel(transport.grpc_channel, counter))
+    sent, read = counter.sent, counter.read
     store = FirestoreStore(firestore_client)
     sizes = []
     for number, kilobytes in enumerate((1, 190)):

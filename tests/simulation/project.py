@@ -96,11 +96,11 @@ def duration(seed: int, spec: JobSpec, number: int) -> int:
     return int(spec.longest * (0.1 + 0.9 * entropy.random())) + entropy.randrange(MILLISECOND)
 
 
-def make_script(seed: int, days: int, jobs: int) -> Script:
+def make_script(seed: int, days: float, jobs: int) -> Script:
     """Draw a project and its events."""
     entropy = random.Random(seed)  # noqa: S311
     specs = tuple(_specs(entropy, jobs))
-    end = START + days * DAY
+    end = START + int(days * DAY)
     events = [*_pushes(entropy, end), *_emissions(entropy, specs, end), *_changes(entropy, specs, end)]
     return Script(specs, tuple(sorted(events, key=lambda event: event.at)), end)
 

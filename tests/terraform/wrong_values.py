@@ -103,10 +103,10 @@ WRONG: dict[str, list[tuple[Any, tuple[str, ...]] | None]] = {
         *[None] * 3,
         ({"cpu": 0}, ("copy them from",)),
         (
-            {"cpu": 16, "memory_gib": 24.5},
+            {"cpu": 8, "memory_gib": 12.25},
             (
-                "on_build_completion needs up to 16.7 CPUs of 16, so at most 48 instances fit",
-                "on_task needs up to 25.0 GiB of 24.5, so at most 49 instances fit",
+                "on_build_completion needs up to 8.3 CPUs of 8, so at most 48 instances fit",
+                "on_task needs up to 12.5 GiB of 12.25, so at most 49 instances fit",
             ),
         ),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import requests
@@ -14,6 +13,7 @@ from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
 from luci_scheduler.budget import time_left
 from luci_scheduler.core import transience
 from luci_scheduler.core.foreign_json import read_answer
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.ports import BuildbucketError, Clock
 
@@ -25,7 +25,7 @@ MAX_BODY_BYTES = 32 << 20
 _MAX_TEXT = 4096  # of an error's body; a proxy in front of the service may answer with a long page
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Answer:
     status: int
     headers: Mapping[str, str]

@@ -20,6 +20,7 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 from google.cloud.firestore_v1.field_path import FieldPath
 
 from luci_scheduler.adapters import documents
+from luci_scheduler.adapters.firestore_wire import Document, Wire
 from luci_scheduler.adapters.google_errors import code_of
 from luci_scheduler.budget import time_left
 from luci_scheduler.core import debug_log
@@ -61,6 +62,7 @@ _ONCE = Retry(predicate=lambda _: False)
 """Replaces the library's own policy, which retries reads for five minutes and ignores the timeout of a call."""
 _JOB_FIELDS = ("schema", "record", "enabled", "next_due")  # without the triage log, which only pages read
 _MAX_IN = 30  # values of an "in" condition
+_REPOSITORIES = "repositories"
 _INVOCATION_FIELDS = ("schema", "definition", "state", "next_due", "expire_at")
 
 P = ParamSpec("P")
@@ -97,75 +99,56 @@ class FirestoreStore:
 
     def __init__(self, client: firestore.Client, limit: float = LIMIT) -> None:
         self._client = client
+        self._wire = Wire(client)
         self._limit = limit
 
-    def _job_ref(self, job_id: JobId) -> Any:
-        return self._client.collection("jobs").document(documents.document_id(job_id))
+    def _ref(self, path: str) -> Any:
+        """Return the library's reference to a document, for the condition of a query."""
+        return self._client.document(path)
 
-    def _poller_ref(self, job_id: JobId) -> Any:
-        return self._client.collection("pollers").document(documents.document_id(job_id))
+    def _get(self, path: str, fields: Sequence[str] | None = None) -> Document | None:
+        return next(iter(self._get_all([path], fields)), None)
 
-    def _invocation_ref(self, job_id: JobId, invocation_id: InvocationId) -> Any:
-        name = documents.invocation_document_id(invocation_id)
-        return self._job_ref(job_id).collection("invocations").document(name)
+    def _get_all(self, paths: list[str], fields: Sequence[str] | None = None) -> list[Document]:
+        return self._read(lambda timeout: self._wire.read(paths, fields, timeout)) if paths else []
 
-    def _trigger_ref(self, job_id: JobId, trigger_id: str) -> Any:
-        return self._job_ref(job_id).collection("triggers").document(documents.document_id(trigger_id))
-
-    def _deferred_ref(self, deferred_id: str) -> Any:
-        return self._client.collection("deferred").document(documents.document_id(deferred_id))
-
-    def _get(self, reference: Any, fields: Sequence[str] | None = None) -> Any:
-        snapshot = self._read(lambda **limits: reference.get(fields, **limits))
-        return snapshot if snapshot.exists else None
-
-    def _get_all(self, references: list[Any], fields: Sequence[str] | None = None) -> list[Any]:
-        if not references:
-            return []
-        snapshots = self._read(lambda **limits: list(self._client.get_all(references, field_paths=fields, **limits)))
-        return [snapshot for snapshot in snapshots if snapshot.exists]
-
-    def _results(self, query: Any) -> list[Any]:
+    def _results(self, query: Any) -> list[Document]:
         """Return all results of a query. The limit also ends a stream that stalls in the middle."""
-        return self._read(lambda **limits: list(query.stream(**limits)))
+        found = self._read(lambda timeout: list(query.stream(retry=_ONCE, timeout=timeout)))
+        return [Document(item.reference.path, item.to_dict() or {}, item.update_time) for item in found]
 
-    def _read(self, read: Callable[..., R]) -> R:
-        """Read, and retry after a short failure, all within one limit."""
+    def _read(self, read: Callable[[float], R]) -> R:
+        """Read, and retry after a short failure, all within one limit. ``read`` gets the timeout of one attempt."""
         end = time.monotonic() + time_left(self._limit)
         for pause in _PAUSES:
             try:
-                return read(retry=_ONCE, timeout=max(0.0, end - time.monotonic()))
+                return read(max(0.0, end - time.monotonic()))
             except exceptions.ServiceUnavailable:
                 if time.monotonic() + pause >= end:
                     raise
             time.sleep(pause)
-        return read(retry=_ONCE, timeout=max(0.0, end - time.monotonic()))
+        return read(max(0.0, end - time.monotonic()))
 
     @_translated
     def watchers(self, repo: str) -> Sequence[Watcher]:
         """Return the jobs that watch a repository: one query, with one read for each project."""
         first, end = documents.watchers_range(repo)
-        query = self._client.collection("repositories").order_by(FieldPath.document_id())
-        query = query.start_at({FieldPath.document_id(): self._repository_ref(first)})
-        query = query.end_before({FieldPath.document_id(): self._repository_ref(end)})
-        return documents.decode_watchers((snapshot.id, snapshot.to_dict() or {}) for snapshot in self._results(query))
-
-    def _repository_ref(self, name: str) -> Any:
-        return self._client.collection("repositories").document(name)
+        found = self._read(lambda timeout: self._wire.range(_REPOSITORIES, first, end, timeout))
+        return documents.decode_watchers((_last(document.path), document.fields) for document in found)
 
     @_translated
     def project(self, project: str) -> Versioned[ProjectRecord] | None:
         """Read a project's record."""
-        snapshot = self._get(self._client.collection("projects").document(documents.document_id(project)))
+        snapshot = self._get(_path("projects", project))
         if snapshot is None:
             return None
-        return _versioned(documents.decode_project(project, snapshot.to_dict()), snapshot)
+        return _versioned(documents.decode_project(project, snapshot.fields), snapshot)
 
     @_translated
     def job(self, job_id: JobId) -> Versioned[Job] | None:
         """Read a job."""
-        snapshot = self._get(self._job_ref(job_id), _JOB_FIELDS)
-        return None if snapshot is None else _versioned(documents.decode_job(job_id, snapshot.to_dict()), snapshot)
+        snapshot = self._get(_job_path(job_id), _JOB_FIELDS)
+        return None if snapshot is None else _versioned(documents.decode_job(job_id, snapshot.fields), snapshot)
 
     @_translated
     def projects(self) -> Sequence[ProjectRecord]:
@@ -173,7 +156,7 @@ class FirestoreStore:
         snapshots = self._results(self._client.collection("projects"))
         return _readable(
             snapshots,
-            lambda snapshot: documents.decode_project(documents.plain_id(snapshot.id), snapshot.to_dict() or {}),
+            lambda snapshot: documents.decode_project(_plain_id(snapshot.path), snapshot.fields),
         )
 
     @_translated
@@ -187,39 +170,39 @@ class FirestoreStore:
         return [_versioned(_job_of(snapshot), snapshot) for snapshot in self._job_snapshots(job_ids)]
 
     def _job_snapshots(self, job_ids: Sequence[JobId]) -> list[Any]:
-        return self._get_all([self._job_ref(job_id) for job_id in job_ids], _JOB_FIELDS)
+        return self._get_all([_job_path(job_id) for job_id in job_ids], _JOB_FIELDS)
 
     @_translated
     def triage_log(self, job_id: JobId) -> str:
         """Read the log of a job's last triage."""
-        snapshot = self._get(self._job_ref(job_id), ("triage_log",))
-        return "" if snapshot is None else str((snapshot.to_dict() or {}).get("triage_log", ""))
+        snapshot = self._get(_job_path(job_id), ("triage_log",))
+        return "" if snapshot is None else str(snapshot.fields.get("triage_log", ""))
 
     @_translated
     def poller(self, job_id: JobId) -> Versioned[PollerRecord] | None:
         """Read a gitiles job's record of its repository."""
-        snapshot = self._get(self._poller_ref(job_id))
+        snapshot = self._get(_poller_path(job_id))
         if snapshot is None:
             return None
-        return _versioned(documents.decode_poller(job_id, snapshot.to_dict()), snapshot)
+        return _versioned(documents.decode_poller(job_id, snapshot.fields), snapshot)
 
     @_translated
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Versioned[Invocation] | None:
         """Read an invocation. The field mask leaves the debug log on the server."""
-        snapshot = self._get(self._invocation_ref(job_id, invocation_id), _INVOCATION_FIELDS)
+        snapshot = self._get(_invocation_path(job_id, invocation_id), _INVOCATION_FIELDS)
         if snapshot is None:
             return None
-        return _versioned(documents.decode_invocation(job_id, invocation_id, snapshot.to_dict()), snapshot)
+        return _versioned(documents.decode_invocation(job_id, invocation_id, snapshot.fields), snapshot)
 
     @_translated
     def invocation_with_log(
         self, job_id: JobId, invocation_id: InvocationId
     ) -> tuple[Versioned[Invocation], str] | None:
         """Read an invocation and its debug log."""
-        snapshot = self._get(self._invocation_ref(job_id, invocation_id))
+        snapshot = self._get(_invocation_path(job_id, invocation_id))
         if snapshot is None:
             return None
-        document = snapshot.to_dict()
+        document = snapshot.fields
         invocation = documents.decode_invocation(job_id, invocation_id, document)
         return _versioned(invocation, snapshot), _joined(document.get("log", ()))
 
@@ -233,13 +216,13 @@ class FirestoreStore:
         while (wanted := limit - len(found)) > 0:
             query = ordered.limit(wanted)
             if after is not None:
-                query = query.start_after({FieldPath.document_id(): self._invocation_ref(job_id, after)})
+                query = query.start_after({FieldPath.document_id(): self._ref(_invocation_path(job_id, after))})
             snapshots = self._results(query)
             # An unreadable invocation leaves a gap in the page, so read on until the page is full.
             found += _readable(snapshots, _invocation_of)
             if len(snapshots) < wanted:
                 break
-            after = InvocationId(int(snapshots[-1].id))
+            after = InvocationId(int(_last(snapshots[-1].path)))
         return found
 
     @_translated
@@ -249,27 +232,27 @@ class FirestoreStore:
 
     def _history(self, job_id: JobId, status: Status | None) -> Any:
         """Return the query that finds a job's invocations."""
-        found = self._job_ref(job_id).collection("invocations")
+        found = self._client.collection(f"{_job_path(job_id)}/invocations")
         return found if status is None else found.where(filter=FieldFilter("status", "==", str(status)))
 
     @_translated
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
         """Read many invocations in one call."""
-        references = [self._invocation_ref(job_id, invocation_id) for job_id, invocation_id in keys]
+        references = [_invocation_path(job_id, invocation_id) for job_id, invocation_id in keys]
         return _readable(self._get_all(references, _INVOCATION_FIELDS), _invocation_of)
 
     @_translated
     def trigger(self, job_id: JobId, trigger_id: str) -> Versioned[TriggerRecord] | None:
         """Read a trigger or its marker."""
-        snapshot = self._get(self._trigger_ref(job_id, trigger_id))
+        snapshot = self._get(_trigger_path(job_id, trigger_id))
         if snapshot is None:
             return None
-        return _versioned(documents.decode_trigger(job_id, snapshot.to_dict()), snapshot)
+        return _versioned(documents.decode_trigger(job_id, snapshot.fields), snapshot)
 
     @_translated
     def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
         """Read many triggers or markers in one call."""
-        references = [self._trigger_ref(job_id, trigger_id) for job_id, trigger_id in keys]
+        references = [_trigger_path(job_id, trigger_id) for job_id, trigger_id in keys]
         return _readable(self._get_all(references), _trigger_of)
 
     @_translated
@@ -281,25 +264,22 @@ class FirestoreStore:
     @_translated
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Versioned[TriggerRecord]]:
         """Return pending triggers, oldest first. An unreadable trigger is set aside and does not hide the others."""
-        query = self._job_ref(job_id).collection("triggers").where(filter=FieldFilter("pending", ">", ""))
+        query = self._client.collection(f"{_job_path(job_id)}/triggers").where(filter=FieldFilter("pending", ">", ""))
         query = query.order_by("pending").limit(limit)
         found: list[Versioned[TriggerRecord]] = []
         for _ in range(documents.SET_ASIDE_ROUNDS):
             snapshots = self._results(query)
-            found, bad = documents.decode_or_set_aside(
-                snapshots, lambda snapshot: snapshot.reference.path, _found_trigger
-            )
+            found, bad = documents.decode_or_set_aside(snapshots, lambda snapshot: snapshot.path, _found_trigger)
             if not bad:
                 break
             self._set_aside(bad)
         return found
 
-    def _set_aside(self, bad: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
-        for snapshot, fields in bad:
+    def _set_aside(self, bad: Sequence[tuple[Document, Mapping[str, Any]]]) -> None:
+        for document, fields in bad:
             try:
-                snapshot.reference.update(
-                    fields, option=self._unchanged(snapshot.update_time), retry=None, timeout=time_left(self._limit)
-                )
+                write = self._wire.update(document.path, fields, document.update_time)
+                self._wire.commit([write], time_left(self._limit))
             except _LOST_RACE:  # the trigger has changed meanwhile: the next read decides
                 continue
 
@@ -309,7 +289,7 @@ class FirestoreStore:
         query = self._client.collection_group("invocations").where(filter=FieldFilter("next_due", "<=", before))
         query = _by_due(query).select(_INVOCATION_FIELDS).limit(limit)
         if after is not None:
-            query = _after(query, after.due, self._invocation_ref(after.job_id, after.invocation_id))
+            query = _after(query, after.due, self._ref(_invocation_path(after.job_id, after.invocation_id)))
         return _readable(self._results(query), _invocation_of)
 
     @_translated
@@ -318,7 +298,7 @@ class FirestoreStore:
         query = self._client.collection_group("jobs").where(filter=FieldFilter("next_due", "<=", before))
         query = _by_due(query).select(_JOB_FIELDS).limit(limit)
         if after is not None:
-            query = _after(query, after.due, self._job_ref(after.job_id))
+            query = _after(query, after.due, self._ref(_job_path(after.job_id)))
         return _readable(self._results(query), _job_of)
 
     @_translated
@@ -336,7 +316,8 @@ class FirestoreStore:
             found += _readable(snapshots, _job_of)
             if len(snapshots) < wanted:
                 break
-            query = query.start_after(snapshots[-1])
+            last = snapshots[-1].fields
+            query = query.start_after({"place": last["place"], "commits": last["commits"]})
         return found
 
     @_translated
@@ -359,11 +340,11 @@ class FirestoreStore:
         return sorted(_readable(self._results(query.select(_JOB_FIELDS).limit(limit)), _job_of), key=lambda job: job.id)
 
     def _count(self, query: Any) -> int:
-        ((result,),) = self._read(lambda **limits: query.count().get(**limits))
+        ((result,),) = self._read(lambda timeout: query.count().get(retry=_ONCE, timeout=timeout))
         return int(result.value)
 
     def _sum_of_commits(self, query: Any) -> int:
-        ((result,),) = self._read(lambda **limits: query.sum("commits").get(**limits))
+        ((result,),) = self._read(lambda timeout: query.sum("commits").get(retry=_ONCE, timeout=timeout))
         return int(result.value)
 
     def _lists(self, wanted: JobList, after: str = "") -> list[Any]:
@@ -383,16 +364,16 @@ class FirestoreStore:
     @_translated
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""
-        snapshot = self._get(self._deferred_ref(deferred_id))
+        snapshot = self._get(_deferred_path(deferred_id))
         return None if snapshot is None else _versioned(_deferred_of(snapshot), snapshot)
 
     @_translated
     def probe(self, probe_id: str) -> Versioned[Probe] | None:
         """Read a probe."""
-        snapshot = self._get(self._client.collection("probes").document(documents.document_id(probe_id)))
+        snapshot = self._get(_path("probes", probe_id))
         if snapshot is None:
             return None
-        return _versioned(documents.decode_probe(probe_id, snapshot.to_dict()), snapshot)
+        return _versioned(documents.decode_probe(probe_id, snapshot.fields), snapshot)
 
     @_translated
     def due_deferred(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Deferred]:
@@ -400,7 +381,7 @@ class FirestoreStore:
         query = self._client.collection("deferred").where(filter=FieldFilter("next_due", "<=", before))
         query = _by_due(query).limit(limit)
         if after is not None:
-            query = _after(query, after.due, self._deferred_ref(after.deferred))
+            query = _after(query, after.due, self._ref(_deferred_path(after.deferred)))
         return _readable(self._results(query), _deferred_of)
 
     @_translated
@@ -412,63 +393,61 @@ class FirestoreStore:
     @_translated
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
         """Apply all writes or none."""
-        batch = self._client.batch()
-        written = [self._add(batch, write) for write in writes]
+        encoded = [self._encoded(write) for write in writes]
         try:
             # A retry is the caller's decision: after an unknown outcome it has to read first.
-            results: Iterable[Any] = batch.commit(retry=None, timeout=time_left(self._limit))
+            versions = self._wire.commit([message for message, _ in encoded], time_left(self._limit))
         except _LOST_RACE as error:
             raise StoreConflictError(f"Firestore: {sanitized(error.message)}") from error
         return [
-            documents.as_written(write, fields, result.update_time)
-            for write, fields, result in zip(writes, written, results, strict=True)
+            documents.as_written(write, fields, version)
+            for write, (_, fields), version in zip(writes, encoded, versions, strict=True)
         ]
 
-    def _add(self, batch: Any, write: Write) -> dict[str, Any]:
-        """Add a write to a batch; return the fields that it writes."""
-        document: dict[str, Any] = {}
+    def _encoded(self, write: Write) -> tuple[Any, Mapping[str, Any]]:
+        """Return the message of a write, and the fields that it writes."""
         match write:
-            case CreateInvocation(invocation, log):
-                document = documents.encode_invocation(invocation)
-                log = debug_log.trim(log)
-                documents.check_invocation_size(invocation, len(log.encode()))
-                document["log"] = _chunk(invocation, log)
-                batch.create(self._invocation_ref(invocation.job_id, invocation.id), document)
-            case UpdateInvocation(invocation, version, log, replaces_log):
-                documents.check_invocation_size(invocation, invocation.log_size)
-                document = documents.encode_invocation_state(invocation, version)
-                if log:
-                    chunk = _chunk(invocation, debug_log.trim(log))
-                    document["log"] = chunk if replaces_log else firestore.ArrayUnion(chunk)
-                reference = self._invocation_ref(invocation.job_id, invocation.id)
-                batch.update(reference, document, option=self._unchanged(version.at))
+            case CreateInvocation():
+                return self._creation(write)
+            case UpdateInvocation():
+                return self._change(write)
             case PutWatchers(repo, project, watchers):
                 document = documents.encode_watchers(repo, project, watchers)
-                batch.set(self._repository_ref(documents.watchers_document_id(repo, project)), document, merge=True)
+                return self._wire.merge(_watchers_path(repo, project), document), document
             case PutPaused(repo, trigger_job_id, paused):
                 document = documents.encode_paused(trigger_job_id, paused=paused)
-                name = documents.watchers_document_id(repo, project_of(trigger_job_id))
-                batch.set(self._repository_ref(name), document, merge=True)
+                return self._wire.merge(_watchers_path(repo, project_of(trigger_job_id)), document), document
             case DeleteDeferred(deferred_id, version):
-                batch.delete(self._deferred_ref(deferred_id), option=self._unchanged(version.at))
+                return self._wire.delete(_deferred_path(deferred_id), version.at), {}
             case _:
-                document = self._put(batch, write)
-        return document
+                return self._put(write)
 
-    def _put(self, batch: Any, write: WriteWhole) -> dict[str, Any]:
-        path, document = documents.encode_write(write)
-        documents.check_size("/".join(path), document)
-        names = [name if place % 2 == 0 else documents.document_id(name) for place, name in enumerate(path)]
-        reference = self._client.document(*names)
+    def _creation(self, write: CreateInvocation) -> tuple[Any, Mapping[str, Any]]:
+        invocation, log = write.invocation, debug_log.trim(write.log)
+        document = documents.encode_invocation(invocation)
+        documents.check_invocation_size(invocation, document, len(log.encode()))
+        document["log"] = _chunk(invocation, log)
+        return self._wire.create(_invocation_path(invocation.job_id, invocation.id), document), document
+
+    def _change(self, write: UpdateInvocation) -> tuple[Any, Mapping[str, Any]]:
+        invocation, version = write.invocation, write.version
+        document = documents.encode_invocation_state(invocation, version)
+        documents.check_invocation_size(invocation, document, invocation.log_size, version)
+        chunk = _chunk(invocation, debug_log.trim(write.log))
+        if chunk and write.replaces_log:
+            document["log"] = chunk
+        added = {"log": chunk} if chunk and not write.replaces_log else {}
+        path = _invocation_path(invocation.job_id, invocation.id)
+        return self._wire.update(path, document, version.at, added), document
+
+    def _put(self, write: WriteWhole) -> tuple[Any, Mapping[str, Any]]:
+        names, document = documents.encode_write(write)
+        documents.check_size("/".join(names), document)
+        path = "/".join(name if place % 2 == 0 else documents.document_id(name) for place, name in enumerate(names))
         version = None if isinstance(write, CreateTrigger) else write.version
         if version is None:
-            batch.create(reference, document)
-        else:
-            batch.update(reference, document, option=self._unchanged(version.at))
-        return document
-
-    def _unchanged(self, update_time: Any) -> Any:
-        return self._client.write_option(last_update_time=update_time)
+            return self._wire.create(path, document), document
+        return self._wire.update(path, document, version.at), document
 
 
 def _in_realms(query: Any, realms: tuple[str, ...] | None) -> list[Any]:
@@ -496,34 +475,71 @@ def _joined(chunks: Iterable[Mapping[str, Any]]) -> str:
     return debug_log.trim("".join(chunk["text"] for chunk in chunks))
 
 
-def _versioned(record: T, snapshot: Any) -> Versioned[T]:
-    return documents.as_read(record, snapshot.to_dict(), snapshot.update_time)
+def _versioned(record: T, document: Document) -> Versioned[T]:
+    return documents.as_read(record, document.fields, document.update_time)
 
 
-def _readable(snapshots: Iterable[Any], decode: Callable[[Any], R]) -> list[R]:
-    return documents.decode_readable(snapshots, lambda snapshot: snapshot.reference.path, decode)
+def _readable(snapshots: Iterable[Document], decode: Callable[[Document], R]) -> list[R]:
+    return documents.decode_readable(snapshots, lambda snapshot: snapshot.path, decode)
 
 
-def _job_of(snapshot: Any) -> Job:
-    return documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict())
+def _job_of(snapshot: Document) -> Job:
+    return documents.decode_job(_job_id_of(snapshot), snapshot.fields)
 
 
-def _deferred_of(snapshot: Any) -> Deferred:
-    return documents.decode_deferred(documents.plain_id(snapshot.id), snapshot.to_dict() or {})
+def _deferred_of(snapshot: Document) -> Deferred:
+    return documents.decode_deferred(_plain_id(snapshot.path), snapshot.fields)
 
 
-def _trigger_of(snapshot: Any) -> TriggerRecord:
-    return documents.decode_trigger(_job_id_of(snapshot.reference.parent.parent), snapshot.to_dict() or {})
+def _trigger_of(snapshot: Document) -> TriggerRecord:
+    return documents.decode_trigger(_job_id_of(snapshot), snapshot.fields)
 
 
-def _found_trigger(snapshot: Any) -> Versioned[TriggerRecord]:
+def _found_trigger(snapshot: Document) -> Versioned[TriggerRecord]:
     return _versioned(_trigger_of(snapshot), snapshot)
 
 
-def _invocation_of(snapshot: Any) -> Invocation:
-    job_id = _job_id_of(snapshot.reference.parent.parent)
-    return documents.decode_invocation(job_id, InvocationId(int(snapshot.id)), snapshot.to_dict())
+def _invocation_of(snapshot: Document) -> Invocation:
+    job_id = _job_id_of(snapshot)
+    return documents.decode_invocation(job_id, InvocationId(int(_last(snapshot.path))), snapshot.fields)
 
 
-def _job_id_of(reference: Any) -> JobId:
-    return JobId(documents.plain_id(reference.id))
+def _job_id_of(document: Document) -> JobId:
+    """Return the job of a document: of the job itself, or of one of its invocations or triggers."""
+    return JobId(documents.plain_id(document.path.split("/", 2)[1]))
+
+
+def _plain_id(path: str) -> str:
+    return documents.plain_id(_last(path))
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _path(collection: str, identifier: str) -> str:
+    return f"{collection}/{documents.document_id(identifier)}"
+
+
+def _job_path(job_id: JobId) -> str:
+    return _path("jobs", job_id)
+
+
+def _poller_path(job_id: JobId) -> str:
+    return _path("pollers", job_id)
+
+
+def _invocation_path(job_id: JobId, invocation_id: InvocationId) -> str:
+    return f"{_job_path(job_id)}/invocations/{documents.invocation_document_id(invocation_id)}"
+
+
+def _trigger_path(job_id: JobId, trigger_id: str) -> str:
+    return _path(f"{_job_path(job_id)}/triggers", trigger_id)
+
+
+def _deferred_path(deferred_id: str) -> str:
+    return _path("deferred", deferred_id)
+
+
+def _watchers_path(repo: str, project: str) -> str:
+    return f"{_REPOSITORIES}/{documents.watchers_document_id(repo, project)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import requests
@@ -14,6 +13,7 @@ from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.foreign_text import sanitized
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invoker_policy import open_door
@@ -37,7 +37,7 @@ _MAX_BYTES = 1 << 20  # of an answer; a policy has at most 64 KiB, a service som
 _Sessions = Callable[[], requests.Session]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Reading:
     door: str
     """Why the service is open; empty if it is not."""

@@ -17,10 +17,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import PROJECT_NAME
 from luci_scheduler.core.identity import Identity
 
@@ -69,7 +70,7 @@ class AccessError(Exception):
         self.problems = tuple(problems)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Grant:
     project: str
     realm: str
@@ -78,7 +79,7 @@ class _Grant:
     """Principals, with groups replaced by their members."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Access:
     """A policy that is ready for decisions; without arguments it allows nothing."""
 
@@ -129,8 +130,12 @@ class Access:
                 yield grant
 
 
+@lru_cache(maxsize=8)
 def load_access(text: str) -> Access:
-    """Read a policy; a missing or invalid policy allows nothing and gives its reason in ``problem``."""
+    """Read a policy; a missing or invalid policy allows nothing and gives its reason in ``problem``.
+
+    The policies of the latest texts are kept, because each request to the console asks for the same policy.
+    """
     if not text.strip():
         return Access(problem="no access policy is set, so all access is denied: set SCHEDULER_ACCESS")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from luci_scheduler.api.triggering import is_repeated, require_active, send
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit, gitiles_trigger, is_deletion
 from luci_scheduler.core.commit_filters import CommitFilters, has_path_filter
 from luci_scheduler.core.errors import MalformedError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
@@ -37,7 +38,7 @@ _MAX_JOBS = 10  # with MAX_COMMITS: a thousand triggers, as many as EmitTriggers
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Backfill:
     """A request: the commits that lead from one revision to another on a ref."""
 
@@ -53,7 +54,7 @@ class Backfill:
     """As `api.revisions` reads it; the newest commit that gets a trigger."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BackfillPlan:
     """The commits of a backfill, and the effect on each job."""
 

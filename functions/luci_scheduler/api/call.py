@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from luci_scheduler.api.schema import NAMES_ONE_JOB, NEEDS, Method
 from luci_scheduler.bodies import read_body
 from luci_scheduler.core.errors import ComeAgainError, MalformedError, SchedulerError, TransientError
 from luci_scheduler.core.foreign_json import read_object
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.engine.runtime import logger
 
 __all__ = [
@@ -107,7 +108,7 @@ class HttpRequest(Protocol):
         """The body, as a stream."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failure:
     """The answer to a call that failed."""
 

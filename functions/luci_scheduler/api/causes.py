@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from luci_scheduler.api.context import Context
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId, project_of
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Flavor, Job, Result
@@ -25,7 +25,7 @@ class CauseKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cause:
     """The reason why an invocation ran."""
 
@@ -37,7 +37,7 @@ class Cause:
     """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommitRef:
     """The newest commit among the triggers of an invocation."""
 

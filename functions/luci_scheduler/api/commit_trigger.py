@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.backfill import require_landed, watchers_of_ref
@@ -13,6 +13,7 @@ from luci_scheduler.api.revisions import check_expression, resolve_revision
 from luci_scheduler.api.triggering import Emitted, is_repeated, require_active, send
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit, gitiles_trigger, is_deletion
 from luci_scheduler.core.errors import MalformedError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.repo_url import parse_repo_url
 
@@ -21,7 +22,7 @@ __all__ = ["WantedCommit", "trigger_at_commit"]
 _ANY_HASH = "1" * 40  # checks the other members of a commit event
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WantedCommit:
     """A commit that a user names."""
 

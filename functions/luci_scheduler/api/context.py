@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from luci_scheduler.api.access import Access, Permission
 from luci_scheduler.api.errors import ApiError, Code, forbidden, invalid, no_such_invocation, no_such_job
 from luci_scheduler.api.installation import Installation
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.identity import Identity
 from luci_scheduler.core.instants import format_rfc3339
@@ -22,7 +23,7 @@ __all__ = ["Context", "request_key"]
 _MAX_REQUEST_ID = 128  # characters; a UUID has 36
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Context:
     """One caller's view of the scheduler; cheap, made once for each call.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import no_such_job
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.job import Job
 
@@ -15,7 +16,7 @@ __all__ = ["DebugState", "debug_job_state"]
 _PENDING = 100  # pending triggers in a reply, the oldest of them
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DebugState:
     """A job's documents."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.commit_host import CommitHost
@@ -24,6 +24,7 @@ from luci_scheduler.api.revisions import check_expression, resolve_revision
 from luci_scheduler.budget import limited, time_left
 from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.discards import NOT_ON_REF, NOT_SERVED
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
@@ -53,7 +54,7 @@ _MAX_REFS = 20
 _Invocations = Mapping[tuple[JobId, InvocationId], Invocation]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Triggers:
     """The commit's triggers in one job."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.commit_host import CommitHost
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.explanation import CommitQuery, Explanation, Reason
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import DAY, SECOND, Instant, format_rfc3339
@@ -25,7 +25,7 @@ MAX_POLLERS = 20
 _TAGS = "refs/tags/"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Poller:
     """A gitiles job that the caller may see, and its record."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
@@ -63,7 +63,7 @@ class Origin(StrEnum):
     """A client emitted the trigger over the API, with an ID that the client chose."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Explanation:
     """The outcome of a commit in one job, or of a trigger that a user requested for that commit."""
 
@@ -98,7 +98,7 @@ class Explanation:
     """When it polls next; None if that is not known."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommitFacts:
     """The commit itself, as its repository's host describes it."""
 
@@ -110,7 +110,7 @@ class CommitFacts:
     """Why the host did not return it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExplainedCommit:
     """The answer to the question why a commit did or did not run."""
 
@@ -119,7 +119,7 @@ class ExplainedCommit:
     """Sorted by job; the commit's own outcome first, then requested triggers, oldest first."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WatchingJob:
     """A job and all the ways in which it watches a repository."""
 
@@ -127,7 +127,7 @@ class WatchingJob:
     watchers: tuple[Watcher, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommitQuery:
     """The commit to explain; an empty ref means all refs."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,7 @@ from luci_scheduler.core import log_lines
 from luci_scheduler.core.debug_log import LogEntry
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.foreign_text import escaped, redacted
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_created, split_job_id
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TriggeringPolicy
@@ -40,7 +41,7 @@ from luci_scheduler.managers.buildbucket.kind import BuildbucketKind
 from luci_scheduler.managers.noop import NoopKind
 from luci_scheduler.managers.registry import is_poll, kind_of, launch_time
 from luci_scheduler.managers.task_kind import TaskKind
-from luci_scheduler.managers.url_fetch import UrlFetchKind
+from luci_scheduler.managers.url_fetch.kind import UrlFetchKind
 
 __all__ = ["Exported", "Facts", "export_invocation", "to_scenario"]
 
@@ -53,7 +54,7 @@ _DRAWN = range(60, 600)  # the seconds from which the original draws in v2
 _V1_TAG = "buildset:commit/git/"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exported:
     """The texts of two files: a scenario, and the config that the scenario names."""
 
@@ -61,7 +62,7 @@ class Exported:
     config: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Facts:
     """Facts that neither the record nor the log holds."""
 

@@ -17,6 +17,7 @@ from luci_scheduler.api.export_step import Step
 from luci_scheduler.api.export_texts import sample_path, sample_refs
 from luci_scheduler.core import log_lines
 from luci_scheduler.core.debug_log import LogEntry
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import MINUTE, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.log_lines import Template
@@ -49,7 +50,7 @@ class _Ref:
     lines: list[LogEntry] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _World:
     """The listing that a poll saw in its last successful attempt to list refs."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.commit_titles import remember_titles
@@ -14,6 +14,7 @@ from luci_scheduler.budget import limited, time_left
 from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.commit_filters import CommitFilters
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
@@ -41,7 +42,7 @@ For a caller who sees only some realms of the project, the columns cost up to 50
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GridQuery:
     """The part of a project's grid to return."""
 
@@ -56,7 +57,7 @@ class GridQuery:
     """`Grid.next_commits` of the newer rows; empty for the latest ones."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cell:
     """The outcome of a commit in a job."""
 
@@ -66,7 +67,7 @@ class Cell:
     invocation_id: InvocationId = NO_INVOCATION
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Grid:
     """A part of a project's grid."""
 
@@ -82,7 +83,7 @@ class Grid:
     """Why the repository's host did not return the commits; empty if it did."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """A repository and a ref that jobs of a project watch."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from luci_scheduler.api.causes import Cause, CommitRef, cause_of, commit_of, result_cause, result_commit
 from luci_scheduler.api.commit_titles import Titles, titles_of
@@ -11,6 +10,7 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import InvalidCursorError, invalid
 from luci_scheduler.api.overviews import FILTERS, get_project_overview
 from luci_scheduler.api.service import MAX_PAGE, invocations_page
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import PROJECT_NAME, InvocationId, JobId
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job, Result
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Described:
     """An invocation with its newest commit and its cause."""
 
@@ -40,7 +40,7 @@ class Described:
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HistoryPage:
     """A page of a job's history, newest first."""
 
@@ -49,7 +49,7 @@ class HistoryPage:
     """The cursor of the next page; empty at the end of the history."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedJob:
     """A job with its latest result, which its document keeps."""
 
@@ -61,7 +61,7 @@ class ListedJob:
     cause: Cause | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobsPage:
     """A part of a project's jobs: failing jobs first, then the others by name, then the jobs that poll."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from luci_scheduler.core.frozen import frozen
 
 __all__ = ["Installation"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Installation:
     """Names of an installation's parts; holds no secret."""
 

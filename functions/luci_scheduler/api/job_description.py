@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.history import Described, describe_all
 from luci_scheduler.api.overviews import visible_sources
 from luci_scheduler.api.service import visible_targets
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
@@ -24,7 +23,7 @@ MAX_PENDING_SHOWN = 10
 _LATEST = 10  # invocations in a description
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobDescription:
     """A job with everything that a person asks about it first."""
 

@@ -7,7 +7,6 @@ the description: times are RFC 3339, and members that are not in the schema are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,6 +14,7 @@ from google.protobuf import json_format
 
 from luci_scheduler.api.errors import BadMemberError
 from luci_scheduler.api.schema import ENUMS, Field, fields_of, message_class
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import MICROSECOND, Instant, format_rfc3339, parse_rfc3339
 
 __all__ = [
@@ -39,7 +39,7 @@ _EXPECTED = {
 _TIME = "a time such as 2026-03-01T12:00:00Z"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Form:
     """A form of JSON requests."""
 

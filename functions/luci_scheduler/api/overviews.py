@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
@@ -18,6 +17,7 @@ from typing import TypeVar
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.service import MAX_PAGE, InvocationsPage, invocations_page, visible_targets
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import MINUTE, Instant
 from luci_scheduler.core.invocation import Invocation, Status
@@ -59,7 +59,7 @@ _LASTS_ACTIVE = MINUTE
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobFilter:
     """A condition on the jobs of a list; the default is no condition."""
 
@@ -86,7 +86,7 @@ _COUNTED = ("failing", "running", "paused")
 """The filters whose jobs are counted."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProjectSummary:
     """A project in the list of projects."""
 
@@ -101,7 +101,7 @@ class ProjectSummary:
     """False while the jobs that an older release stored are not yet listed and counted."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobsPage:
     """A part of a list of jobs: failing jobs first, then the other jobs, then the jobs that poll; each by name."""
 
@@ -112,7 +112,7 @@ class JobsPage:
     """Changes with every change of these jobs and of the project's config (see `is_project_unchanged`)."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProjectOverview:
     """A part of a project's visible jobs, and the state of its config."""
 
@@ -134,7 +134,7 @@ class ProjectOverview:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobDetails:
     """The documents of a job that only the first page of its history shows."""
 
@@ -152,7 +152,7 @@ class JobDetails:
     """The state of the polls; None before the first poll, and for a job that does not poll."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobOverview:
     """A job and one page of its history."""
 

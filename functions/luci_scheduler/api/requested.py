@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import invalid
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import NO_INVOCATION, PROJECT_NAME, InvocationId, JobId, split_job_id
 from luci_scheduler.core.trigger_record import TriggerRecord
 
@@ -36,7 +36,7 @@ class TriggerState(StrEnum):
     """It starts nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TriggerOutcome:
     """The outcome of one trigger."""
 

@@ -6,7 +6,6 @@ Names and numbers of ``scheduler.Scheduler`` are the original's, so its clients 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -16,6 +15,7 @@ from luci_scheduler.api.access import Permission
 from luci_scheduler.api.causes import CauseKind
 from luci_scheduler.api.explanation import Origin, Reason
 from luci_scheduler.api.requested import TriggerState
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.job import JobState, Status
 from luci_scheduler.core.trigger import PayloadKind
 
@@ -49,7 +49,7 @@ OPERATOR = "scheduler.Operator"
 ADMIN = "internal.admin.Admin"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Method:
     """A method of a service."""
 
@@ -72,7 +72,7 @@ class Method:
         return f"/api/v1/{self.service}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Field:
     """A field of a message; ``kind`` is a scalar, ``Struct`` or a message."""
 

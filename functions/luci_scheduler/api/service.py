@@ -8,12 +8,13 @@ retry may succeed.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import BadMemberError, Code, InvalidCursorError, no_such_invocation, no_such_job
 from luci_scheduler.core.errors import JobNotFoundError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job, JobState
@@ -48,7 +49,7 @@ MAX_PAGE = 50
 _MAX_REASON = 500  # characters; the job's or invocation's document stores it
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InvocationsPage:
     """One page of a job's history, newest first."""
 
@@ -57,7 +58,7 @@ class InvocationsPage:
     """The cursor of the next page; empty on the last page."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InvocationLog:
     """An invocation with its job and its debug log."""
 

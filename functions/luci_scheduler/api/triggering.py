@@ -7,7 +7,7 @@ from the caller's ``request_id``, so the same request has one effect even if it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from luci_scheduler.api.access import Permission
@@ -16,6 +16,7 @@ from luci_scheduler.api.errors import failed_precondition, invalid
 from luci_scheduler.core.commit_event import is_deletion, trigger_commit
 from luci_scheduler.core.deferred import deferred_id
 from luci_scheduler.core.errors import MalformedError, PermanentError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import MICROSECOND, MINUTE, SECOND, Instant, to_datetime
@@ -51,7 +52,7 @@ _PAUSE = SECOND
 """The pause between the parts of one job, so that each part's triggers are newer than the previous part's."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Batch:
     """A trigger and its jobs; ``created`` and ``emitted_by_user`` are set when it is emitted."""
 
@@ -59,7 +60,7 @@ class Batch:
     job_ids: tuple[JobId, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Emitted:
     """The triggers of a request."""
 

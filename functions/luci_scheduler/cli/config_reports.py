@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from luci_scheduler.config.problems import Problem
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.config.validator import Validated, validate
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import Instant
 
 __all__ = ["compare", "report"]
@@ -58,7 +58,7 @@ def _change_lines(change: dict[str, Any]) -> list[str]:
     return [f"{sign} {change['job']}", *values]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Checked:
     file: Path
     project: str

@@ -15,12 +15,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from luci_scheduler.cli.session import CommandError, Exit
+from luci_scheduler.core.frozen import frozen
 
 __all__ = ["CONSENT_LIMIT", "LIMIT", "Saved", "consent", "expiry", "forget", "load", "path", "save", "token_of"]
 
@@ -36,7 +37,7 @@ _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Saved:
     """A login at one console."""
 

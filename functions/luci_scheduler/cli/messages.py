@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from luci_scheduler.core.frozen import frozen
 
 __all__ = ["ADDED_PREFIX", "SUBSCRIPTION_SUFFIX", "Message", "MessageSource"]
 
@@ -15,7 +16,7 @@ ADDED_PREFIX = "CloudPubSubDeadLetterSource"
 """The prefix of the attributes that Pub/Sub adds to a message when it gives up."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """A message of a dead-letter subscription."""
 

@@ -10,13 +10,13 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
 from luci_scheduler.api.errors import Code
 from luci_scheduler.cli.front_end import FrontEnd, front_end, obstacle
 from luci_scheduler.cli.tables import plain, show_table
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class CommandError(Exception):
         self.names_job = names_job
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """An answer to a call, with its whole body."""
 

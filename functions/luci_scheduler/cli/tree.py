@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from luci_scheduler.cli.names import hint
 from luci_scheduler.cli.session import Exit
+from luci_scheduler.core.frozen import frozen
 
 __all__ = [
     "PREFIX",
@@ -152,7 +152,7 @@ def check_environment(options: argparse.Namespace) -> None:
             raise ValueError(value.fault)  # noqa: TRY004 - the value of a variable is wrong, not a type
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Bad:
     """Replaces the invalid value of a variable."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from luci_scheduler.core.frozen import frozen
 
 __all__ = ["ConfigRules"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConfigRules:
     """Rules for every project's config. The defaults are those of the settings."""
 

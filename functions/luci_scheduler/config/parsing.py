@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -12,6 +11,7 @@ from google.protobuf import text_format
 from luci_scheduler.config.places import Place, find_places, strange_escapes
 from luci_scheduler.config.problems import Report
 from luci_scheduler.config.schema import project_config_class
+from luci_scheduler.core.frozen import frozen
 
 __all__ = ["MAX_BYTES", "MAX_DEFINITIONS", "MAX_MESSAGES", "Parsed", "parse"]
 
@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"\d{5,}")
 _POSITION = re.compile(r"\A\d+:\d+ : ")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parsed:
     """A message, and the places of its fields."""
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from luci_scheduler.core.frozen import frozen
 
 __all__ = ["Place", "find_places", "strange_escapes"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """The start of a field, and the places of the fields inside it."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 
 from luci_scheduler.config.places import Place
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import quote
 
 __all__ = ["Problem", "Report", "Severity"]
@@ -23,7 +23,7 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Problem:
     """An error, or a warning about something that should change. As a text: ``FILE:LINE: path: message``."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from luci_scheduler.config.config_rules import ConfigRules
@@ -12,6 +12,7 @@ from luci_scheduler.config.problems import Problem
 from luci_scheduler.config.schema import UNDEFINED_POLICY
 from luci_scheduler.config.task_rules import task_blocks, task_fields
 from luci_scheduler.config.validator import pending_timeout, validate
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import MAX_PENDING, Flavor, JobDefinition, TaskDefinition, TriggeringPolicy
@@ -33,7 +34,7 @@ class ConfigError(Exception):
         self.problems = tuple(problems)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProjectConfig:
     """The content of a valid config, without disabled definitions."""
 

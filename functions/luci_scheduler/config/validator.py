@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.config.acl_rules import check_acl_sets, check_acls, warn_of_acls
@@ -14,6 +13,7 @@ from luci_scheduler.config.places import Place
 from luci_scheduler.config.problems import Problem, Report, Severity
 from luci_scheduler.config.task_rules import Programs, TaskRules, task_blocks
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.policy import registry
@@ -41,7 +41,7 @@ _EPOCH = Instant(0)
 _MAX_DURATION = (1 << 63) - 1  # nanoseconds
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Validated:
     """The result of a validation."""
 

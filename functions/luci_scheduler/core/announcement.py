@@ -6,11 +6,11 @@ A message has attributes, by which a subscription filters, and data, a JSON obje
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import split_job_id
 from luci_scheduler.core.instants import format_rfc3339
 from luci_scheduler.core.invocation import Invocation, result_of
@@ -51,7 +51,7 @@ _SAYS: Mapping[Transition, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Announcement:
     """A message, without the link to the console."""
 

@@ -7,10 +7,11 @@ service confirms that no build of the invocation runs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from luci_scheduler.core.backoff import plain_pause
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import DAY, HOUR, SECOND, Instant
 
 __all__ = ["BUILD_LIFE", "Cleanup", "first_cleanup", "joined", "next_cleanup"]
@@ -22,7 +23,7 @@ _FIRST_PAUSE = 10 * SECOND  # doubles with each failed attempt, up to _MAX_PAUSE
 _MAX_PAUSE = HOUR
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cleanup:
     """A build that may still run although its invocation has ended or has another build."""
 

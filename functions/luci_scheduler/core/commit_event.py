@@ -20,10 +20,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.core.errors import MalformedError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.core.trigger import PayloadKind, Trigger
@@ -53,7 +53,7 @@ _NO_REVISION = "0" * 40
 _GERRIT_MEMBERS = {"refUpdateEvent", "createRepoEvent", "deleteRepoEvent"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommitEvent:
     """A ref of a repository points to a revision."""
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
+
+from luci_scheduler.core.frozen import frozen
 
 __all__ = ["BadCronError", "CronExpression", "parse_cron"]
 
@@ -49,7 +51,7 @@ class BadCronError(ValueError):
     """The text is not a cron expression. The message names the field and quotes its content."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Kind:
     """The kind of a field: its name, range and aliases."""
 
@@ -86,7 +88,7 @@ _WEEKDAY = _Kind("day of week", 0, 6, _names(_WEEKDAYS, 0) | {"7": 0, "07": 0})
 _YEAR = _Kind("year", 1970, 2099, digits=4)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _DaysOfMonth:
     """The content of the day field. It is ``restricted`` unless it holds a bare ``*`` or ``?``."""
 
@@ -107,7 +109,7 @@ class _DaysOfMonth:
         return days
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _DaysOfWeek:
     """The content of the weekday field; ``nth`` holds (weekday, which of the month, from 1)."""
 
@@ -135,7 +137,7 @@ def _nearest_workday(day: int, last: int, first_weekday: int) -> int:
     return day
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CronExpression:
     """A parsed cron expression; made by ``parse_cron``."""
 

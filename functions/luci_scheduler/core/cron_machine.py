@@ -7,9 +7,10 @@ to an earlier state of the job and has no effect. Each change of the state also 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.instants import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Instant
 from luci_scheduler.core.schedule import DISTANT_FUTURE, Schedule
@@ -38,7 +39,7 @@ class EarlyTickError(TransientError):
     """A tick arrived a little before its time. The state is unchanged; deliver the tick again."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CronState:
     """The stored state of a job's cron machine."""
 
@@ -53,7 +54,7 @@ class CronState:
     """The nonce of the awaited tick."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TickLater:
     """Deliver a tick with this nonce at this time, which may be in the past."""
 
@@ -61,7 +62,7 @@ class TickLater:
     nonce: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StartInvocation:
     """Emit the trigger ``cron:v1:<generation>`` for the job itself."""
 

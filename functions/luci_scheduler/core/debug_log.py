@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from luci_scheduler.core.foreign_text import escaped, redacted, without_forged_lines
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Instant, to_datetime
 from luci_scheduler.core.log_lines import CUT, OWN_HEADING, TRIAGE_HEADING
 
@@ -26,7 +26,7 @@ _STAMP = re.compile(r"^\[(\d\d):(\d\d):(\d\d)\.(\d{3})\] ", re.MULTILINE)
 _HALF_DAY = 12 * HOUR
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogEntry:
     """A stamped line, with the unstamped lines that follow it."""
 

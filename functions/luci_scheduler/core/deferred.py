@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from luci_scheduler.core.backoff import plain_pause
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import DAY, MINUTE, SECOND, Instant
 
 __all__ = ["KEPT", "Deferred", "deferred_id", "first_wait", "is_abandoned", "pause", "postponed"]
@@ -24,7 +25,7 @@ _LONGEST_PAUSE = 10 * MINUTE
 _MAX_REASON = 500  # characters
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deferred:
     """A piece of deferred work."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 
 __all__ = ["DueCursor"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DueCursor:
     """The position of an invocation; with the ID 0, of a job; with ``deferred``, of a deferred task."""
 

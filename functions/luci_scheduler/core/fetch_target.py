@@ -8,10 +8,10 @@ differently is refused. The decision about an address looks at the resolved addr
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import quote as percent_encode
 
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import quote
 
 __all__ = ["BadTargetError", "Target", "is_forbidden_name", "is_private", "is_public", "parse_target", "shown_url"]
@@ -34,7 +34,7 @@ class BadTargetError(ValueError):
     """A URL cannot be fetched. The text gives the reason without the URL, which may hold a password."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Target:
     """A valid URL, in parts."""
 

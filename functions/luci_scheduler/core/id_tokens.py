@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from luci_scheduler.core.foreign_json import read_object
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.untrusted import PARSER_ERRORS
@@ -43,7 +44,7 @@ _PLATFORM_HEADER, _HEADER = "X-Serverless-Authorization", "Authorization"
 _ABSENT = "\n"  # no header holds a line end
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Presented:
     """A token as a request carries it."""
 
@@ -65,7 +66,7 @@ class Presented:
         return self.is_jwt and self.token.endswith(f".{STRIPPED}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Requirements:
     """The claims that a token must have."""
 

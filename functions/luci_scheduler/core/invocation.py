@@ -7,10 +7,11 @@ and once after its Buildbucket request, and one commit here records both.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from luci_scheduler.core.cleanup import Cleanup
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_created
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import MAX_RESULT_REVISIONS, Result, Status, TaskDefinition
@@ -23,7 +24,7 @@ _MAX_TEXT = 500  # characters of a text in a result: a job's document holds ten 
 _MAX_SUMMARY = 160  # characters of the summary in a result
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Timer:
     """A delayed callback that an invocation waits for."""
 
@@ -34,7 +35,7 @@ class Timer:
     payload: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Invocation:
     """An invocation's record, except its debug log: that is stored separately, so that a step need not read it."""
 

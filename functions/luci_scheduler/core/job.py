@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
 from luci_scheduler.core.cron_machine import CronState
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import DAY, Instant
 from luci_scheduler.core.schedule import DISTANT_FUTURE
@@ -61,7 +62,7 @@ class Status(StrEnum):
         return self in (Status.SUCCEEDED, Status.FAILED, Status.OVERRUN, Status.ABORTED)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskDefinition:
     """The task of a job's invocations: a task kind and its fields as in ``luci-scheduler.cfg``.
 
@@ -72,7 +73,7 @@ class TaskDefinition:
     fields: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TriggeringPolicy:
     """How pending triggers become invocations. The default values are the original's."""
 
@@ -124,7 +125,7 @@ class Flavor(StrEnum):
     TRIGGER = "trigger"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobDefinition:
     """A job as its project's config defines it; plain data, replaced as a whole when the config changes it."""
 
@@ -142,7 +143,7 @@ class JobDefinition:
     """The limit of pending triggers of the job: its share of the project's limit, at most the original's limit."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Result:
     """The end of an invocation, as its job's document keeps it: lists show it without a read of the invocation."""
 
@@ -166,7 +167,7 @@ class Result:
     """The number of its commits, of which ``revisions`` has the newest."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Job:
     """A job's record. Pending triggers are separate documents; ``triggers_wait`` says only that some may exist."""
 

@@ -5,10 +5,11 @@ Pure: the engine enqueues the tick of a change and then commits the job.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from luci_scheduler.core import cron_machine
 from luci_scheduler.core.cron_machine import DrawNonce, Step, TickLater
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.job import Job, JobDefinition
@@ -34,7 +35,7 @@ as slow: the end of an invocation waits up to two seconds for a triage, and its 
 _TRIGGERED = "triggered"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobChange:
     """A changed job, and the tick that must be on the queue before the job is committed."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from luci_scheduler.core.frozen import frozen
 
 __all__ = ["LinkMap", "link_problem"]
 
@@ -15,7 +16,7 @@ _SCHEMES = ("https://", "http://")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LinkMap:
     """Replaces the beginnings of addresses.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import cached_property
 from string import Formatter
 
 __all__ = ["CUT", "OWN_HEADING", "TRIAGE_HEADING", "Call", "Template"]
@@ -44,17 +45,20 @@ class Template:
     """One line of the debug log. Immutable."""
 
     def __init__(self, text: str) -> None:
-        parts = [(literal, name, kind or "") for literal, name, kind, _ in Formatter().parse(text)]
+        self._parts = parts = [(literal, name, kind or "") for literal, name, kind, _ in Formatter().parse(text)]
         self.beginning = parts[0][0]
         """The fixed text in front of the first field."""
         self.patterns = {name: kind for _, name, kind in parts if name is not None}
         """The pattern's key of each field, by the field's name."""
         self._plain = "".join(literal if name is None else f"{literal}{{{name}}}" for literal, name, _ in parts)
-        self._regexp = re.compile(
-            "".join(
-                re.escape(literal) + ("" if name is None else f"(?P<{name}>{_PATTERNS[kind]})")
-                for literal, name, kind in parts
-            ),
+
+    @cached_property
+    def _regexp(self) -> re.Pattern[str]:
+        # Compiled late, because the event functions only write lines: all templates take as long as the other imports
+        # of the engine together.
+        fields = [(re.escape(literal), name, _PATTERNS[kind]) for literal, name, kind in self._parts]
+        return re.compile(
+            "".join(literal if name is None else f"{literal}(?P<{name}>{kind})" for literal, name, kind in fields),
             re.DOTALL,
         )
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
 
 __all__ = ["Backlog", "PollerRecord"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Backlog:
     """The progress through a range of commits that is too long for one poll, counted from its old end."""
 
@@ -20,7 +21,7 @@ class Backlog:
     """The number of commits that triggers were emitted for, from the oldest on."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PollerRecord:
     """A gitiles job's record of the repository that it polls."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import MINUTE, Instant
 
@@ -38,7 +39,7 @@ INVOCATION = InvocationId(1)
 """The invocation in the token that a mark holds; it does not exist."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mark:
     """The arrival of an authenticated probe at a function."""
 
@@ -55,7 +56,7 @@ class Mark:
     """The earlier marks whose tokens no key of this function explains."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """The result of one call that ``on_task`` makes for a probe."""
 
@@ -69,7 +70,7 @@ class Finding:
     """Whether the service refused our account."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Probe:
     """A probe with everything that was recorded for it."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
 
 __all__ = ["JOB_LAYOUT", "LAYOUT", "ProjectRecord"]
@@ -15,7 +14,7 @@ JOB_LAYOUT = 1
 """How a project's jobs are stored: 0 without, 1 with the fields that lists query, and with their latest results."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProjectRecord:
     """The state of a project's config."""
 

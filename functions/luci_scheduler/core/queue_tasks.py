@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.errors import NewerVersionError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id, timer_mutation
 from luci_scheduler.core.instants import LAST_INSTANT, Instant
 from luci_scheduler.core.trigger import Trigger
@@ -86,7 +86,7 @@ def check_version(kind: str, payload: Payload) -> None:
         raise NewerVersionError(f"a {kind} task has version {version}, and this function reads version {VERSION}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LaunchTask(Task):
     """Launch an invocation, unless another attempt was made since."""
 
@@ -109,7 +109,7 @@ class LaunchTask(Task):
         return cls(job_id, invocation_id, int(payload["attempts"]), created)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TimerTask(Task):
     """Deliver a timer to its invocation."""
 
@@ -131,7 +131,7 @@ class TimerTask(Task):
         return cls(job_id, invocation_id, payload["timer"], created)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AbortTask(Task):
     """Abort an invocation.
 
@@ -163,7 +163,7 @@ class AbortTask(Task):
         return cls(job_id, invocation_id, _created(payload))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CleanupTask(Task):
     """Cancel the build that an ended invocation may have left running."""
 
@@ -185,7 +185,7 @@ class CleanupTask(Task):
         return cls(job_id, invocation_id, int(payload["attempts"]), created)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DispatchTask(Task):
     """Dispatch the triggers that an invocation emitted to the jobs that its job triggers."""
 
@@ -207,7 +207,7 @@ class DispatchTask(Task):
         return cls(job_id, invocation_id, int(payload["mutation"]), created)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DispatchToTask(Task):
     """Dispatch an invocation's emitted triggers, from the number ``first`` on, to one job."""
 
@@ -229,7 +229,7 @@ class DispatchToTask(Task):
         return cls(job_id, invocation_id, _job_id(payload, "target"), int(payload["first"]), created)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TickTask(Task):
     """Deliver a tick to a job's cron machine."""
 
@@ -253,7 +253,7 @@ class TickTask(Task):
         return cls(job_id, int(payload["nonce"]), int(payload["generation"]), created)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TriageTask(Task):
     """Triage a job's pending triggers."""
 
@@ -271,7 +271,7 @@ class TriageTask(Task):
         return cls(_job_id(payload), _created_if_given(payload))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TriggerTask(Task):
     """Add triggers to a job in one triage. Deferred work has this kind."""
 
@@ -293,7 +293,7 @@ class TriggerTask(Task):
         return cls(job_id, tuple(arriving_trigger(item) for item in payload["triggers"]), delivery)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeferredTask(Task):
     """Try a piece of deferred work."""
 
@@ -313,7 +313,7 @@ class DeferredTask(Task):
         return cls(str(payload["deferred"]), int(payload["tries"]), _created_if_given(payload))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SweepTask(Task):
     """Put overdue tasks on the queue again. Cloud Scheduler makes this call each minute."""
 
@@ -341,7 +341,7 @@ class SweepTask(Task):
         return cls(_cursor(place) if place else None, _created_if_given(payload))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProbeTask(Task):
     """Mark a probe, and check the services that the functions need."""
 
@@ -358,7 +358,7 @@ class ProbeTask(Task):
         return cls(str(payload["probe"]))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SyncTask(Task):
     """Read the configs of all projects. The body of such a task is never read, because it has no members."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
+
+from luci_scheduler.core.frozen import frozen
 
 __all__ = ["BadRepoUrlError", "RepoUrl", "parse_repo_url"]
 
@@ -17,7 +18,7 @@ class BadRepoUrlError(ValueError):
     """The text is not the URL of a Gitiles repository. The message gives the reason, without the URL."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RepoUrl:
     """A repository on a Gitiles host, e.g. host ``dawn.googlesource.com``, project ``tint``."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
@@ -15,7 +15,7 @@ from luci_scheduler.core.trigger import PayloadKind, Trigger
 __all__ = ["Request", "request_from_triggers"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """The input of one invocation."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from luci_scheduler.core.cron import BadCronError, CronExpression, parse_cron
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_random import first_fraction
 from luci_scheduler.core.go_text import parse_duration, quote
 from luci_scheduler.core.instants import LAST_INSTANT, SECOND, Instant
@@ -22,7 +22,7 @@ class BadScheduleError(ValueError):
     """The text is not a schedule. The message gives the reason."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Schedule:
     """A parsed schedule; made by ``parse_schedule``. Without cron and interval it means ``triggered``."""
 

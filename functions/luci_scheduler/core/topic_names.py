@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import quote
+
+from luci_scheduler.core.frozen import frozen
 
 __all__ = ["TopicNames", "topic_names"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TopicNames:
     """The resources of one publisher."""
 

@@ -11,10 +11,10 @@ and RESOURCE_EXHAUSTED are added, because they refuse a request only for now.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 
 __all__ = [
@@ -70,7 +70,7 @@ _GITILES = {
 _NUMBER = re.compile("[0-9]{1,9}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failure:
     """The meaning of a failed call for its caller."""
 

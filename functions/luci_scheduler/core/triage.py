@@ -15,11 +15,12 @@ Two fields of a job's document request triages. Only this module writes them:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from luci_scheduler.core import discards, log_lines
 from luci_scheduler.core.debug_log import format_line, triage_block
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId
 from luci_scheduler.core.instants import Instant, truncate_to_microseconds
 from luci_scheduler.core.invocation import Invocation
@@ -51,7 +52,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Triage:
     """The decision of one triage."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import Instant
 
 __all__ = ["PayloadKind", "Trigger", "sort_key"]
@@ -33,7 +34,7 @@ class PayloadKind(StrEnum):
     """The trigger has no payload."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Trigger:
     """One reason to run a job, as emitted.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger import Trigger
@@ -11,7 +10,7 @@ from luci_scheduler.core.trigger import Trigger
 __all__ = ["TriggerRecord"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TriggerRecord:
     """A trigger of a job: pending, or the marker that stays after it was consumed or discarded."""
 

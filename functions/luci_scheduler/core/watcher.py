@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
 
 __all__ = ["Watcher"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Watcher:
     """A job that watches a repository, with the refs and paths of the gitiles trigger that leads to it."""
 

@@ -8,7 +8,7 @@ commit events, emitted triggers and backfills. Polls need no check, as they read
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
 from luci_scheduler.core.commit_filters import CommitFilters, has_path_filter
@@ -20,6 +20,7 @@ from luci_scheduler.core.errors import (
     SchedulerError,
     TransientError,
 )
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.pattern_budget import MESSAGE_UNITS
@@ -52,7 +53,7 @@ _MAX_DISCARDED = 100
 _TAGS = "refs/tags/"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Watching:
     """The watchers of an event's ref, and the filters that decide about its paths."""
 
@@ -64,7 +65,7 @@ class Watching:
         return bool(self.watchers or self.filters.too_costly)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refusal:
     """Why a commit must not be built yet."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import project_of
 from luci_scheduler.core.job import Job
 from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket, server_of
@@ -18,7 +18,7 @@ __all__ = ["BuildServer", "DryRun", "dry_runs"]
 _MAX_BUCKETS = 40  # each costs a call; a large installation uses some dozens
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuildServer:
     """A Buildbucket server."""
 
@@ -27,7 +27,7 @@ class BuildServer:
     """The topic that it publishes notifications to; empty if it publishes none."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DryRun:
     """A call that requests no build, but needs the same permissions."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import Any
 
 from luci_scheduler.budget import limited
 from luci_scheduler.core.errors import BadTokenError, MalformedError, NewerVersionError, SchedulerError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId, project_of
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
@@ -41,7 +42,7 @@ _Check = tuple[str, str, Callable[[], object]]
 """Kind and subject of a finding, and the call that must succeed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prober:
     """Marks and checks of one function."""
 

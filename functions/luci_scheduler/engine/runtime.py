@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TypeVar
 
 import structlog
@@ -11,6 +11,7 @@ import structlog
 from luci_scheduler.core.cleanup import BUILD_LIFE
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import DAY, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
@@ -27,7 +28,7 @@ logger = structlog.stdlib.get_logger("luci_scheduler")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """Numbers that bound the engine; durations in nanoseconds."""
 
@@ -80,7 +81,7 @@ class Limits:
         return Instant((ended + self.retention) // SECOND * SECOND)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Runtime:
     """The ports, managers and limits of a handler."""
 

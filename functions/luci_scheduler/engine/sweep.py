@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from luci_scheduler.core.cron_machine import TickLater
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.errors import SchedulerError, TransientError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
@@ -55,7 +56,7 @@ CARRYING_OUT = 60 * SECOND
 CarryOut = Callable[[QueueTask], None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Swept:
     """The counts of one sweep: overdue documents, and tasks enqueued again."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import MalformedError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.queue_tasks import (
     AbortTask,
     CleanupTask,
@@ -142,7 +142,7 @@ def _trigger(runtime: Runtime, task: TriggerTask, key: str) -> None:
     accept_triggers(runtime, task.job_id, task.triggers, task.delivery or key)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Handler:
     task: type[Task]
     handle: Callable[[Runtime, Any, str], None]

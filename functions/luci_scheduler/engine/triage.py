@@ -14,10 +14,11 @@ The job's document requests triages with two fields, ``triggers_wait`` and ``tri
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 from luci_scheduler.core import job_changes
 from luci_scheduler.core.errors import PermanentError, SchedulerError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId, JobId, make_invocation_id
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
@@ -70,9 +71,11 @@ PENDING_READ = MAX_PENDING + 200
 """Pending triggers that one triage reads: enough to see a surplus and discard it. The next triage reads the others."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TriageOp:
     """One triage: the documents that it is based on, and the writes that share its commit."""
+
+    _: KW_ONLY
 
     found: Versioned[Job]
     """The job as it was read."""
@@ -98,7 +101,7 @@ class TriageOp:
     """Whether the cron machine of an idle job starts to wait for the next tick."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TriagePlan:
     """The result of a triage, ready for `commit_triage`."""
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import MINUTE
 from luci_scheduler.ports import Buildbucket, Fetch, Gitiles, Pollers
 
 __all__ = ["Environment", "Polling", "Server"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Server:
     """A Buildbucket server."""
 
@@ -22,7 +23,7 @@ class Server:
     """The topic that it publishes notifications to; empty if it sends none."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Polling:
     """How gitiles jobs poll. The defaults are the original's."""
 
@@ -35,7 +36,7 @@ class Polling:
     """Whether later polls trigger the commits beyond ``commits_per_ref``, oldest first. Otherwise they are skipped."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Environment:
     """The ports and values that task managers use."""
 

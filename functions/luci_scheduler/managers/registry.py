@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import PermanentError
@@ -13,7 +13,7 @@ from luci_scheduler.managers.gitiles.kind import GitilesKind
 from luci_scheduler.managers.noop import NoopKind
 from luci_scheduler.managers.task_kind import TaskKind
 from luci_scheduler.managers.task_manager import TaskManager
-from luci_scheduler.managers.url_fetch import UrlFetchKind
+from luci_scheduler.managers.url_fetch.kind import UrlFetchKind
 
 __all__ = ["KINDS", "is_poll", "kind_of", "launch_time", "make_era_of", "make_managers"]
 
@@ -45,8 +45,28 @@ def is_poll(task: TaskDefinition) -> bool:
 
 
 def make_managers(environment: Environment) -> Mapping[str, TaskManager]:
-    """Return the manager of each task kind, by the kind's name."""
-    return {kind.name: kind.manager(environment) for kind in KINDS}
+    """Return the manager of each task kind, by the kind's name. Each is made when it is first needed."""
+    return _Managers(environment)
+
+
+class _Managers(Mapping[str, TaskManager]):
+    """The managers by kind. A manager's modules are loaded with the first invocation of its kind."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._kinds = {kind.name: kind for kind in KINDS}
+        self._made: dict[str, TaskManager] = {}
+
+    def __getitem__(self, name: str) -> TaskManager:
+        if name not in self._made:
+            self._made.setdefault(name, self._kinds[name].manager(self._environment))
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
 
 
 def launch_time(task: TaskDefinition) -> int:

@@ -11,10 +11,10 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TaskDefinition
@@ -66,7 +66,7 @@ class TaskCheck(Protocol):
         """Check that valid patterns also compile as one, and count the result against the file's budget."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PolledRepo:
     """A repository that a task polls. Its commits trigger other jobs, whether a poll or an event announces them."""
 
@@ -77,7 +77,7 @@ class PolledRepo:
     path_regexps_exclude: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fact:
     """A row in the summary of the invocation page."""
 
@@ -110,7 +110,10 @@ class TaskKind(ABC):
 
     @abstractmethod
     def manager(self, environment: Environment) -> TaskManager:
-        """Return the manager that launches, watches and aborts invocations of this kind."""
+        """Return the manager that launches, watches and aborts invocations of this kind.
+
+        The manager's module is imported here, because all functions load all kinds, and most need one manager.
+        """
 
     def check(self, task: Any, check: TaskCheck) -> None:  # noqa: B027 - most kinds have rules, none is required
         """Validate a task block of a config; ``task`` is a message with the fields of `schema`."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.humanized import exact_duration
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
@@ -20,7 +20,7 @@ _WIDTH = 12
 _LEAST = 3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bar:
     """The bar of one invocation."""
 
@@ -34,7 +34,7 @@ class Bar:
     """Whether the bar has the mark of a failure, because color alone is not accessible."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Chart:
     """Bars from the oldest on the left to the newest on the right."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.api.grid import Cell, Grid, GridQuery
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId, split_job_id
 from luci_scheduler.core.instants import Instant, format_rfc3339
 from luci_scheduler.core.invocation import Status
@@ -33,7 +33,7 @@ STATES = {
 """State → the text of a cell, and its words."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CellView:
     """A cell of the grid."""
 
@@ -44,7 +44,7 @@ class CellView:
     address: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RowView:
     """A commit and its cells, in the order of the columns."""
 

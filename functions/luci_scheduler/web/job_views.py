@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.causes import cause_of, commit_of
 from luci_scheduler.api.commit_titles import Titles
 from luci_scheduler.api.context import Context
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.humanized import exact_duration
 from luci_scheduler.core.identifiers import split_job_id
 from luci_scheduler.core.instants import Instant, format_rfc3339
@@ -55,7 +55,7 @@ _FLAVORS = {
 _MAX_REFS = 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobView:
     """A job and the caller's permissions on it."""
 
@@ -95,7 +95,7 @@ class JobView:
         return self.may_resume if self.paused else self.may_trigger or self.may_pause
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KnownRef:
     """A ref of a polled repository."""
 
@@ -106,7 +106,7 @@ class KnownRef:
     """The page of that commit."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PollerView:
     """The state of a gitiles job's polls."""
 
@@ -130,7 +130,7 @@ class PollerView:
     backlog: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TriageView:
     """A job's last triage."""
 

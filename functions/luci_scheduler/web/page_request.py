@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from luci_scheduler.api.context import Context
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import Instant
 
 __all__ = ["PageRequest"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PageRequest:
     """A GET of a page or a POST of one of its forms."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from luci_scheduler.core.cleanup import BUILD_LIFE
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.humanized import exact_duration, relative, ui_duration
 from luci_scheduler.core.identifiers import split_job_id
 from luci_scheduler.core.instants import Instant, format_rfc3339, to_datetime
@@ -46,7 +47,7 @@ _LABELS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TriggerView:
     """One incoming trigger."""
 
@@ -59,7 +60,7 @@ class TriggerView:
     """Address of the page that explains the outcome of the commit; empty if the trigger is not a commit."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InvocationView:
     """An invocation as its page shows it."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.managers.registry import kind_of
@@ -12,7 +11,7 @@ from luci_scheduler.web.presentation import ago, shown
 __all__ = ["Why", "why_of"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Why:
     """The reason at the top of an invocation's page."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.api.causes import Cause, CauseKind, CommitRef, cause_of, commit_of, result_cause, result_commit
 from luci_scheduler.api.commit_titles import Titles
 from luci_scheduler.api.context import Context
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.humanized import exact_duration
 from luci_scheduler.core.instants import Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation, result_of
@@ -39,7 +39,7 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommitView:
     """A commit in a list; the macro ``commit`` shows it."""
 
@@ -55,7 +55,7 @@ class CommitView:
     """How many other commits the invocation has."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CauseView:
     """The cause of an invocation in a list; the macro ``cause`` shows it."""
 
@@ -65,7 +65,7 @@ class CauseView:
     """The page of the job that caused it; empty without one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResultView:
     """An invocation in a list; the macros ``result``, ``commit`` and ``cause`` show its parts."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from luci_scheduler.core import debug_log, log_lines
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant, to_datetime
 from luci_scheduler.core.invocation import Invocation
@@ -65,7 +65,7 @@ _ONCE = (EventKind.STARTED, EventKind.CREATED)
 _RADII = {EventKind.QUEUED: 12, EventKind.LAUNCHED: 9, EventKind.CREATED: 6, EventKind.STARTED: 5, EventKind.END: 9}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """An event in the life of an invocation."""
 
@@ -74,7 +74,7 @@ class Event:
     title: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mark:
     """The drawing of an event on a line from 0 to 1000."""
 

@@ -22,6 +22,7 @@ from luci_scheduler.engine.probe_builds import BuildServer
 from luci_scheduler.engine.probes import Prober
 from luci_scheduler.engine.progress import on_notification
 from luci_scheduler.ports import BuildbucketError, GitilesError, PutProbe
+from luci_scheduler.settings import ConfigSourceSetting
 from tests.unit.api.support import ADMIN, OWNER, STRANGER, Client, context, world_for
 from tests.unit.engine.world import HOST, REPO, World
 
@@ -101,7 +102,8 @@ def test_a_project_without_a_config_is_listed() -> None:
     """The settings name it, and no sync has read it."""
     world = world_for()
     client = Client(world)
-    client._app = replace(client._app, installation=replace(client._app.installation, config_projects=("new", "proj")))
+    sources = tuple(ConfigSourceSetting("bucket", project=name, bucket="configs") for name in ("new", "proj"))
+    client._app = replace(client._app, settings=replace(client._app.settings, config_sources=sources))
     found = client.call("Inspect", {}, ADMIN, OPERATOR)
     assert [(item["project"], item.get("revision", "")) for item in found["projects"]] == [
         ("new", ""),

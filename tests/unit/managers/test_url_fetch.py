@@ -12,7 +12,7 @@ from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.managers.registry import launch_time
-from luci_scheduler.managers.url_fetch import dump_response
+from luci_scheduler.managers.url_fetch.manager import dump_response
 from luci_scheduler.ports import Fetched, FetchError, PutJob, UpdateInvocation
 from tests.unit.engine.world import JOB, World
 

@@ -185,7 +185,7 @@ def test_projects_with_failures_or_problems_come_first() -> None:
     for name, problems in (("aaa", ()), ("bad", ("job 1: no id",))):
         jobs = (JobId(f"{name}/j"),) if not problems else ()
         world.store.commit([PutProject(ProjectRecord(name, job_ids=jobs, problems=problems, job_layout=1), None)])
-    world.app = replace(world.app, access=world_for(access=_everyone()).app.access)
+    world.app = replace(world.app, settings=replace(world.app.settings, access=_everyone()))
     page = Visitor(world, READER).page("/")
     assert _names(page) == ["bad", "big", "aaa", "proj"]
     assert "PROBLEMS" in _rows(page)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from luci_scheduler.core.errors import PermanentError
@@ -13,6 +14,7 @@ __all__ = ["document_id", "invocation_document_id", "plain_id", "watchers_docume
 _MAX_ID_BYTES = 1_000  # Firestore's limit is 1,500 bytes
 
 
+@lru_cache(4096)  # the names of jobs and triggers recur; the longest take some megabytes
 def document_id(identifier: str) -> str:
     """Encode an identifier as a document ID: no slashes, no leading dots or underscores, bounded length.
 

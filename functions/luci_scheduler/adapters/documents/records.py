@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from functools import cache
 from typing import Any, TypeVar
 
 from luci_scheduler.adapters.documents.ids import document_id
@@ -22,8 +23,10 @@ from luci_scheduler.adapters.documents.values import (
     SCHEMA,
     check_schema,
     check_size,
+    field_names,
     from_timestamp,
     known_fields,
+    stored_size,
     to_json,
     to_plain,
     to_timestamp,
@@ -31,6 +34,7 @@ from luci_scheduler.adapters.documents.values import (
 from luci_scheduler.core.cleanup import Cleanup
 from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.deferred import Deferred
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import HOUR, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
@@ -92,32 +96,53 @@ Record = Job | Invocation | TriggerRecord | ProjectRecord | PollerRecord | Defer
 T = TypeVar("T", bound=Record)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadVersion:
     """A store's version of a document, with what a later write needs to keep the members of a newer version."""
 
     at: Any
     """The database's own version. It alone decides whether two versions are equal."""
     record: Record | None = field(default=None, compare=False, repr=False)
-    """The record of that version."""
+    """The record of that version. None: the stored body has no other members, so a later write has none to keep."""
     body: str | bytes = field(default="", compare=False, repr=False)
     """The stored body of that version."""
+    definition_bytes: int = field(default=0, compare=False, repr=False)
+    """Size of an invocation's stored definition, which later writes do not send; 0: not known."""
 
 
 def as_read(record: T, document: Mapping[str, Any], at: Any) -> Versioned[T]:
     """Return a record that was read from ``document``, with its version."""
-    return Versioned(record, ReadVersion(at, record, _stored_body(document)))
+    return Versioned(record, ReadVersion(at, record, _stored_body(document), _definition_bytes(document)))
 
 
 def as_written(write: Write, document: Mapping[str, Any], at: Any) -> ReadVersion:
     """Return the version of a document after a write of the fields ``document``."""
     match write:
-        case CreateInvocation(record) | UpdateInvocation(record) | PutJob(record) | CreateTrigger(record):
-            return ReadVersion(at, record, _stored_body(document))
-        case UpdateTrigger(record) | PutProject(record) | PutPoller(record) | PutDeferred(record) | PutProbe(record):
-            return ReadVersion(at, record, _stored_body(document))
+        case CreateInvocation():
+            return ReadVersion(at, definition_bytes=_definition_bytes(document))
+        case CreateTrigger():
+            return ReadVersion(at)
+        case UpdateInvocation(record, ReadVersion() as before):
+            return _after(before, record, document, at)
+        case PutJob(record, before) | UpdateTrigger(record, before) | PutProject(record, before):
+            return _after(before, record, document, at)
+        case PutPoller(record, before) | PutDeferred(record, before) | PutProbe(record, before):
+            return _after(before, record, document, at)
         case _:
             return ReadVersion(at)
+
+
+def _after(before: ReadVersion | None, record: Record, document: Mapping[str, Any], at: Any) -> ReadVersion:
+    """Return the version of a document after the write of a record over the version ``before``; None: a new one."""
+    if before is None:
+        return ReadVersion(at)
+    if before.record is None:
+        return ReadVersion(at, definition_bytes=before.definition_bytes)
+    return ReadVersion(at, record, _stored_body(document), before.definition_bytes)
+
+
+def _definition_bytes(document: Mapping[str, Any]) -> int:
+    return len(document.get("definition", "").encode())
 
 
 def _stored_body(document: Mapping[str, Any]) -> str | bytes:
@@ -144,13 +169,15 @@ def _body_values(record: Record) -> dict[str, Any]:
             backlog = {ref: [item.target, item.taken] for ref, item in record.backlog.items()}
             return {"known": dict(record.known), "refs": record.refs, "backlog": backlog}
         case _:
-            skip = _NOT_IN_BODY[type(record)]
-            names = [field.name for field in fields(record) if field.name not in skip]
-            return {_stored(record, name): to_plain(getattr(record, name)) for name in names}
+            kind: type = type(record)
+            return {stored: to_plain(getattr(record, name)) for stored, name in _body_names(kind)}
 
 
-def _stored(record: Record, name: str) -> str:
-    return _COMMITS if name == "commits" and not isinstance(record, Invocation) else name
+@cache
+def _body_names(kind: type) -> Sequence[tuple[str, str]]:
+    """Return the members of a record's body, in order: each as it is stored, and as the record names it."""
+    names = [name for name in field_names(kind) if name not in _NOT_IN_BODY[kind]]
+    return [(_COMMITS if name == "commits" and kind is not Invocation else name, name) for name in names]
 
 
 _NOT_IN_BODY: Mapping[type, frozenset[str]] = {
@@ -164,8 +191,11 @@ _NOT_IN_BODY: Mapping[type, frozenset[str]] = {
 
 def encode_invocation(invocation: Invocation) -> dict[str, Any]:
     """Return the whole document of a new invocation, without its log."""
-    definition = {name: to_plain(getattr(invocation, name)) for name in _DEFINITION}
-    return {"schema": SCHEMA, "definition": to_json(definition), **encode_invocation_state(invocation)}
+    return {"schema": SCHEMA, "definition": _definition(invocation), **encode_invocation_state(invocation)}
+
+
+def _definition(invocation: Invocation) -> str:
+    return to_json({name: to_plain(getattr(invocation, name)) for name in _DEFINITION})
 
 
 def encode_invocation_state(invocation: Invocation, version: ReadVersion | None = None) -> dict[str, Any]:
@@ -386,13 +416,25 @@ def encode_write(write: WriteWhole) -> tuple[tuple[str, ...], dict[str, Any]]:
     return path, document
 
 
-def check_invocation_size(invocation: Invocation, log_bytes: int) -> None:
-    """Check that the whole document of an invocation fits into the store. The parts that an update keeps count as well.
+def check_invocation_size(
+    invocation: Invocation, document: Mapping[str, Any], log_bytes: int, version: ReadVersion | None = None
+) -> None:
+    """Check that the whole document of an invocation fits into the store.
+
+    Args:
+        invocation: the invocation.
+        document: the fields to write, without the log.
+        log_bytes: the size of the whole log.
+        version: the version that the write replaces, whose definition stays; None for a new document.
 
     Raises:
         PermanentError: it does not fit.
     """
-    check_size(f"invocation {invocation.id} of {invocation.job_id}", encode_invocation(invocation), log_bytes)
+    kept = 0
+    if version is not None:
+        kept = version.definition_bytes or len(_definition(invocation).encode(errors="surrogatepass"))
+        kept += stored_size({"schema": SCHEMA})
+    check_size(f"invocation {invocation.id} of {invocation.job_id}", document, log_bytes + kept)
 
 
 def _path_and_fields(write: WriteWhole) -> tuple[tuple[str, ...], dict[str, Any]]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from luci_scheduler.core.cleanup import Cleanup
@@ -23,6 +24,7 @@ __all__ = [
     "SCHEMA",
     "check_schema",
     "check_size",
+    "field_names",
     "from_timestamp",
     "known_fields",
     "stored_size",
@@ -59,12 +61,23 @@ def from_timestamp(timestamp: datetime | None) -> Instant | None:
 
 def known_fields(record: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return only the values for which a record has a field. A newer version of the functions may have stored more."""
-    names = {field.name for field in fields(record)}
+    names = field_names(record)
     return {name: value for name, value in values.items() if name in names}
+
+
+@cache
+def field_names(record: type) -> Mapping[str, None]:
+    """Return the names of a record's fields, in order."""
+    return dict.fromkeys(field.name for field in fields(record))
+
+
+_JSON_TYPES = frozenset({type(None), bool, int, float, str})
 
 
 def to_plain(value: Any) -> Any:
     """Return a record's value in a form that JSON can hold."""
+    if type(value) in _JSON_TYPES:
+        return value
     match value:
         case Trigger():
             return trigger_to_json(value)
@@ -85,7 +98,8 @@ def to_plain(value: Any) -> Any:
 
 
 def _plain_fields(record: Any) -> dict[str, Any]:
-    return {field.name: to_plain(getattr(record, field.name)) for field in fields(record)}
+    kind: type = type(record)
+    return {name: to_plain(getattr(record, name)) for name in field_names(kind)}
 
 
 def to_json(value: Any) -> str:
@@ -118,6 +132,11 @@ def stored_size(document: Mapping[str, Any]) -> int:
 
 
 def _size(value: Any) -> int:
+    kind = type(value)
+    if kind is str:
+        return len(value.encode())
+    if kind is int or value is None:
+        return 16
     match value:
         case str():
             return len(value.encode())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from luci_scheduler.adapters.sockets import bounded
 from luci_scheduler.cli.session import CommandError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 
 __all__ = ["Check", "FailedError", "NotCheckedError", "Outcome", "Result", "run_checks"]
@@ -25,7 +25,7 @@ class Outcome(StrEnum):
     """The check needs another check, which did not succeed, or no time was left."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Result:
     """The result of one check."""
 
@@ -48,7 +48,7 @@ class NotCheckedError(FailedError):
     """A check cannot be made with the credentials of this machine."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Check:
     """A check of one part of an installation."""
 

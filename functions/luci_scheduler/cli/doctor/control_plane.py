@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +12,7 @@ from urllib.parse import quote
 from luci_scheduler.cli.doctor.checks import Check, FailedError
 from luci_scheduler.cli.doctor.google_apis import GoogleApis, NoSuchResourceError
 from luci_scheduler.cli.doctor.inside import Names
+from luci_scheduler.core.frozen import frozen
 
 __all__ = ["FUNCTIONS", "INDEXES", "ControlPlane"]
 
@@ -35,7 +35,7 @@ _EACH_MINUTE = "* * * * *"
 _APPLY = "run `terraform apply`"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ControlPlane:
     """The checks through Google's APIs."""
 

@@ -13,6 +13,7 @@ from luci_scheduler.cli.doctor.checks import Check, FailedError
 from luci_scheduler.cli.doctor.google_apis import GoogleApis, NoSuchResourceError
 from luci_scheduler.cli.front_end import FrontEnd, front_end
 from luci_scheduler.cli.session import CommandError, Session
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.probe import ATTRIBUTE, LABEL
 
 __all__ = ["Inside", "Names"]
@@ -36,7 +37,7 @@ with the operator's credentials, and of commands that people copy. So a name of 
 _TOPIC = f"projects/{_PROJECT}/topics/[A-Za-z][A-Za-z0-9._~+-]*"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Names:
     """The names of an installation's parts, as Terraform makes them."""
 

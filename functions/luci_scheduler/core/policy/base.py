@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.job import TriggeringPolicy
@@ -18,7 +18,7 @@ from luci_scheduler.core.trigger import Trigger
 __all__ = ["Decision", "Discard", "Policy", "check_positive"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Discard:
     """A trigger that a policy drops."""
 
@@ -27,7 +27,7 @@ class Discard:
     """The reason that its marker keeps and that pages show; see `core.discards.by_policy`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decision:
     """The outcome of a policy: invocations to start, triggers to drop, and lines for the triage log."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from luci_scheduler.core import log_lines
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.kv_lists import unpack_kv_list
@@ -27,7 +28,7 @@ MAX_TRIGGERS = 100
 Log = Callable[[str], object]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuildRequest:
     """Everything that a client needs to request the build of an invocation, or to find it again."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.core import go_json, log_lines
 from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.managers.buildbucket.build_request import Log
@@ -18,7 +18,7 @@ __all__ = ["GitilesCommit", "extract_commit"]
 _BUILDSET = re.compile(r"commit/gitiles/([^/]+)/(.+?)/\+/([a-f0-9]+)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GitilesCommit:
     """``buildbucket.v2.GitilesCommit``."""
 

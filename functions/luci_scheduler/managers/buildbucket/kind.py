@@ -13,7 +13,6 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.kv_lists import check_kv_list, unpack_kv_list
 from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket, server_of
-from luci_scheduler.managers.buildbucket.manager import BuildbucketManager
 from luci_scheduler.managers.environment import Environment
 from luci_scheduler.managers.task_kind import Fact, TaskCheck, TaskKind
 from luci_scheduler.managers.task_manager import TaskManager
@@ -38,6 +37,8 @@ class BuildbucketKind(TaskKind):
 
     def manager(self, environment: Environment) -> TaskManager:
         """Return the manager of builds."""
+        from luci_scheduler.managers.buildbucket.manager import BuildbucketManager  # noqa: PLC0415 - see `TaskKind.manager`
+
         return BuildbucketManager(environment)
 
     def era(self, task: TaskDefinition, environment: Environment) -> Era:

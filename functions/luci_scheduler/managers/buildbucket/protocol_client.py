@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from luci_scheduler.core import log_lines
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.managers.buildbucket.build_request import BuildRequest, Log
@@ -14,7 +14,7 @@ from luci_scheduler.managers.buildbucket.build_request import BuildRequest, Log
 __all__ = ["Build", "ProtocolClient", "announce_topic", "messages"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Build:
     """A build on the server."""
 

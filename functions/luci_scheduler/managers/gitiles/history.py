@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from luci_scheduler.core import log_lines
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import MINUTE, Instant
 from luci_scheduler.core.poller_record import Backlog
 from luci_scheduler.managers.controller import Controller
@@ -22,7 +21,7 @@ _MAX_RANGE = 10_000
 """The maximum number of commits of a range that a poll lists to count them. A page of 1,000 takes about a megabyte."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewCommits:
     """The new commits of a ref."""
 

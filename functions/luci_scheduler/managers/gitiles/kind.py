@@ -13,7 +13,6 @@ from luci_scheduler.core.ref_sets import ref_set
 from luci_scheduler.core.ref_validation import ANCHORS, REGEXP, is_anchored, ref_problems
 from luci_scheduler.core.regexps import BadRegexpError, compile_regexp
 from luci_scheduler.managers.environment import Environment
-from luci_scheduler.managers.gitiles.manager import GitilesManager
 from luci_scheduler.managers.task_kind import PolledRepo, TaskCheck, TaskKind
 from luci_scheduler.managers.task_manager import TaskManager
 from luci_scheduler.managers.urls import url_problem
@@ -35,6 +34,8 @@ class GitilesKind(TaskKind):
 
     def manager(self, environment: Environment) -> TaskManager:
         """Return the manager that polls."""
+        from luci_scheduler.managers.gitiles.manager import GitilesManager  # noqa: PLC0415 - see `TaskKind.manager`
+
         return GitilesManager(environment)
 
     def era(self, task: TaskDefinition, environment: Environment) -> Era:  # noqa: ARG002 - one setting for all polls

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import MINUTE
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.path_filter import PathFilter, path_filter
@@ -24,7 +24,7 @@ _RESOLVE_LIMIT = MINUTE
 """The time limit for all ref listings of a poll together (the original's)."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WatchedRepo:
     """The repository, refs and paths of a gitiles task."""
 
@@ -37,7 +37,7 @@ class WatchedRepo:
     paths: PathFilter
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Known:
     """The job's record at the start of the poll. A record of another repository counts as empty."""
 

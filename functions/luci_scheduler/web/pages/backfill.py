@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.backfill import Backfill, BackfillPlan, backfill_commits
 from luci_scheduler.api.errors import ApiError, HostUnavailableError, NoSuchJobError
 from luci_scheduler.api.service import get_job
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import format_rfc3339
 from luci_scheduler.core.job import Job
@@ -27,7 +27,7 @@ FIELDS = ("repo", "ref", "from", "to")
 """The fields of the form."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Row:
     """A commit of the range."""
 

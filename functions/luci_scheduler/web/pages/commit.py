@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from luci_scheduler.api.errors import ApiError, HostUnavailableError
@@ -12,6 +12,7 @@ from luci_scheduler.api.explain import explain_commit
 from luci_scheduler.api.explain_paths import MAX_FILES, changed_files
 from luci_scheduler.api.explanation import CommitFacts, ExplainedCommit, Explanation, Origin, Reason
 from luci_scheduler.api.only_choice import only_repo
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.humanized import exact_duration
 from luci_scheduler.core.identifiers import split_job_id
 from luci_scheduler.core.instants import Instant, format_rfc3339
@@ -28,7 +29,7 @@ _REQUESTED = {Origin.RERUN: "run again", Origin.BACKFILL: "backfilled", Origin.E
 _Link = tuple[str, str]  # text and address
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Query:
     """The fields of the form; without repository and revision the page is only the form."""
 
@@ -48,7 +49,7 @@ class _Query:
         return address("commits", repo=self.repo, revision=self.revision, ref=self.ref, show=show)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Row:
     """An explanation as the page shows it."""
 

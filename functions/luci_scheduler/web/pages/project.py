@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.api.causes import result_commit
@@ -11,6 +10,7 @@ from luci_scheduler.api.commit_titles import Titles, titles_of
 from luci_scheduler.api.errors import NoSuchJobError
 from luci_scheduler.api.overviews import FILTERS, ProjectOverview, get_project_overview, is_project_unchanged
 from luci_scheduler.api.service import get_job
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.job import Job
 from luci_scheduler.web.addresses import address
@@ -28,7 +28,7 @@ __all__ = ["project"]
 _Rows = Sequence[tuple[JobView, Sequence[ResultView]]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Part:
     """The wanted part of a project's jobs."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.api.overviews import MAX_COUNT, ProjectSummary, get_project_summaries
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.web.addresses import address
 from luci_scheduler.web.page_request import PageRequest
 from luci_scheduler.web.rendering import render
@@ -15,7 +15,7 @@ from luci_scheduler.web.response import PageResponse
 __all__ = ["CountView", "count_views", "number_text", "projects"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CountView:
     """The jobs of a project that pass a filter."""
 
@@ -26,7 +26,7 @@ class CountView:
     address: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _ProjectView:
     """A project with the numbers of its jobs."""
 

@@ -1,68 +1,28 @@
-"""The ``url_fetch`` task kind: a job that fetches a URL. The status code is the outcome; the log shows the response."""
+"""The manager of ``url_fetch`` jobs. The status code is the outcome; the log shows the response."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar
 
 from luci_scheduler.core import log_lines
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.fetch_target import shown_url
 from luci_scheduler.core.foreign_text import escaped
 from luci_scheduler.core.go_text import format_duration, quote
-from luci_scheduler.core.instants import MINUTE, SECOND
 from luci_scheduler.core.invocation import Status, Timer
-from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.managers.environment import Environment
-from luci_scheduler.managers.task_kind import TaskCheck, TaskKind
-from luci_scheduler.managers.task_manager import TaskManager
-from luci_scheduler.managers.urls import url_problem
+from luci_scheduler.managers.url_fetch.kind import fetch_time
 from luci_scheduler.ports import Fetched, FetchError
 
-__all__ = ["UrlFetchKind", "UrlFetchManager", "dump_response"]
+__all__ = ["UrlFetchManager", "dump_response"]
 
-_DEFAULT_TIMEOUT = 60 * SECOND  # the original's
-_MAX_TIMEOUT = 8 * MINUTE  # the original's
-_TIMEOUT_SECONDS = (1, 480)  # the bounds in a config, which are the original's
 _LOGGED_BYTES = 4096  # the original's
 _FIRST_ERROR = 400  # the HTTP status from which a fetch has failed, as in the original
 _TEXT_TYPES = ("text/", "application/json", "application/xml")
 _SECRET_HEADERS = frozenset({"Authorization", "Proxy-Authorization", "Set-Cookie", "Set-Cookie2"})
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-
-
-class UrlFetchKind(TaskKind):
-    """Fetches a URL once; it has a single stage."""
-
-    name: ClassVar[str] = "url_fetch"
-    schema: ClassVar[str] = "1 method string, 2 url string, 3 timeout_sec int32"
-    job_field: ClassVar[int] = 101
-
-    def manager(self, environment: Environment) -> TaskManager:
-        """Return the manager that fetches."""
-        return UrlFetchManager(environment)
-
-    def check(self, task: Any, check: TaskCheck) -> None:
-        """Validate method, URL and timeout."""
-        least, most = _TIMEOUT_SECONDS
-        if task.method not in ("", "GET"):
-            check.error(f"unsupported HTTP method: {quote(task.method)}", "method")
-        if problem := url_problem(task.url, "url"):
-            check.error(problem, "url")
-        if task.timeout_sec and task.timeout_sec < least:
-            check.error(f"minimum allowed 'timeout_sec' is {least} sec, got {task.timeout_sec}", "timeout_sec")
-        if task.timeout_sec > most:
-            check.error(f"maximum allowed 'timeout_sec' is {most} sec, got {task.timeout_sec}", "timeout_sec")
-
-    def launch_time(self, task: TaskDefinition) -> int:
-        """Return the fetch's timeout, in nanoseconds."""
-        seconds = int(task.fields.get("timeout_sec", 0))
-        return min(seconds * SECOND or _DEFAULT_TIMEOUT, _MAX_TIMEOUT)
-
-
-_KIND = UrlFetchKind()
 
 
 class UrlFetchManager:
@@ -97,7 +57,7 @@ class UrlFetchManager:
             controller.set_summary(outcome.status if isinstance(outcome, Fetched) else str(outcome))
 
     def _timed(self, controller: Controller, url: str) -> tuple[Fetched | FetchError, int]:
-        timeout, started = _KIND.launch_time(controller.invocation.task), controller.clock.now()
+        timeout, started = fetch_time(controller.invocation.task), controller.clock.now()
         outcome: Fetched | FetchError
         try:
             outcome = self._fetch.get(url, timeout, _LOGGED_BYTES)

@@ -1,0 +1,1 @@
+"""The ``url_fetch`` task kind."""

@@ -1,0 +1,220 @@
+"""Bursts of commits against Buildbot, in turn, and a kill -9 within a burst on both sides."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import psutil
+
+from tests.benchmarks.contender import BUILDERS, Burst, Contender, Outcome, revisions_of
+from tests.benchmarks.measure import Better, Measure
+from tests.benchmarks.peers.buildbot import VERSION, Buildbot, BuildbotError
+
+__all__ = ["measures"]
+
+_PATIENCE = 400.0
+_KILLED_COMMITS, _KILL_AFTER, _KILL_PATIENCE = 300, 1.0, 400.0
+
+Side = Callable[[Burst], Outcome]
+
+
+def measures(*, quick: bool) -> list[Measure]:
+    """Measure bursts of one job, of ten jobs and of 300 jobs; without ``quick`` also a kill."""
+    with ExitStack() as stack:
+        emulated = stack.enter_context(Contender("emulators"))
+        memory = stack.enter_context(Contender("memory"))
+        peer, missing = _peer(stack)
+        sides: dict[str, Side] = {
+            "emulators": emulated.play,
+            "direct": lambda burst: emulated.play(Burst(burst.category, burst.commits, burst.number, direct=True)),
+            "memory": memory.play,
+        }
+        if peer is not None:
+            sides["Buildbot"] = lambda burst: _on_buildbot(peer, burst)
+        found = [
+            *_bursts(sides, "one", "1 job", quick=quick, must=5, aim=8, missing=missing),
+            *_bursts(sides, "ten", "10 jobs", quick=quick, must=6, aim=10, missing=missing),
+            *_fan_out(sides, quick=quick, missing=missing),
+        ]
+        return found if quick else [*found, *_kill(sides, peer, missing)]
+
+
+def _peer(stack: ExitStack) -> tuple[Buildbot | None, str]:
+    """Start Buildbot; if it cannot be installed, return the reason."""
+    try:
+        return stack.enter_context(Buildbot(BUILDERS)), ""
+    except BuildbotError as error:
+        return None, f"no peer: {error}"
+
+
+# Throughput -----------------------------------------------------------------------------------------------------------
+
+_NAMES = {
+    "emulators": "on the official emulators",
+    "direct": "messages delivered directly",
+    "memory": "in memory",
+}
+_COMMITS = {"one": 200, "ten": 50}
+_QUICK_COMMITS = {"one": 40, "ten": 6}
+
+
+def _bursts(
+    sides: dict[str, Side], category: str, title: str, *, quick: bool, must: float, aim: float, missing: str
+) -> list[Measure]:
+    """Play the same burst on all sides, in turn; the first, smaller round does not count."""
+    commits, rounds = (_QUICK_COMMITS, 1) if quick else (_COMMITS, 3)
+    base = 100 if category == "one" else 200
+    warm = Burst(category, max(2, commits[category] // 5), base, patience=_PATIENCE)
+    for side in sides.values():
+        side(warm)
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in sides}
+    for number in range(rounds):
+        for place, (name, side) in enumerate(sides.items()):
+            burst = Burst(category, commits[category], base + 10 * (number + 1) + place, patience=_PATIENCE)
+            outcomes[name].append(side(burst))
+    baseline = [each.builds / each.seconds for each in outcomes.get("Buildbot", ())]
+    found = []
+    for name, words in _NAMES.items():
+        played = outcomes[name]
+        goals = (must, aim if name == "memory" else None) if name != "direct" else (None, None)
+        found.append(
+            Measure(
+                f"burst, {title} x {commits[category]} commits, {words}",
+                "builds/s",
+                [each.builds / each.seconds for each in played],
+                baseline,
+                against=f"Buildbot {VERSION}, the same commits",
+                must=goals[0],
+                aim=goals[1],
+                better=Better.MORE,
+                details={**_cpu_of(played, "ours"), **_cpu_of(outcomes.get("Buildbot", []), "Buildbot")},
+                notes=(*_wrong(played), *([missing] if missing else [])),
+            )
+        )
+    return found
+
+
+def _cpu_of(outcomes: list[Outcome], whose: str) -> dict[str, float]:
+    """Return the milliseconds of CPU for each build, in all and by group of processes; medians."""
+    if not outcomes:
+        return {}
+    total = statistics.median(1000 * sum(each.cpu.values()) / each.builds for each in outcomes)
+    groups = sorted({name for each in outcomes for name in each.cpu})
+    parts = {name: statistics.median(1000 * each.cpu.get(name, 0.0) / each.builds for each in outcomes) for name in groups}
+    named = {f"CPU ms per build, {whose}: {name}": round(value, 1) for name, value in parts.items()}
+    return {f"CPU ms per build, {whose}": round(total, 1), **named}
+
+
+def _wrong(outcomes: list[Outcome]) -> list[str]:
+    """Return a note if a burst did not lead to exactly one build for each commit of each job."""
+    lost, doubled = sum(each.lost for each in outcomes), sum(each.doubled for each in outcomes)
+    return [f"{lost} builds lost, {doubled} doubled"] if lost or doubled else []
+
+
+def _fan_out(sides: dict[str, Side], *, quick: bool, missing: str) -> list[Measure]:
+    """One commit for 300 jobs: the seconds until all builds exist, and until all ends are recorded."""
+    names = [name for name in ("emulators", "Buildbot") if name in sides]
+    played: dict[str, list[Outcome]] = {name: [] for name in names}
+    for number in range(1 if quick else 3):
+        for place, name in enumerate(names):
+            played[name].append(sides[name](Burst("many", 1, 300 + 10 * number + place, patience=_PATIENCE)))
+    ours, theirs = played["emulators"], played.get("Buildbot", [])
+    notes = (*_wrong(ours), *([missing] if missing else []))
+    first = statistics.median(each.first for each in ours)
+    return [
+        Measure(
+            "one commit for 300 jobs: all builds created",
+            "s",
+            [each.created for each in ours],
+            must=7,
+            details={"seconds to the first build": round(first, 2)},
+            notes=notes,
+        ),
+        Measure(
+            "one commit for 300 jobs: all ends recorded",
+            "s",
+            [each.seconds for each in ours],
+            [each.seconds for each in theirs],
+            against=f"Buildbot {VERSION}, 300 builders",
+            notes=notes,
+        ),
+    ]
+
+
+# The kill -------------------------------------------------------------------------------------------------------------
+
+
+def _kill(sides: dict[str, Side], peer: Buildbot | None, missing: str) -> list[Measure]:
+    """Kill one second into 300 commits; a sender repeats the commits that were not acknowledged."""
+    burst = Burst("one", _KILLED_COMMITS, 400, kill_after=_KILL_AFTER, patience=_KILL_PATIENCE)
+    ours = sides["emulators"](burst)
+    theirs = _killed_buildbot(peer) if peer else None
+    details = {"builds, ours": ours.builds, "seconds to the last end, ours": round(ours.seconds, 1)}
+    if theirs is not None:
+        details |= {"builds, Buildbot": theirs.builds, "seconds to the last end, Buildbot": round(theirs.seconds, 1)}
+        details |= {"changes acknowledged before the kill, Buildbot": theirs.first}
+    about = f"Buildbot {VERSION}, its master killed"
+    notes = (missing,) if missing else ()
+    return [
+        Measure(
+            f"kill -9 one second into {_KILLED_COMMITS} commits: {what}",
+            "commits",
+            [mine],
+            [other] if theirs is not None else (),
+            against=about,
+            must=0,
+            exact=True,
+            details=details,
+            notes=notes,
+        )
+        for what, mine, other in (
+            ("lost", ours.lost, theirs.lost if theirs else 0),
+            ("doubled", ours.doubled, theirs.doubled if theirs else 0),
+        )
+    ]
+
+
+def _killed_buildbot(peer: Buildbot) -> Outcome:
+    burst = Burst("one", _KILLED_COMMITS, 500)
+    revisions = revisions_of(burst)
+    begun = time.monotonic()
+    peer.send(burst.category, revisions)
+    time.sleep(_KILL_AFTER)
+    peer.kill_master()
+    acknowledged = peer.sent()
+    peer.wait_for(revisions, len(revisions), _KILL_PATIENCE)
+    seconds, built = time.monotonic() - begun, peer.successes(revisions)
+    return Outcome(
+        seconds=seconds,
+        first=acknowledged,
+        created=seconds,
+        builds=built.total(),
+        lost=len(revisions) - len(built),
+        doubled=built.total() - len(built),
+    )
+
+
+# Buildbot -------------------------------------------------------------------------------------------------------------
+
+
+def _on_buildbot(peer: Buildbot, burst: Burst) -> Outcome:
+    revisions = revisions_of(burst)
+    wanted = len(revisions) * len(BUILDERS[burst.category])
+    before, begun = _cpu(peer), time.monotonic()
+    peer.send(burst.category, revisions)
+    peer.wait_for(revisions, wanted, burst.patience)
+    seconds, after = time.monotonic() - begun, _cpu(peer)
+    peer.sent()
+    built = peer.successes(revisions)
+    cpu = {name: round(after[name] - before[name], 3) for name in after}
+    lost = wanted - len(built)
+    return Outcome(seconds, 0.0, seconds, built.total(), lost=lost, doubled=built.total() - len(built), cpu=cpu)
+
+
+def _cpu(peer: Buildbot) -> dict[str, float]:
+    processes = {"master": peer.master, "worker": peer.worker, "sender": peer.sender}
+    times = {name: psutil.Process(process.pid).cpu_times() for name, process in processes.items()}
+    return {name: each.user + each.system for name, each in times.items()}

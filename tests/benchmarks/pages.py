@@ -1,0 +1,123 @@
+"""The pages of the console: documents read, bytes, and time in memory and on the Firestore emulator."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from emulator.settings import BUILDBUCKET_HOST
+from luci_scheduler.bootstrap import App, make_app
+from luci_scheduler.cloud_ports import cloud_ports
+from luci_scheduler.config.sync import ConfigFile, sync_project
+from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.engine.commit import on_commit
+from luci_scheduler.logs import configure_logging
+from luci_scheduler.settings import read_settings
+from luci_scheduler.web.page_request import PageRequest
+from luci_scheduler.web.routes import answer
+from tests.benchmarks.measure import Measure
+from tests.benchmarks.servers import running
+from tests.unit.engine.world import CountingStore
+
+__all__ = ["measures"]
+
+_PROJECT, _REPO, _REF = "big", "https://r.googlesource.com/repo", "refs/heads/main"
+_JOB = JobId(f"{_PROJECT}/j0000")
+_COMMITS = 30
+_MUST_READS, _AIM_READS = 60, 20
+
+
+def measures(*, quick: bool) -> list[Measure]:
+    """Measure each page of a project with 3,000 jobs, one of which has 30 invocations."""
+    jobs, times = (300, 5) if quick else (3000, 15)
+    with running() as environment:
+        os.environ["FIRESTORE_EMULATOR_HOST"] = environment["FIRESTORE_EMULATOR_HOST"]
+        configure_logging(file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+        stores = [CountingStore(), None]
+        memory, emulator = (_Console(environment, store, jobs) for store in stores)
+        counted = stores[0]
+        assert counted is not None
+        return [_measured(name, memory, emulator, counted, jobs, times) for name in memory.paths]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    reads: int
+    size: int
+
+
+class _Console:
+    """A console with a project."""
+
+    def __init__(self, environment: Mapping[str, str], store: CountingStore | None, jobs: int) -> None:
+        settings = read_settings({name: value for name, value in environment.items() if name.startswith("SCHEDULER_")})
+        self._app: App = make_app(settings, cloud_ports(settings, store=store))
+        runtime = self._app.runtime
+        sync_project(runtime, ConfigFile(_PROJECT, _config(jobs), "r"), "sync")
+        runtime = replace(runtime, limits=replace(runtime.limits, commit_wait=0))  # the commits are made up
+        revisions = [f"{number + 1:040x}" for number in range(_COMMITS)]
+        for number, revision in enumerate(revisions):
+            on_commit(runtime, CommitEvent(_REPO, _REF, revision), runtime.clock.now(), f"c-{number}")
+        invocations = runtime.store.invocations(_JOB, 50)
+        assert len(invocations) == _COMMITS
+        self.paths: Mapping[str, tuple[str, Mapping[str, str]]] = {
+            "projects": ("/", {}),
+            "project": (f"/jobs/{_PROJECT}", {}),
+            "job": (f"/jobs/{_JOB}", {}),
+            "invocation": (f"/jobs/{_JOB}/{invocations[0].id}", {}),
+            "commit": ("/commits", {"repo": _REPO, "ref": _REF, "revision": revisions[0]}),
+            "grid": (f"/grid/{_PROJECT}", {"repo": _REPO, "ref": _REF}),
+        }
+
+    def show(self, name: str) -> int:
+        """Make a page, and return its bytes."""
+        path, query = self.paths[name]
+        body, code, _ = answer(PageRequest(self._app.context({}), ("secret",), query), path)
+        assert code == 200, (name, code)
+        return len(body.encode() if isinstance(body, str) else body)
+
+
+def _measured(
+    name: str, memory: _Console, emulator: _Console, store: CountingStore, jobs: int, times: int
+) -> Measure:
+    memory.show(name)  # what the console remembers for ten minutes is not part of the cost
+    emulator.show(name)
+    store.counts.clear()
+    size = memory.show(name)
+    reads = store.counts["R"]
+    taken = {where: [_milliseconds(console, name) for _ in range(times)] for where, console in
+             (("in memory", memory), ("on the Firestore emulator", emulator))}  # fmt: skip
+    is_project = name == "project"
+    return Measure(
+        f"page {name}, a project of {jobs} jobs",
+        "reads",
+        [reads],
+        must=_MUST_READS if is_project else None,
+        aim=_AIM_READS if is_project else None,
+        exact=True,
+        details={
+            "kilobytes of HTML": round(size / 1000, 1),
+            **{f"ms {where}": round(statistics.median(each), 1) for where, each in taken.items()},
+        },
+    )
+
+
+def _milliseconds(console: _Console, name: str) -> float:
+    begun = time.perf_counter()
+    console.show(name)
+    return 1000 * (time.perf_counter() - begun)
+
+
+def _config(jobs: int) -> str:
+    policy = "triggering_policy { max_concurrent_invocations: 100 max_batch_size: 1 }"
+    rows = [
+        f'job {{ id: "j{number:04}" {policy if not number else ""} '
+        f'buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "b{number}" }} }}'
+        for number in range(jobs)
+    ]
+    source = f'gitiles {{ repo: "{_REPO}" refs: "{_REF}" }}'
+    return f'trigger {{ id: "poller" schedule: "triggered" {source} triggers: "j0000" }}\n' + "\n".join(rows)

@@ -1,0 +1,1 @@
+"""Other schedulers on the same commits: Buildbot, from the package index."""

@@ -1,0 +1,33 @@
+"""The modules that measure, in the order of the table."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+from tests.benchmarks.measure import Measure
+
+__all__ = ["SUITES", "Suite", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A module of this folder with the function ``measures(*, quick: bool) -> list[Measure]``."""
+
+    module: str
+    title: str
+    quick: bool = True
+    """Whether `make bench-quick` runs it."""
+
+
+SUITES = (
+    Suite("handlers", "Handlers beside the same calls without our code"),
+    Suite("many_jobs", "One commit for many jobs"),
+    Suite("cold_start", "Cold start"),
+)
+
+
+def run(module: str, *, quick: bool) -> list[Measure]:
+    """Import a module and run its measures in this process."""
+    found: list[Measure] = importlib.import_module(f"tests.benchmarks.{module}").measures(quick=quick)
+    return found
