@@ -1,5 +1,6 @@
 """A planted bug is judged by tests in a copy, and the copy is whole again afterwards."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,24 +9,35 @@ from tests.planted.catalog import ROOT, Bug
 from tests.planted.planting import Copy, RedError, copy_files, unit_tests_of
 
 _BUG = Bug(name="a-bug", file="sum.py", before="a + b", after="a - b", breaks="Sums.", tests=("test_sum.py",))
-_TEST = "from sum import add\n\ndef test_add():\n    assert add(2, {}) == {}\n"
+_TEST = """
+import pytest
+from sum import add
+
+@pytest.mark.parametrize("total", [{1}], ids=["it is {1}"])
+def test_add(total):
+    assert add(2, {0}) == total
+"""
 
 
 @pytest.fixture
-def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Copy]:
     """A tree with one function, one test that sees it, and all unit tests in another file that does not."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # plugins are most of the time that pytest takes here
     (tmp_path / "sum.py").write_text("def add(a, b):\n    return a + b\n", encoding="utf-8")
     (tmp_path / "test_sum.py").write_text(_TEST.format(1, 3), encoding="utf-8")
     (tmp_path / "tests" / "unit").mkdir(parents=True)
     (tmp_path / "tests" / "unit" / "test_none.py").write_text("def test_none():\n    pass\n", encoding="utf-8")
-    return Copy(tmp_path)
+    copy = Copy(tmp_path, packages=())
+    yield copy
+    copy.close()
 
 
 def test_bug_is_caught_by_the_first_failing_test(copy: Copy) -> None:
-    """The verdict names the test, and the source is restored."""
-    assert copy.judge(_BUG).caught_by == "test_sum.py::test_add"
+    """The verdict names the test, the source is restored, and the test succeeds without the bug."""
+    verdict = copy.judge(_BUG)
+    assert verdict.caught_by == "test_sum.py::test_add[it is 3]"
     assert "a + b" in (copy.root / "sum.py").read_text(encoding="utf-8")
+    copy.check([verdict])
 
 
 def test_bug_that_no_test_notices_survives(copy: Copy) -> None:
@@ -37,8 +49,9 @@ def test_bug_that_no_test_notices_survives(copy: Copy) -> None:
 def test_test_that_fails_anyway_catches_nothing(copy: Copy) -> None:
     """A red test proves nothing about a bug, so it is an error."""
     (copy.root / "test_sum.py").write_text(_TEST.format(1, 4), encoding="utf-8")
+    verdict = copy.judge(_BUG)
     with pytest.raises(RedError, match="without a bug"):
-        copy.judge(_BUG)
+        copy.check([verdict])
 
 
 def test_package_has_its_own_unit_tests() -> None:
