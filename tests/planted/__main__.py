@@ -1,6 +1,6 @@
 """Plants the bugs of the catalogs, one at a time, and prints which test catches each: ``python -m tests.planted``.
 
-Works on copies of the checkout. Without ``--only`` and ``--quick``, the results of each catalog are stored.
+Works on copies of the checkout, and stores the results (see `tests.planted.results`).
 Exit code 1: a bug without a reason survived. Exit code 2: tests fail without a bug, or an entry no longer fits.
 """
 
@@ -40,10 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for name, bugs in chosen.items():
         of_catalog = [verdicts[bug.name] for bug in bugs]
-        if of_catalog:
-            _say(f"{name}: {sum(bool(verdict.caught_by) for verdict in of_catalog)} of {len(bugs)} caught")
-        if not (options.only or options.quick):
-            _say(f"stored in {store(name, of_catalog).relative_to(ROOT)}")
+        # With --quick, not every test has tried a survivor.
+        final = [verdict for verdict in of_catalog if verdict.caught_by or not options.quick]
+        _say(f"{name}: {sum(bool(verdict.caught_by) for verdict in of_catalog)} of {len(bugs)} caught")
+        if final:
+            _say(f"stored in {store(name, read_catalog(name), final).relative_to(ROOT)}")
     return int(any(not verdict.caught_by and not verdict.bug.equivalent for verdict in verdicts.values()))
 
 
