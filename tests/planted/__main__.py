@@ -21,7 +21,7 @@ from tests.planted.results import store
 
 __all__ = ["main"]
 
-_NICE = 5
+_NICE = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

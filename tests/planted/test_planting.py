@@ -20,9 +20,8 @@ def test_add(total):
 
 
 @pytest.fixture
-def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Copy]:
+def copy(tmp_path: Path) -> Iterator[Copy]:
     """A tree with one function, one test that sees it, and all unit tests in another file that does not."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # plugins are most of the time that pytest takes here
     (tmp_path / "sum.py").write_text("def add(a, b):\n    return a + b\n", encoding="utf-8")
     (tmp_path / "test_sum.py").write_text(_TEST.format(1, 3), encoding="utf-8")
     (tmp_path / "tests" / "unit").mkdir(parents=True)
