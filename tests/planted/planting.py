@@ -57,13 +57,16 @@ def unit_tests_of(file: str) -> str:
 
 
 def copy_files(root: Path, target: Path) -> None:
-    """Copy the files of a checkout, new ones included, without those that git ignores."""
+    """Copy the files of a checkout, new ones included, without those that git ignores; of these, only the bytecode."""
     command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-    for name in filter(None, listed.split("\0")):
-        if (root / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / name, target / name)
+    names = [Path(name) for name in listed.split("\0") if name and (root / name).is_file()]
+    for folder in {name.parent for name in names}:
+        (target / folder).mkdir(parents=True, exist_ok=True)
+        if (bytecode := root / folder / "__pycache__").is_dir():
+            shutil.copytree(bytecode, target / folder / "__pycache__")
+    for name in names:
+        shutil.copy2(root / name, target / name)  # with its time, by which Python compares it with the bytecode
 
 
 @dataclass(slots=True)

@@ -1,8 +1,9 @@
 """The stored results of the catalogs: ``results/NAME.json``.
 
-Each file has the catalog's name, the numbers of bugs that were caught and that survived, and a list of all bugs in the
-order of the catalog. A bug has its name, file and promise, the test that caught it (empty for a survivor), the reason
-why no test can catch it (``equivalent``), and the date and the commit of its last run.
+Each file has the catalog's name, the numbers of bugs that were caught and that survived, the names of those that have
+not been planted yet, and a list of the others in the order of the catalog. A bug has its name, file and promise, the
+test that caught it (empty for a survivor), the reason why no test can catch it (``equivalent``), and the date and the
+commit of its last run.
 """
 
 from __future__ import annotations
@@ -35,7 +36,13 @@ def store(catalog: str, bugs: Sequence[Bug], verdicts: Sequence[Verdict], folder
     known.update({verdict.bug.name: _row(verdict) for verdict in verdicts})
     rows = [known[bug.name] for bug in bugs if bug.name in known]
     caught = sum(bool(row["caught_by"]) for row in rows)
-    result = {"catalog": catalog, "caught": caught, "survived": len(rows) - caught, "bugs": rows}
+    result = {
+        "catalog": catalog,
+        "caught": caught,
+        "survived": len(rows) - caught,
+        "not_planted": [bug.name for bug in bugs if bug.name not in known],
+        "bugs": rows,
+    }
     folder.mkdir(exist_ok=True)
     path = folder / f"{catalog}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ from luci_scheduler.core.errors import ComeAgainError
 from luci_scheduler.core.instants import MINUTE
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.abort import abort_invocation
+from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import BuildbucketError, QueueTask, UpdateInvocation
 from tests.unit.engine.world import JOB, World
 
@@ -55,6 +56,31 @@ def test_check_performs_an_abort_whose_task_is_lost() -> None:
     world.run_task(check)
     assert world.invocations()[0].status is Status.ABORTED
     assert world.buildbucket.canceled == list(world.buildbucket.builds)
+
+
+def test_sweep_performs_the_abort_of_a_retry_long_before_its_next_attempt() -> None:
+    """The abort counts from its request: the next attempt may be ten minutes away."""
+    world = World()
+    world.buildbucket.faults = [DOWN] * 100
+    world.commit()
+    while world.invocations()[0].attempts < 9:
+        world.tick(30)
+    abort_invocation(world.runtime, JOB, world.invocations()[0].id, ALICE, "k")
+    world.queue.purge()
+    world.clock.advance(world.runtime.limits.sweep_grace)
+    sweep(world.runtime)
+    assert [task.kind for task in world.queue.tasks] == ["abort"]
+
+
+def test_abort_during_the_request_cancels_the_build_by_its_id() -> None:
+    """The launch knows the build from the answer, which a search may not show yet."""
+    world = World()
+    world.buildbucket.on_schedule = lambda: abort_invocation(world.runtime, JOB, world.invocations()[0].id, ALICE, "k")
+    world.commit()
+    assert world.invocations()[0].status is Status.ABORTED
+    assert world.buildbucket.calls == ["ScheduleBuild", "CancelBuild"]
+    assert world.buildbucket.canceled == list(world.buildbucket.builds)
+    assert world.invocations()[0].view_url.endswith(f"/build/{world.buildbucket.canceled[0]}")
 
 
 def test_first_abort_request_counts() -> None:

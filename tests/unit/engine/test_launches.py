@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from emulator.memory.system import SeededEntropy
+from luci_scheduler.core.errors import StoreConflictError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.launch import launch_all
 from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.managers.controller import CallCache
-from luci_scheduler.ports import BuildbucketError
+from luci_scheduler.ports import BuildbucketError, UpdateInvocation
 from tests.unit.engine.stub import made
 from tests.unit.engine.world import JOB, World, config
 
@@ -106,3 +109,34 @@ def test_invocations_of_one_triage_never_share_an_id() -> None:
     assert list(draws) == []
     assert len({invocation.id for invocation in world.invocations()}) == 2
     assert len(world.buildbucket.builds) == 2
+
+
+def test_request_is_not_repeated_blindly_after_45_seconds() -> None:
+    """Buildbucket remembers the request's ID for a minute, and refuses the search that would find its build."""
+    world = World()
+    refused = BuildbucketError("PERMISSION_DENIED", "no search", transient=False)
+    world.buildbucket.faults = [DOWN, *[refused, DOWN] * 3, *[refused] * 10]
+    world.commit()
+    for _ in range(60):
+        world.tick(5)
+    assert world.buildbucket.calls.count("ScheduleBuild") == 4  # after 0, 5, 15 and 35 seconds, and not after 75
+    assert world.invocations()[0].status is Status.FAILED
+
+
+def test_launch_that_landed_under_a_conflict_is_reported() -> None:
+    """The store kept the outcome and lost its answer: the metric of launches counts it nevertheless, and once."""
+    world = World()
+    commit = world.store.commit
+
+    def contended(writes: Any) -> Any:
+        versions = commit(writes)
+        if any(isinstance(write, UpdateInvocation) and write.invocation.task_data for write in writes):
+            world.store.commit = commit  # type: ignore[method-assign]
+            raise StoreConflictError("too much contention")
+        return versions
+
+    world.store.commit = contended  # type: ignore[method-assign]
+    with capture_logs() as lines:
+        world.commit()
+    assert world.invocations()[0].status is Status.RUNNING
+    assert [line["event"] for line in lines].count("launched") == 1
