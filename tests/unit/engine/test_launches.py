@@ -9,10 +9,11 @@ from structlog.testing import capture_logs
 
 from emulator.memory.system import SeededEntropy
 from luci_scheduler.core.errors import StoreConflictError
-from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.instants import MINUTE, SECOND
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.launch import launch_all
 from luci_scheduler.engine.outbox import launch_task
+from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.managers.controller import CallCache
 from luci_scheduler.ports import BuildbucketError, UpdateInvocation
@@ -140,3 +141,18 @@ def test_launch_that_landed_under_a_conflict_is_reported() -> None:
         world.commit()
     assert world.invocations()[0].status is Status.RUNNING
     assert [line["event"] for line in lines].count("launched") == 1
+
+
+def test_overdue_launch_gets_one_task_in_ten_minutes() -> None:
+    """The queue refuses the same name again, so the sweeps of an outage do not multiply the tasks."""
+    world = World()
+    world.buildbucket.faults = [DOWN]
+    world.commit()
+    world.queue.purge()
+    world.clock.advance(3 * MINUTE)
+    counts = []
+    for _ in range(9):
+        sweep(world.runtime)
+        world.clock.advance(MINUTE)
+        counts.append([task.kind for task in world.queue.tasks].count("launch"))
+    assert counts == [1] * 8 + [2]

@@ -2,11 +2,13 @@
 
 import pytest
 
+from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.engine.deferral import abort_work, commit_work, trigger_work
-from tests.unit.engine.world import JOB, REPO
+from luci_scheduler.engine.outbox import deferred_task
+from tests.unit.engine.world import JOB, REPO, World
 
 NOW = Instant(1_772_366_400 * SECOND)
 LATER = Instant(NOW + SECOND)
@@ -37,3 +39,21 @@ def test_aborts_of_two_invocations_are_two_works() -> None:
     assert abort_work(JOB, InvocationId(7), "user:b@example.com", "again", LATER).id == known
     assert abort_work(OTHER, InvocationId(7), "user:a@example.com", "", NOW).id != known
     assert abort_work(JOB, InvocationId(8), "user:a@example.com", "", NOW).id != known
+
+
+def test_task_of_an_earlier_try_has_no_effect() -> None:
+    """The queue may deliver it again after the try was recorded: it neither asks the host nor shortens the pause."""
+    git = MemoryGitiles()
+    git.push("refs/heads/main")
+    world = World(gitiles=git)
+    world.commit("a")
+    (work,) = world.works()
+    task = deferred_task(work, world.clock.now())
+    world.clock.move_to(work.next_due)
+    world.run_task(task)
+    (postponed,) = world.works()
+    assert (work.tries, postponed.tries) == (0, 1)
+    git.calls.clear()
+    world.run_task(task)
+    assert git.calls == []
+    assert world.works() == [postponed]
