@@ -63,5 +63,11 @@ def _row(verdict: Verdict) -> dict[str, str]:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """Return the commit of the checkout, with a mark if other files than the results have changed since."""
+    has_changed = _git("status", "--porcelain", "--", ".", f":!{RESULTS.relative_to(ROOT)}")
+    return _git("rev-parse", "--short=12", "HEAD") + ("-dirty" if has_changed else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
