@@ -250,6 +250,21 @@ def test_rerun_five_times_at_once_with_one_key_is_one_invocation_with_the_same_c
     assert again.triggered_by == f"user:{TRIGGERER}"
 
 
+def test_rerun_of_an_old_invocation_is_as_new_as_its_request() -> None:
+    """NEWEST_FIRST discards triggers that are a week old, and a rerun must not be one of them."""
+    world = world_for(config(policy="triggering_policy { kind: NEWEST_FIRST }"))
+    world.commit()
+    world.finish()
+    world.notify("n1")
+    world.clock.advance(8 * DAY)
+    ref = {"jobRef": REF, "invocationId": str(world.invocations()[0].id)}
+    Client(world).call("RerunInvocation", {"invocationRef": ref, "requestId": "k"}, TRIGGERER, OPERATOR)
+    requested = world.clock.now()
+    _run(world)
+    assert len(world.invocations()) == 2
+    assert [trigger.created for trigger in world.invocations()[0].incoming_triggers] == [requested]
+
+
 def test_pausing_and_resuming_five_times_at_once_is_one_change() -> None:
     """The first pause keeps its author and reason."""
     world = world_for()

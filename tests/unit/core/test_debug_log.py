@@ -86,6 +86,17 @@ def test_trim_drops_a_cut_line_that_follows_another() -> None:
     assert log.endswith(f"line 2999 {'x' * 300}\n")
 
 
+def test_trim_never_leaves_two_cut_lines_in_a_row() -> None:
+    """The new end is shorter than the old one, so the head grows up to the line about the first cut."""
+    line = "y" * 50 + "\n"
+    log = debug_log.trim("x\n" * 3000 + line * 100, 6000)
+    assert log.count(CUT) == 1
+    again = debug_log.trim(log + line * 99 + "y\n", 6000)
+    assert again.count(CUT) == 1
+    assert again.endswith(line * 99 + "y\n")
+    assert len(again.encode()) <= 6000
+
+
 @pytest.mark.parametrize(("head_lines", "plain"), [(51, False), (50, True)])
 def test_trim_keeps_at_least_fifty_lines_of_the_head_or_cuts_plainly(head_lines: int, plain: bool) -> None:
     """With one head line fewer, the cut drops the last lines instead."""

@@ -18,7 +18,10 @@ class _Tty(io.StringIO):
 
 
 class _Closed(io.StringIO):
+    attempts = 0
+
     def write(self, _: str) -> int:
+        self.attempts += 1
         raise BrokenPipeError
 
 
@@ -82,9 +85,11 @@ def test_problems_are_red(feed: Feed) -> None:
 
 
 def test_a_closed_pipe_does_not_stop_the_local_cloud(feed: Feed) -> None:
-    """As after `up | head`."""
-    with Terminal(feed, "text", _Closed()):
+    """As after `up | head`: the first line meets the closed pipe, and no other is printed."""
+    closed = _Closed()
+    with Terminal(feed, "text", closed):
         pass
+    assert closed.attempts == 1
 
 
 def test_no_field_controls_the_terminal(feed: Feed) -> None:

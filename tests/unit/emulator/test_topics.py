@@ -37,7 +37,9 @@ def test_names_derive_from_the_topic() -> None:
 
 def test_subscriptions_are_within_the_limits_of_pubsub() -> None:
     """Deadlines, pauses and attempts are within Pub/Sub's limits, and twenty attempts outlast a bad deployment."""
-    for item in subscriptions("proj", [PUBLISHER]):
+    items = subscriptions("proj", [PUBLISHER])
+    assert len(items) == 2
+    for item in items:
         assert 10 <= item.ack_deadline_seconds <= 600
         assert 0 <= item.minimum_backoff_seconds <= item.maximum_backoff_seconds <= 600
         assert 20 <= item.max_delivery_attempts <= 100

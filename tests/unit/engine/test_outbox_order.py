@@ -18,6 +18,7 @@ import pytest
 from emulator.memory.gitiles import MemoryGitiles
 from emulator.memory.topic import MemoryTopic
 from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.engine.abort import abort_invocation
@@ -184,6 +185,22 @@ def _end_of_an_interval_job() -> Observer:
     return observer
 
 
+def _triage_that_starts_nothing() -> Observer:
+    policy = 'schedule: "with 30s interval" triggering_policy { kind: NEWEST_FIRST pending_timeout { nanos: 1 } }'
+    world = World(config(policy=policy))
+    read = world.clock.now
+
+    def now() -> Instant:
+        world.clock.advance(1000)  # the tick's trigger is too old as soon as it is made
+        return read()
+
+    world.clock.now = now  # type: ignore[method-assign]
+    observer = Observer(world)
+    world.tick(31)
+    assert world.invocations() == []
+    return observer
+
+
 def _config() -> Observer:
     world, _ = stub_world("")
     observer = Observer(world)
@@ -285,6 +302,7 @@ PATHS: dict[str, tuple[Callable[[], Observer], set[str]]] = {
     "a cron tick": (_cron_tick, {"cron", "timer"}),
     "a tick that finds nothing to do": (_end_of_an_interval, {"cron"}),
     "the end of an invocation of a job with an interval": (_end_of_an_interval_job, {"cron"}),
+    "a triage that starts nothing": (_triage_that_starts_nothing, {"cron"}),
     "a config with a new schedule": (_config, {"cron"}),
     "a config with a changed schedule": (_changed_schedule, {"cron"}),
     "a resumption": (_resume, {"cron"}),

@@ -721,6 +721,21 @@ class TestBackfill:
         assert polls.found is not None
         assert polls.found.value.backlog == {}
 
+    def test_a_deleted_ref_leaves_no_backlog(self) -> None:
+        """Otherwise polls would never be idle again."""
+        polls = Polls(["regexp:refs/heads/.*"], Polling(commits_per_ref=2, commits_per_poll=4, backfill=True))
+        polls.git.push(MAIN)
+        polls.git.push(DEV)
+        polls.poll()
+        polls.git.push(DEV, 5)
+        polls.poll()
+        assert polls.found is not None
+        assert set(polls.found.value.backlog) == {DEV}
+        del polls.git.heads[DEV]
+        polls.poll()
+        assert polls.found.value.backlog == {}
+        assert polls.manager.idle(self.fresh(polls))
+
     def test_a_target_that_a_force_push_removed_is_replaced(self) -> None:
         """If the old revision still exists, the commits up to the current head get triggers."""
         polls = Polls([MAIN], Polling(commits_per_ref=2, commits_per_poll=4, backfill=True))

@@ -1,0 +1,1 @@
+"""Planted bugs: a catalog of small faults, and a command that plants one at a time and looks which test notices it."""
