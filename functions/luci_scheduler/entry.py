@@ -25,12 +25,12 @@ from luci_scheduler.core.loopback import foreign_request
 from luci_scheduler.core.notification_token import find_token, verify_token
 from luci_scheduler.core.probe import ATTRIBUTE, LABEL
 from luci_scheduler.core.queue_tasks import ProbeTask, SyncTask
-from luci_scheduler.core.untrusted import storable
+from luci_scheduler.core.untrusted import check_values, storable
 from luci_scheduler.display import displaying
 from luci_scheduler.engine.commit import on_commits
 from luci_scheduler.engine.progress import on_notification
 from luci_scheduler.engine.tasks import on_task
-from luci_scheduler.envelopes import Event, Message, open_message
+from luci_scheduler.envelopes import MAX_MESSAGE_BYTES, Event, Message, open_message
 from luci_scheduler.ports import Headers
 from luci_scheduler.respond import DeliveryResponse, responding
 from luci_scheduler.tracing import delivery_context, delivery_trace, trace_from_headers
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUDGETS",
+    "bound_events",
     "commit",
     "current_app",
     "finish_event",
@@ -54,6 +55,7 @@ __all__ = [
 
 _MAX_FORM_BYTES = 1 << 16
 _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
+_MAX_PUSH_BYTES = MAX_MESSAGE_BYTES * 4 // 3 + (1 << 16)  # the message in base64, its attributes and the envelope
 _MALFORMED_RETRIES = 10
 """After so many retries a malformed task is dropped, because a queue has no dead letters. With the queue's backoff
 (1 s, doubling to 10 min) this takes a quarter of an hour, so a kind that only a newer function knows survives a
@@ -387,6 +389,35 @@ def refuse_other_sites(server: flask.Flask, app: Callable[[], App] = process.app
         return (f"{reason}\n", 403, headers) if reason else None
 
     server.before_request(refuse)
+
+
+def bound_events(server: flask.Flask) -> None:
+    """Answer 400 to an event that is too large, or has too many values to be read as JSON.
+
+    The framework reads an event before its function can verify the sender.
+    """
+
+    def refuse() -> flask.Response | None:
+        request = flask.request
+        if request.endpoint != "cloudevent":
+            return None
+        try:
+            request.stream = io.BytesIO(_pushed(request))  # the framework reads the body from here
+        except (MalformedError, ValueError) as error:
+            flask.g.reason = str(error)
+            discard_body(request)
+            return flask.Response(f"Malformed: {error}\n", 400, mimetype="text/plain")
+        return None
+
+    server.before_request(refuse)
+
+
+def _pushed(request: flask.Request) -> bytes:
+    body = read_body(request, _MAX_PUSH_BYTES)
+    if len(body) > _MAX_PUSH_BYTES:
+        raise MalformedError(f"an event has at most {_MAX_PUSH_BYTES} bytes")
+    check_values(body)
+    return body
 
 
 def _logger() -> Any:

@@ -1,4 +1,4 @@
-"""Every caller at every page, form and method: each gets what the table of roles gives, and no hint of anything else."""
+"""Every caller at every page, form and method: each gets what its role gives, and no hint of anything else."""
 
 from __future__ import annotations
 

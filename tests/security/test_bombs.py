@@ -52,6 +52,33 @@ def test_the_values_of_a_message_are_counted_first(
     assert (code, events, writes) in ((400, ["malformed"], 0), (200, ["permanent_error"], 0))
 
 
+ENVELOPES = {
+    "many values": b'{"message":{},"subscription":"s","x":' + _MANY + b"}",
+    "many members": b"{" + b'"a":1,' * MAX_VALUES + b'"message":{},"subscription":"s"}',
+    "many bytes": b'{"message":{"data":"' + b"A" * 14_000_000 + b'"},"subscription":"s"}',
+}
+
+
+@pytest.mark.parametrize("name", ["commit", "notification"])
+@pytest.mark.parametrize("kind", ENVELOPES)
+def test_the_values_of_an_event_are_counted_before_its_sender_is_known(
+    served: Any, name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The framework reads the envelope before the function verifies a token."""
+    functions, doors = served
+    loads = json.loads
+
+    def guard(data: Any, **named: Any) -> Any:
+        return _refuse() if len(data) > 100_000 else loads(data, **named)
+
+    monkeypatch.setattr(json, "loads", guard)
+    stranger = Door(doors[name].function, doors[name].path, ENVELOPES[kind])
+    answer = stranger.knock(functions, {})
+    assert (answer.code, answer.events, answer.writes) == (400, ["refused_by_framework"], 0)
+    assert " at most " in answer.lines[0]["reason"] or " more than " in answer.lines[0]["reason"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_a_large_message_without_refs_is_not_parsed(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a Gerrit host's event may be larger than 64 KiB."""
     functions, doors = served

@@ -223,7 +223,7 @@ def test_another_account_opens_no_door_of_a_machine(served: Doors, name: str, ac
     assert functions.world.counted() == "0R/0W/0c"
 
 
-# Notification tokens ---------------------------------------------------------------------------------------------------
+# Notification tokens --------------------------------------------------------------------------------------------------
 
 
 def _notify(functions: Site, door: Door, token: str, message: str, body: bytes = b"{}") -> tuple[int, list[str], int]:
