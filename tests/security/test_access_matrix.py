@@ -267,3 +267,20 @@ def test_calls_in_the_form_of_a_form(world: World, path: str, kind: str) -> None
     assert answer.status_code == 415
     assert client.http(path, b"", _email("owner"), "GET").status_code == 405
     assert world.counted() == "0R/0W/0c"
+
+
+@pytest.mark.parametrize("policy", ["", "{", '{"version": 2}', '{"version": 1, "grants": [{"project": "proj"}]}'])
+def test_without_a_valid_policy_all_access_is_denied(policy: str) -> None:
+    """Pages, forms and calls of every person, before anything is read."""
+    denied = World(CONFIG, access=policy)
+    client = Client(denied)
+    for who in PEOPLE:
+        for page in ("/", "/jobs/proj", f"/jobs/{PLAIN}"):
+            assert client.http(page, b"", _email(who), "GET").status_code == 403, (who, page)
+        for method in METHODS:
+            if method.permission != "everyone":
+                assert _call(client, method, who, PLAIN, "16").status_code == 403, (who, method)
+        action = "application/x-www-form-urlencoded"
+        form = client.http(f"/actions/pauseJob/{PLAIN}", _form(denied, who), _email(who), Content_Type=action)
+        assert form.status_code == 403
+    assert denied.counted() == "0R/0W/0c"

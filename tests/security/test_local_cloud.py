@@ -18,9 +18,13 @@ from luci_scheduler.core.instants import Instant
 HOST = "h.googlesource.com"
 
 
+@pytest.fixture(name="root", scope="module")
+def _root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("repositories")
+
+
 @pytest.fixture(name="gitiles", scope="module")
-def _gitiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitilesServer]:
-    root = tmp_path_factory.mktemp("repositories")
+def _gitiles(root: Path) -> Iterator[GitilesServer]:
     repository = Repository.create(root / HOST / "repo")
     repository.commit("<script>alert(1)</script>", {"<img src=x onerror=alert(1)>": "<script>alert(1)</script>"})
     server = GitilesServer(root)
@@ -182,3 +186,17 @@ def test_bodies_that_git_cannot_read(gitiles: GitilesServer, service: str, encod
         assert _send(gitiles.host, "POST", f"{url}/{service}", body, sent).status in (200, 400, 403, 500)
     after = _send(gitiles.host, "GET", f"{url}/+refs?format=JSON", b"", {})
     assert (after.status, after.body) == (200, before)  # type: ignore[attr-defined]
+
+
+def test_no_program_of_a_repository_makes_a_page(gitiles: GitilesServer, root: Path, tmp_path: Path) -> None:
+    """A clone of foreign work may name programs that print differences."""
+    proof = tmp_path / "proof"
+    repository = Repository.create(root / HOST / "foreign")
+    repository.commit("x", {"file": "1\n"})
+    with (repository.path / "config").open("a") as config:
+        config.write(f'[diff "x"]\n\ttextconv = "touch {proof};"\n\tcommand = "touch {proof};"\n')
+    (repository.path / "info").mkdir(exist_ok=True)
+    (repository.path / "info/attributes").write_text("* diff=x\n")
+    for path in ("+/main", "+log/main", "+/main/file"):
+        assert _send(gitiles.host, "GET", f"/{HOST}/foreign/{path}", b"", {"Accept": "text/html"}).status == 200
+    assert not proof.exists()

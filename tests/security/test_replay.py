@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
 
+from luci_scheduler.api.context import request_key
+from luci_scheduler.core.identity import user
 from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.notification_token import make_token
 from luci_scheduler.ports import QueueTask
 from tests.fuzz.site import ACCOUNT, CONSOLE, ON_TASK, Answer, Site
 from tests.security.doors import ON_EVENT, PUSH_ACCOUNT, Door, guarded, push
-from tests.unit.api.support import OWNER, world_for
+from tests.unit.api.support import ADMIN, OWNER, world_for
 from tests.unit.engine.world import JOB
 
 _ACCOUNTS = {ON_EVENT: PUSH_ACCOUNT, ON_TASK: ACCOUNT, CONSOLE: OWNER}
+
+
+@pytest.fixture(name="served")
+def _served() -> Iterator[tuple[Site, Mapping[str, Door]]]:
+    with guarded() as served:
+        yield served
 
 
 @dataclass
@@ -94,3 +102,28 @@ def test_every_delivery_sent_again_changes_nothing(later: int) -> None:
         assert world.invocations() == before
         assert world.buildbucket.calls == builds
         assert world.works() == world.queue.take_due(Instant(world.clock.now() + 365 * DAY)) == []
+
+
+def test_a_notification_counts_once(served: tuple[Site, Mapping[str, Door]]) -> None:
+    """The same message again costs one read. After the end, so does any message, and Buildbucket is not asked."""
+    functions, doors = served
+    world, recorder = functions.world, Recorder(functions, [])
+    assert recorder.send(doors["notification"]).writes == 1
+    calls = list(world.buildbucket.calls)
+    world.counted()
+    assert recorder.send(doors["notification"]).code == 200
+    assert (world.counted(), world.buildbucket.calls) == ("1R/0W/0c", calls)
+    world.finish()
+    token = make_token("secret", JOB, world.invocations()[0].id, world.clock.now())
+    for number in range(3):
+        body = push(b"{}", f"end{number}", {"auth_token": token})
+        answer = recorder.send(Door("on_build_completion", "/t", body, audience=ON_EVENT))
+        assert (answer.code, bool(answer.writes)) == (200, number == 0)
+    assert world.invocations()[0].status is Status.SUCCEEDED
+    assert world.buildbucket.calls == [*calls, "GetBuild"]
+
+
+def test_two_people_never_share_the_key_of_a_request() -> None:
+    """Otherwise one person's request would be taken for a repetition of the other's, and get lost."""
+    assert request_key(user(OWNER), "r") != request_key(user(ADMIN), "r")
+    assert request_key(user(OWNER), "r") == request_key(user(OWNER), "r")

@@ -13,14 +13,16 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from google.auth import crypt, jwt
 
+from luci_scheduler.cloud_ports import make_verify_push
 from luci_scheduler.core.id_tokens import MAX_TOKEN, STRIPPED
+from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.notification_token import LIFETIME, make_token
 from tests.fuzz.site import CONSOLE, ON_TASK, Site
 from tests.security.doors import DOORS, ON_EVENT, PUSH_ACCOUNT, Door, claims, guarded, push, signed
 from tests.unit.api.support import STRANGER, world_for
-from tests.unit.engine.world import JOB, config
+from tests.unit.engine.world import JOB, config, world_settings
 
 Doors = tuple[Site, Mapping[str, Door]]
 
@@ -221,6 +223,16 @@ def test_another_account_opens_no_door_of_a_machine(served: Doors, name: str, ac
     answer = doors[name].knock(functions, _with(email=account)(functions, doors[name]))
     assert (answer.code, answer.events, answer.writes) == (401, ["unauthenticated"], 0)
     assert functions.world.counted() == "0R/0W/0c"
+
+
+def test_without_the_setting_of_its_account_no_push_is_accepted() -> None:
+    """Only the local cloud, whose Pub/Sub emulator attaches no tokens, accepts each push."""
+    clock = world_for().clock
+    with pytest.raises(UnauthenticatedError, match="SCHEDULER_PUSH_ACCOUNT is not set"):
+        make_verify_push(world_settings(), clock)({})
+    assert make_verify_push(world_settings(local=True), clock)({}) == "the local cloud"
+    with pytest.raises(UnauthenticatedError, match="no bearer token"):
+        make_verify_push(world_settings(local=True, push_account=PUSH_ACCOUNT, push_audience="a"), clock)({})
 
 
 # Notification tokens --------------------------------------------------------------------------------------------------
