@@ -62,7 +62,7 @@ THREATS = (
         "The author of a config lets the functions call the metadata server, private hosts, or a thief of tokens.",
         (
             "tests/unit/adapters/test_fetch.py",
-            "tests/security/test_redirects.py",
+            "tests/security/test_outside_requests.py",
             "tests/integration/test_nothing_leaves.py",
         ),
     ),
