@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from luci_scheduler.bodies import read_body
 from luci_scheduler.core import commit_event, notification_token
 from luci_scheduler.core.untrusted import MAX_VALUES
 from tests.fuzz.site import Site
-from tests.security.doors import ON_EVENT, PUSH_ACCOUNT, Door, guarded, push
+from tests.security.doors import ON_EVENT, PUSH_ACCOUNT, REVISION, Door, guarded, push
+from tests.unit.engine.world import REPO
 
 _MANY = b"[" + b"[]," * (MAX_VALUES // 2) + b"[]]"
 BOMBS = {
@@ -127,3 +130,22 @@ def test_a_thousand_to_one(served: Any, path: str) -> None:
     answer = Door("console", path, body).knock(functions, {**headers, "Content-Encoding": "gzip"})
     assert (answer.code, answer.writes) == (400, 0)
     assert b"a request has at most" in answer.body
+
+
+def test_a_large_plain_event_is_refused(served: Any) -> None:
+    """Even if its text has the word that lets larger messages of Gerrit pass."""
+    functions, doors = served
+    event = b'{"repo":"refUpdateEvent","repo":"%s","ref":"refs/heads/main","revision":"%s"' % (
+        REPO.encode(),
+        REVISION.encode(),
+    )
+    padded = event + b" " * commit_event.MAX_EVENT_BYTES + b"}"
+    assert _deliver(functions, doors["commit"], padded) == (400, ["malformed"], 0)
+    assert _deliver(functions, doors["commit"], event + b"}")[0] == 200
+
+
+def test_a_body_is_read_up_to_its_limit() -> None:
+    """A sender without end gets an answer after one byte more, and nothing else is kept."""
+    stream = io.BytesIO(b"x" * 1_000_000)
+    body = read_body(SimpleNamespace(stream=stream, content_length=None), 1_000)
+    assert (len(body), stream.tell()) == (1_001, 1_001)

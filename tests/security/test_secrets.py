@@ -14,6 +14,7 @@ from luci_scheduler.adapters.access_tokens import AccessTokens
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.fetch import FetchError
 from luci_scheduler.adapters.gitiles import GitilesClient
+from luci_scheduler.api import export
 from luci_scheduler.core.id_tokens import presented_token
 from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import MINUTE, SECOND
@@ -26,7 +27,7 @@ from luci_scheduler.web.page_request import PageRequest
 from tests.fuzz.site import Answer, Site
 from tests.security.doors import ON_EVENT, PUSH_ACCOUNT, Door, claims, guarded, push, signed
 from tests.unit.api.support import ADMIN, OWNER, context, world_for
-from tests.unit.engine.world import JOB, REPO, World
+from tests.unit.engine.world import JOB, REPO, World, config
 from tests.unit.web.support import Visitor
 
 CANARY = "CANARY-9b41"
@@ -207,3 +208,16 @@ def test_the_canaries_are_seen_where_they_are_allowed(served: tuple[Site, Mappin
     answer = door.knock(functions, {"Authorization": f"Bearer {signed(functions, claims(functions, door))}"})
     assert answer.code == 200
     functions.world.clock.advance(SECOND)
+
+
+def test_an_export_redacts_the_config_and_the_scenario() -> None:
+    """People pass exports on, and a config may hold a token that its author should not have written there."""
+    text = config().replace('builder: "job"', f'builder: "job" properties: "header:Authorization: Bearer {OPAQUE}"')
+    world = world_for(text)
+    world.commit()
+    (invocation,) = world.invocations()
+    assert CANARY in repr(invocation.task)
+    exported = export.export_invocation(context(world, ADMIN), JOB, invocation.id)
+    assert CANARY not in exported.config
+    assert CANARY not in exported.scenario
+    assert "[redacted]" in exported.config

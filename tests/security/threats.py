@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from tests.planted.catalog import ROOT, Bug, read_catalog
 
@@ -138,7 +139,12 @@ THREATS = (
 
 def controls(threat: Threat) -> Sequence[Bug]:
     """Return the controls against a threat."""
-    return [bug for bug in read_catalog("security") if bug.name.partition("-")[0] == threat.word]
+    return [bug for bug in _bugs() if bug.name.partition("-")[0] == threat.word]
+
+
+@cache
+def _bugs() -> Sequence[Bug]:
+    return read_catalog("security")
 
 
 def written(page: str) -> str:
