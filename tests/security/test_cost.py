@@ -11,6 +11,7 @@ from luci_scheduler.api.errors import ApiError, Code
 from luci_scheduler.api.requested import MAX_TRIGGERS, get_names, get_triggers
 from luci_scheduler.api.triggering import MAX_EMITTED, Batch, emit_triggers
 from luci_scheduler.config.config_rules import ConfigRules
+from luci_scheduler.config.parsing import MAX_BYTES
 from luci_scheduler.config.reader import read_config
 from luci_scheduler.config.validator import validate
 from luci_scheduler.core.trigger import Trigger
@@ -65,3 +66,9 @@ def test_the_invocations_and_triggers_of_a_project() -> None:
     fine = "".join(f'job {{ id: "j{number}" noop {{}} }}\n' for number in range(4))
     shares = [job.max_pending for job in read_config("proj", fine, rules=rules).jobs.values()]
     assert shares == [16] * 4
+
+
+def test_the_bytes_of_a_config() -> None:
+    """A larger file is refused before it is parsed."""
+    (problem,) = validate(b"#" * (MAX_BYTES + 1)).errors
+    assert f"at most {MAX_BYTES} are allowed" in str(problem)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from emulator.buildbucket import BuildbucketServer
 from emulator.buildbucket.testing import MemoryPublisher
 from emulator.clock import SteppedClock
-from emulator.gitiles import GitilesServer, Repository
+from emulator.gitiles import GitilesServer, Repository, smart_http
 from luci_scheduler.core.instants import Instant
 
 HOST = "h.googlesource.com"
@@ -200,3 +203,15 @@ def test_no_program_of_a_repository_makes_a_page(gitiles: GitilesServer, root: P
     for path in ("+/main", "+log/main", "+/main/file"):
         assert _send(gitiles.host, "GET", f"/{HOST}/foreign/{path}", b"", {"Accept": "text/html"}).status == 200
     assert not proof.exists()
+
+
+def test_a_push_keeps_no_more_than_its_limit() -> None:
+    """The rest of a body is read, so that git sees the answer, and is not written to the disk."""
+    body, kept = io.BytesIO(b"x" * 150_000), io.BytesIO()
+    with pytest.raises(RequestEntityTooLarge):
+        smart_http._copy(SimpleNamespace(stream=body), kept, 100_000)  # type: ignore[arg-type]
+    assert (body.tell(), kept.tell() <= 100_000) == (150_000, True)
+    endless, kept = io.BytesIO(b"x" * 1_000_000), io.BytesIO()
+    with pytest.raises(RequestEntityTooLarge):
+        smart_http._copy(SimpleNamespace(stream=endless), kept, 100_000)  # type: ignore[arg-type]
+    assert endless.tell() < 400_000
