@@ -11,7 +11,7 @@ from luci_scheduler.api.errors import ApiError, Code
 from luci_scheduler.api.requested import MAX_TRIGGERS, get_names, get_triggers
 from luci_scheduler.api.triggering import MAX_EMITTED, Batch, emit_triggers
 from luci_scheduler.config.config_rules import ConfigRules
-from luci_scheduler.config.parsing import MAX_BYTES
+from luci_scheduler.config.parsing import MAX_BYTES, MAX_DEFINITIONS
 from luci_scheduler.config.reader import read_config
 from luci_scheduler.config.validator import validate
 from luci_scheduler.core.trigger import Trigger
@@ -72,3 +72,10 @@ def test_the_bytes_of_a_config() -> None:
     """A larger file is refused before it is parsed."""
     (problem,) = validate(b"#" * (MAX_BYTES + 1)).errors
     assert f"at most {MAX_BYTES} are allowed" in str(problem)
+
+
+def test_the_definitions_of_a_config() -> None:
+    """They are counted in each spelling: the text format also has lists."""
+    jobs = ", ".join(f'{{ id: "j{number}" noop {{}} }}' for number in range(MAX_DEFINITIONS + 1))
+    (problem,) = validate(f"job: [{jobs}]").errors
+    assert f"has {MAX_DEFINITIONS + 1} jobs and triggers, at most {MAX_DEFINITIONS} are allowed" in str(problem)
