@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from emulator import downloads
+from emulator.errors import LocalCloudError
 
 ROOT = Path(__file__).parents[2]
 LOCKS = (
@@ -60,3 +64,20 @@ def test_the_emulators_are_pinned() -> None:
     """`test_downloads` shows that another file is refused."""
     source = (ROOT / "emulator/downloads.py").read_text(encoding="utf-8")
     assert len(re.findall(r'"[0-9a-f]{64}"', source)) >= 2
+
+
+def test_a_download_ends_at_the_pinned_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that sends another file cannot fill the disk."""
+    taken: list[bytes] = []
+
+    def endless(_: str) -> Iterator[bytes]:
+        while len(taken) < 1_000:
+            taken.append(b"x" * 100)
+            yield taken[-1]
+
+    monkeypatch.setattr(downloads, "_chunks", endless)
+    pinned = downloads.Artefact("archive.zip", 250, "0" * 64)
+    with pytest.raises(LocalCloudError, match="more than 250 of 250 bytes"):
+        downloads._download("https://d.invalid/archive.zip", pinned, tmp_path / "archive.zip")
+    assert len(taken) == 3
+    assert list(tmp_path.iterdir()) == []
