@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -402,7 +403,7 @@ def bound_events(server: flask.Flask) -> None:
         if request.endpoint != "cloudevent":
             return None
         try:
-            request.stream = io.BytesIO(_pushed(request))  # the framework reads the body from here
+            request.stream = BytesIO(_pushed(request))  # the framework reads the body from here
         except (MalformedError, ValueError) as error:
             flask.g.reason = str(error)
             discard_body(request)
