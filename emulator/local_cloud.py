@@ -20,7 +20,7 @@ from emulator.commit_events import CommitEvents
 from emulator.errors import LocalCloudError, one_line
 from emulator.feed import Feed
 from emulator.front_end.front_end import FrontEnd
-from emulator.gitiles.projects import find_repository, repository_path
+from emulator.gitiles.projects import find_repository, is_read_only, read_only_sentence, repository_path
 from emulator.gitiles.repository import Repository
 from emulator.gitiles.server import GitilesServer
 from emulator.memory_host import MemoryHost
@@ -123,12 +123,14 @@ class LocalCloud:
         """
         url = parse_repo_url(repo)
         if found := find_repository(self.repositories / url.host, url.project):
-            return Repository(found)
+            return Repository(found, self.repositories)
         path = repository_path(self.repositories / url.host, url.project)
         if path is None:
             raise LocalCloudError(f"{url.project} is not a valid repository name: no part may begin with a dot")
         if path.exists():
             raise LocalCloudError(f"{path} is not a git repository: run git init there, or move it away")
+        if is_read_only(path, self.repositories):
+            raise LocalCloudError(read_only_sentence(path))
         return Repository.create(path)
 
     def task(self, kind: str, payload: Mapping[str, Any] | None = None) -> None:

@@ -28,7 +28,7 @@ def watched(cloud: LocalCloud) -> list[WatchedRepo]:
 def read_only(cloud: LocalCloud, repo: str) -> str:
     """Return why the local cloud does not write into a repository, as a sentence; empty if it does."""
     path = _folder(cloud, repo)
-    return read_only_sentence(path) if path is not None and is_read_only(path) else ""
+    return read_only_sentence(path) if path is not None and is_read_only(path, cloud.repositories) else ""
 
 
 def _folder(cloud: LocalCloud, repo: str) -> Path | None:

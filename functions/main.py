@@ -42,3 +42,4 @@ def console(request: flask.Request) -> flask.typing.ResponseReturnValue:
 ensure_logging()
 entry.log_refusals(flask.current_app)
 entry.refuse_other_sites(flask.current_app)
+entry.bound_events(flask.current_app)

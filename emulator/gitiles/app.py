@@ -161,9 +161,25 @@ class GitilesApp:
             if kind != "HTML":
                 return _repository_page(pages, plus, rest, request, kind)
             site = Site(request.host_url, self._state.around.console_url, host, name)
-            return _html(_repository_html(site, pages, repository, plus, rest, request))
+            return _html(self._html_page(site, pages, repository, plus, rest, request))
         finally:
             faults.count_hidden(pages.missed)
+
+    def _html_page(
+        self, site: Site, pages: RepositoryPages, repository: Path, plus: str, rest: str, request: Request
+    ) -> str:
+        """Return a page of a repository for people; ``rest`` is the path after ``/+``, such as ``log/main``."""
+        view, _, argument = rest.partition("/")
+        if not plus or view == "refs":
+            return repository_html(site, pages, repository, self._root, description(repository))
+        if view == "log":
+            return log_html(site, pages, argument.strip("/"), request.args)
+        if view in {"", "show"} and argument:
+            revision, path = pages.split_revision(argument)
+            if path or argument.endswith("/"):
+                return file_html(site, pages, revision, path)
+            return commit_html(site, pages, revision)
+        raise GitilesError(404, "CANNOT_PARSE_GITILES_VIEW")
 
     def _projects(self, request: Request, target: _Target, kind: str) -> Response:
         around = self._state.around
@@ -208,23 +224,6 @@ def _is_git(response: Response) -> bool:
 
 def _html(page: str) -> Response:
     return Response(page, 200, {"Content-Type": "text/html; charset=utf-8", "Cache-Control": _UNCACHED})
-
-
-def _repository_html(
-    site: Site, pages: RepositoryPages, repository: Path, plus: str, rest: str, request: Request
-) -> str:
-    """Return a page of a repository for people; ``rest`` is the path after ``/+``, such as ``log/main``."""
-    view, _, argument = rest.partition("/")
-    if not plus or view == "refs":
-        return repository_html(site, pages, repository, description(repository))
-    if view == "log":
-        return log_html(site, pages, argument.strip("/"), request.args)
-    if view in {"", "show"} and argument:
-        revision, path = pages.split_revision(argument)
-        if path or argument.endswith("/"):
-            return file_html(site, pages, revision, path)
-        return commit_html(site, pages, revision)
-    raise GitilesError(404, "CANNOT_PARSE_GITILES_VIEW")
 
 
 def _repository_page(pages: RepositoryPages, plus: str, rest: str, request: Request, kind: str) -> Response:

@@ -103,8 +103,8 @@ def _missing(site: Site, root: Path, repo: str) -> dict[str, Any]:
     }
 
 
-def repository_html(site: Site, pages: RepositoryPages, repository: Path, about: str) -> str:
-    """Return a repository's page: its latest commits, branches and tags."""
+def repository_html(site: Site, pages: RepositoryPages, repository: Path, root: Path, about: str) -> str:
+    """Return the page of a repository below ``root``: its latest commits, branches and tags."""
     head, rows = pages.head(), []
     if head:
         rows = _log_rows(pages.log("HEAD", MultiDict({"n": str(_LATEST)})))
@@ -113,7 +113,7 @@ def repository_html(site: Site, pages: RepositoryPages, repository: Path, about:
         "repository.html",
         site,
         about=about,
-        read_only=read_only_sentence(repository) if is_read_only(repository) else "",
+        read_only=read_only_sentence(repository) if is_read_only(repository, root) else "",
         head=head.removeprefix("refs/heads/"),
         rows=rows,
         groups=groups,

@@ -62,12 +62,13 @@ class GitService:
 
     def _serve(self, request: Request, host: str, name: str, endpoint: str, *, is_push: bool) -> Response:
         repository = find_repository(self._root / host, name)
+        place = repository or repository_path(self._root / host, name)
+        if is_push and place is not None and is_read_only(place, self._root):
+            return refused(read_only_sentence(place), 403)
         if repository is None and is_push:
             repository = self._create(host, name)
         if repository is None:
             return refused(self._missing(request, host, name, is_push=is_push), 404)
-        if is_push and is_read_only(repository):
-            return refused(read_only_sentence(repository), 403)
         if endpoint != _PUSH:
             return run_backend(request, repository, endpoint, self._state.limits)
         before = read_refs(repository)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,18 @@ def repository_path(root: Path, name: str) -> Path | None:
     return root.joinpath(*segments)
 
 
-def is_read_only(repository: Path) -> bool:
-    """Return whether a repository belongs to its user, so that the local cloud writes nothing into it: it is a link."""
-    return repository.is_symlink()
+def is_read_only(repository: Path, root: Path) -> bool:
+    """Return whether a repository belongs to its user, so that the local cloud writes nothing into it.
+
+    Its folder then is a link, or is reached through one: a linked repository may hold others, such as the submodules in
+    its folder ``modules``.
+
+    Args:
+        repository: the folder, which need not exist.
+        root: a folder above it; links that lead to this folder do not count.
+    """
+    folders = takewhile(lambda folder: folder != root, (repository, *repository.parents))
+    return any(folder.is_symlink() for folder in folders)
 
 
 def read_only_sentence(repository: Path) -> str:

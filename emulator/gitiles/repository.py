@@ -36,11 +36,13 @@ class Entry:
 class Repository:
     """A git repository on disk. Each method runs one or two git processes; refs move at once.
 
-    A repository that is a symbolic link belongs to its user: methods that would write raise `LocalCloudError`.
+    A repository that is a symbolic link, or below one in ``root``, belongs to its user: methods that would write raise
+    `LocalCloudError`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, root: Path | None = None) -> None:
         self.path = path
+        self._root = root or path.parent
 
     @classmethod
     def create(cls, path: Path, *, bare: bool = True, branch: str = "main") -> Repository:
@@ -140,7 +142,7 @@ class Repository:
         return True
 
     def _write(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        if is_read_only(self.path):
+        if is_read_only(self.path, self._root):
             raise LocalCloudError(read_only_sentence(self.path))
         return git(self.path, *arguments, stdin=stdin)
 

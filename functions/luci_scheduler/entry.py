@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -24,9 +25,9 @@ from luci_scheduler.core.instants import HOUR, SECOND
 from luci_scheduler.core.loopback import foreign_request
 from luci_scheduler.core.probe import ATTRIBUTE, LABEL
 from luci_scheduler.core.queue_tasks import ProbeTask, SyncTask
-from luci_scheduler.core.untrusted import storable
+from luci_scheduler.core.untrusted import check_values, storable
 from luci_scheduler.display import displaying
-from luci_scheduler.envelopes import Event, Message, open_message
+from luci_scheduler.envelopes import MAX_MESSAGE_BYTES, Event, Message, open_message
 from luci_scheduler.ports import Headers
 from luci_scheduler.respond import DeliveryResponse, responding
 from luci_scheduler.tracing import delivery_context, delivery_trace, trace_from_headers
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUDGETS",
+    "bound_events",
     "commit",
     "current_app",
     "finish_event",
@@ -47,6 +49,7 @@ __all__ = [
 ]
 
 _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
+_MAX_PUSH_BYTES = MAX_MESSAGE_BYTES * 4 // 3 + (1 << 16)  # the message in base64, its attributes and the envelope
 _MALFORMED_RETRIES = 10
 """After so many retries a malformed task is dropped, because a queue has no dead letters. With the queue's backoff
 (1 s, doubling to 10 min) this takes a quarter of an hour, so a kind that only a newer function knows survives a
@@ -316,6 +319,35 @@ def refuse_other_sites(server: flask.Flask, app: Callable[[], App] = process.app
         return (f"{reason}\n", 403, headers) if reason else None
 
     server.before_request(refuse)
+
+
+def bound_events(server: flask.Flask) -> None:
+    """Answer 400 to an event that is too large, or has too many values to be read as JSON.
+
+    The framework reads an event before its function can verify the sender.
+    """
+
+    def refuse() -> flask.Response | None:
+        request = flask.request
+        if request.endpoint != "cloudevent":
+            return None
+        try:
+            request.stream = BytesIO(_pushed(request))  # the framework reads the body from here
+        except (MalformedError, ValueError) as error:
+            flask.g.reason = str(error)
+            discard_body(request)
+            return flask.Response(f"Malformed: {error}\n", 400, mimetype="text/plain")
+        return None
+
+    server.before_request(refuse)
+
+
+def _pushed(request: flask.Request) -> bytes:
+    body = read_body(request, _MAX_PUSH_BYTES)
+    if len(body) > _MAX_PUSH_BYTES:
+        raise MalformedError(f"an event has at most {_MAX_PUSH_BYTES} bytes")
+    check_values(body)
+    return body
 
 
 def _logger() -> Any:

@@ -9,6 +9,7 @@ import base64
 import gzip
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -337,6 +338,19 @@ def _encoded(hostile: Hostile, request: str) -> tuple[bytes, str]:
             return hostile.damaged(text_format.MessageToString(message).encode()), "application/prpc; encoding=text"
 
 
+def _plain(hostile: Hostile, request: str) -> tuple[bytes, str]:
+    """Return a request of the plain form, whose members are in camel case."""
+
+    def camel(value: Any) -> Any:
+        if isinstance(value, list):
+            return [camel(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        return {re.sub("_([a-z])", lambda found: found[1].upper(), name): camel(item) for name, item in value.items()}
+
+    return hostile.body(camel(_example(request))), "application/json"
+
+
 def _in_one_line(answer: Answer) -> bool:
     """Whether the console has refused a request with one answer. A malformed request is logged once, never twice."""
     if answer.code < 400:
@@ -346,12 +360,13 @@ def _in_one_line(answer: Answer) -> bool:
 
 
 def test_api_calls(functions: Site) -> None:
-    """Every method, in three encodings, compressed or not, by five callers and with invalid tokens."""
+    """Every method, in both forms and all encodings, compressed or not, by five callers and with invalid tokens."""
     draw, signed_in = _authorizations(functions, CONSOLE), {who: _signed_in(functions, who) for who in WHO}
 
     def send(hostile: Hostile) -> tuple[Answer, Any]:
-        method = hostile.pick(METHODS)
-        body, kind = _encoded(hostile, method.request)
+        method, is_plain = hostile.pick(METHODS), hostile.entropy() < 0.4
+        path = method.plain_path if is_plain else method.path
+        body, kind = _plain(hostile, method.request) if is_plain else _encoded(hostile, method.request)
         headers = {"Content-Type": kind, "Accept": hostile.pick(("application/json", kind, "*/*"))}
         headers |= {"Accept": hostile.header()} if hostile.entropy() < 0.05 else {}
         if hostile.entropy() < 0.2:
@@ -363,9 +378,9 @@ def test_api_calls(functions: Site) -> None:
         headers |= {name: hostile.header()} if hostile.entropy() < 0.1 else {}
         headers |= signed_in[hostile.pick(WHO)] if hostile.entropy() < 0.85 else draw(hostile)
         length = {"CONTENT_LENGTH": hostile.pick(("", "x", "-1", "9" * 9))} if hostile.entropy() < 0.05 else {}
-        return functions.call("console", method.path, body, headers, **length), (method.path, body, headers, length)
+        return functions.call("console", path, body, headers, **length), (path, body, headers, length)
 
-    codes = _fuzz("pRPC", send, _in_one_line)
+    codes = _fuzz("API", send, _in_one_line)
     assert min(codes[200], codes[400], codes[401], codes[404]) > BODIES / 100
 
 
@@ -376,6 +391,7 @@ PATHS = (
     "job",
     "commits",
     "backfill",
+    "grid",
     "actions",
     "triggerJob",
     "abortInvocation",

@@ -179,6 +179,23 @@ def test_a_repository_of_the_user_is_read_only(client: GitClient, server: Gitile
     assert {path: path.stat().st_mtime_ns for path in client.folder.rglob("*")} == before
 
 
+def test_a_repository_inside_one_of_the_user_is_read_only(
+    client: GitClient, server: GitilesServer, tmp_path: Path
+) -> None:
+    """A linked folder ``.git`` holds the repositories of submodules. A push neither changes them nor makes another."""
+    inner = Repository.create(client.folder / ".git/modules/inner")
+    (tmp_path / HOST).mkdir()
+    (tmp_path / HOST / "own").symlink_to(client.folder / ".git")
+    server.around.watched = lambda: {f"https://{HOST}/own/{name}" for name in ("modules/inner", "modules/fresh")}
+    for name in ("modules/inner", "modules/fresh"):
+        url = f"{server.url}/{HOST}/own/{name}"
+        refused = client.run("push", url, "main", fails=True)
+        assert f"{inner.path.parent.parent / name} is watched in place" in refused
+    assert (inner.branches(), (inner.path.parent / "fresh").exists()) == ([], False)
+    with pytest.raises(LocalCloudError, match="commit there with git"):
+        Repository(tmp_path / HOST / "own/modules/inner", tmp_path).commit("x", {"a": "b"})
+
+
 def test_a_push_to_a_checked_out_branch_is_refused_by_git(
     client: GitClient, server: GitilesServer, tmp_path: Path
 ) -> None:
