@@ -81,9 +81,7 @@ class _Console:
         return len(body.encode() if isinstance(body, str) else body)
 
 
-def _measured(
-    name: str, memory: _Console, emulator: _Console, store: CountingStore, jobs: int, times: int
-) -> Measure:
+def _measured(name: str, memory: _Console, emulator: _Console, store: CountingStore, jobs: int, times: int) -> Measure:
     memory.show(name)  # what the console remembers for ten minutes is not part of the cost
     emulator.show(name)
     store.counts.clear()
