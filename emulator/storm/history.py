@@ -228,6 +228,9 @@ class Observer(Protocol):
     def built(self, world: Any, build: Build) -> None:
         """Look at the world right after a build was created, started, ended or canceled."""
 
+    def recovered(self, world: Any) -> None:
+        """Look at the world ten minutes after the last fault, while schedules still run. Then they are stopped."""
+
     def ended(self, world: Any) -> None:
         """Look at the world at the end of the run."""
 

@@ -86,7 +86,7 @@ def config_text(jobs: Sequence[JobSpec]) -> str:
 
 
 def _random(choices: Choices) -> Script:
-    """Draw two to four jobs of both protocols, some with a schedule, and an hour of commits."""
+    """Draw two to four jobs of both protocols, some with a schedule, and half an hour of commits."""
     shape = choices.draw("script/shape")
     jobs = [_build(choices, number) for number in range(2 + shape.below(3))]
     watched = tuple(job.name for job in jobs)
@@ -94,7 +94,7 @@ def _random(choices: Choices) -> Script:
     jobs.append(JobSpec("watch", "gitiles", poll, targets=watched))
     if shape.second & 2:
         jobs.append(JobSpec("chain", "noop", "with 9m interval", targets=watched[:1]))
-    minutes = 30 + shape.second % 31
+    minutes = 15 + shape.second % 26
     return Script(tuple(jobs), tuple(_pushes(choices, minutes * 60, is_polled=poll != "triggered")), minutes)
 
 

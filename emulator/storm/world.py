@@ -58,6 +58,8 @@ START = Instant(parse_rfc3339("2026-02-09T12:00:00Z") + 123_456)
 
 _CALM = 6 * HOUR
 """The longest time until everything has come to its end after the last fault."""
+_RECOVERY = 10 * MINUTE
+"""How long schedules go on after the last fault."""
 _INSTANCES = {"on_gitiles_commit": 2, "on_build_completion": 2, "on_task": 3, "console": 2}
 _ROLLOUT = 20 * SECOND
 """The pause between the restarts of two instances when their settings change."""
@@ -189,7 +191,10 @@ class World:
             self.storm_end, self.platform.queue.paused_until, *self.outside.outages.until.values(), START
         )
         end = self.storm_end + _CALM
-        self.kernel.run(self.storm_end)
+        self.kernel.run(self.storm_end + _RECOVERY)
+        self._observe(lambda observer: observer.recovered(self))
+        self.users.stop_schedules()
+        self.kernel.run(self.kernel.now() + MINUTE)
         while self.kernel.now() < end and not self.is_quiet():
             self.kernel.run(self.kernel.now() + MINUTE)
 
