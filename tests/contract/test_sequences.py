@@ -31,7 +31,7 @@ from luci_scheduler.core.instants import SECOND
 from tests.contract.sequences import queue, repositories, store, topic
 from tests.contract.sequences.harness import Operation, Port, Side, difference, drawn, report, shrunk
 
-SHARES = {"store": 50, "large documents": 4, "queue": 24, "topic": 8, "gitiles": 14}
+SHARES = {"store": 57, "large documents": 4, "queue": 24, "topic": 5, "gitiles": 10}
 """Percentages of all sequences; topics and repositories cost the most time."""
 PART = 25
 """Sequences of one test."""
