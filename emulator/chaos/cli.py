@@ -111,7 +111,9 @@ def main(arguments: Sequence[str]) -> int:
     if times["kills"] is None:
         times["kills"] = 3 if options.store == "emulators" else 0
     if options.store == "memory" and any(times[kind] for kind in _PROCESSES):
-        raise LocalCloudError("the in-memory store runs no processes to kill: use --kills 0, or --store emulators")
+        raise LocalCloudError(
+            "the in-memory store runs no processes to kill or freeze: leave these options out, or use --store emulators"
+        )
     commits = math.ceil(options.builds / options.jobs) if options.builds else options.commits
     run = _Options(commits, options.jobs, options.seed, options.store, bool(options.builds), times)
     outcome = _run(run)
