@@ -129,16 +129,18 @@ class World:
         )  # fmt: skip
 
     def is_quiet(self) -> bool:
-        """Whether nothing is in flight: only ticks of schedules are to come."""
+        """Whether nothing is in flight, apart from ticks of schedules and events about lost commits."""
         far = LAST_INSTANT
+        works = [work for work in self.store.due_deferred(far, 100) if work.revision not in self.history.lost]
+        kinds = ("cron",) if works else ("cron", "deferred")
         return not (
             self.platform.pending
             or self.users.plans
             or any(instance.open for instance in self.instances)
-            or any(task.kind != "cron" for task in self.platform.queue.tasks.values())
+            or any(task.kind not in kinds for task in self.platform.queue.tasks.values())
             or self.live_builds
             or self.store.due_invocations(far, 1)
-            or self.store.due_deferred(far, 1)
+            or works
             or any(self.store.pending_triggers(JobId(f"{PROJECT}/{job.name}"), 1) for job in self.script.jobs)
         )
 
