@@ -93,6 +93,7 @@ class Users:
     def _force_push(self, _: int) -> None:
         head = self._host.head(REPO, MAIN)
         if head:
+            self._history.lost.append(head)
             self.push(published=True, parent=self._host.parent(head))
 
     def _change(self, amount: int) -> None:
