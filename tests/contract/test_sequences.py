@@ -28,10 +28,10 @@ from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.core.instants import SECOND
-from tests.contract.sequences import queue, repositories, store, topic
+from tests.contract.sequences import builds, queue, repositories, store, topic
 from tests.contract.sequences.harness import Operation, Port, Side, difference, drawn, report, shrunk
 
-SHARES = {"store": 57, "large documents": 4, "queue": 24, "topic": 5, "gitiles": 10}
+SHARES = {"store": 54, "large documents": 4, "queue": 24, "topic": 4, "gitiles": 10, "buildbucket": 4}
 """Percentages of all sequences; topics and repositories cost the most time."""
 PART = 25
 """Sequences of one test."""
@@ -131,6 +131,12 @@ def test_repositories_are_equal(seeds: Sequence[int], tmp_path: Path) -> None:
         opened().close()
     finally:
         server.stop()
+
+
+@_seeds("buildbucket")
+def test_build_servers_are_equal(seeds: Sequence[int]) -> None:
+    """The server of the simulator, and that of the local cloud: repeated requests, searches, cancellations, time."""
+    _check(Port("buildbucket", builds.draw, builds.builds_sides, longest=20), seeds)
 
 
 # The comparison itself ------------------------------------------------------------------------------------------------
