@@ -111,10 +111,16 @@ class _BuildsSide(Side):
         return self._plain("v2", self._client.v2(HOST, "GetBuild", {"id": build_id}))
 
     def do_cancel(self, number: int) -> object:
-        """Cancel a build. In v2 it ends later, so the status of the answer says nothing."""
+        """Cancel a build. In v2 it ends later, so the status of the answer says nothing.
+
+        To a build that has ended otherwise, v1 servers answer the build or an error. The scheduler takes either.
+        """
         build_id, protocol = self._known(number)
         if protocol == "v1":
-            return self._answer(self._client.v1(HOST, "POST", f"builds/{build_id}/cancel", {}))
+            answer = self._client.v1(HOST, "POST", f"builds/{build_id}/cancel", {})
+            reason = answer.get("error", {}).get("reason")
+            result = answer.get("build", {}).get("result")
+            return self._answer(answer) if reason == "BUILD_NOT_FOUND" or result == "CANCELED" else "it has ended"
         answer = self._client.v2(HOST, "CancelBuild", {"id": build_id, "summaryMarkdown": "enough"})
         return self._plain("v2", answer)[:2]
 
