@@ -33,7 +33,7 @@ from tests.contract.sequences.harness import Operation, Port, Side, difference, 
 
 SHARES = {"store": 54, "large documents": 4, "queue": 24, "topic": 4, "gitiles": 10, "buildbucket": 4}
 """Percentages of all sequences; topics and repositories cost the most time."""
-PART = 25
+PART = 10
 """Sequences of one test."""
 FIRST = int(os.environ.get("SEQUENCES_SEED", "0"))
 COUNT = int(os.environ.get("SEQUENCES", "500"))

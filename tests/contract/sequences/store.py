@@ -59,6 +59,7 @@ _REVISIONS = ("a" * 40, "b" * 40)
 _STATUSES = (Status.STARTING, Status.RUNNING, Status.SUCCEEDED, Status.FAILED)
 _REALMS = ("ci", "try")
 _TASK = TaskDefinition("buildbucket", {"server": "s", "tags": ["a:b"]})
+_TIMEOUT = 60.0  # seconds; a busy machine takes long
 _NUMBERS = 5  # invocations of a job
 _LATEST = 12  # due times
 
@@ -510,7 +511,7 @@ class _FirestoreSide(_StoreSide):
 @contextmanager
 def store_sides(client: Any) -> Iterator[tuple[Side, Side]]:
     """Yield both stores, empty; ``client`` has a project without documents."""
-    yield _MemorySide(MemoryStore()), _FirestoreSide(FirestoreStore(client))
+    yield _MemorySide(MemoryStore()), _FirestoreSide(FirestoreStore(client, _TIMEOUT))
 
 
 def _sorted(items: Any) -> list[Any]:

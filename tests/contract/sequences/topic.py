@@ -19,7 +19,7 @@ from tests.waiting import until
 
 __all__ = ["draw", "topic_sides"]
 
-_TIMEOUT = 30  # seconds
+_TIMEOUT = 60.0  # seconds; a busy machine takes long
 _KEYS = ("event", "k" * 256, "é", "a b", "")
 _VALUES = ("", "v", "é" * 512, "line\nbreak", "v" * 1024)
 _DATA = (b"", b"{}", b"\x00\xff", "é".encode(), b"x" * 100_000)
@@ -97,7 +97,7 @@ def topic_sides(address: str, session: requests.Session) -> Iterator[tuple[Side,
     _call(session, "PUT", f"{url}/v1/{subscription}", {"topic": topic})
     yield (
         _MemorySide(MemoryTopic()),
-        _PubsubSide(PubsubTopic(topic, url, lambda: session), session, f"{url}/v1/{subscription}"),
+        _PubsubSide(PubsubTopic(topic, url, lambda: session, _TIMEOUT), session, f"{url}/v1/{subscription}"),
     )
     for path in (subscription, topic):
         session.delete(f"{url}/v1/{path}", timeout=_TIMEOUT)
