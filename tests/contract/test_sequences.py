@@ -31,7 +31,7 @@ from luci_scheduler.core.instants import SECOND
 from tests.contract.sequences import builds, queue, repositories, store, topic
 from tests.contract.sequences.harness import Operation, Port, Side, difference, drawn, report, shrunk
 
-SHARES = {"store": 54, "large documents": 4, "queue": 24, "topic": 4, "gitiles": 10, "buildbucket": 4}
+SHARES = {"store": 50, "large documents": 3, "queue": 33, "topic": 3, "gitiles": 8, "buildbucket": 3}
 """Percentages of all sequences; topics and repositories cost the most time."""
 PART = 10
 """Sequences of one test."""
