@@ -38,7 +38,7 @@ PART = 10
 FIRST = int(os.environ.get("SEQUENCES_SEED", "0"))
 COUNT = int(os.environ.get("SEQUENCES", "500"))
 
-Sides = Callable[[], Any]
+pytestmark = pytest.mark.timeout(300)
 
 
 def _parts(name: str) -> list[range]:
