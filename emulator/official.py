@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import signal
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -96,6 +99,17 @@ class OfficialEmulator:
             LocalCloudError: it does not answer.
         """
         _request(self.address, "POST", "/reset")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop the process inside ``with``: it answers nothing, and keeps its data and its connections."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """Stop the emulator, by force if necessary; may be repeated."""

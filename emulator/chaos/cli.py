@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 import random
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +20,12 @@ from rich.table import Table
 
 from emulator.arguments import whole_number
 from emulator.buildbucket.plans import End, Script, Start
-from emulator.chaos.faults import Chaos, Killer
+from emulator.chaos.faults import Chaos, Disturber, Outages, freezes, kills
 from emulator.chaos.network import Network
 from emulator.chaos.report import Report, is_quiet, job_config, take_stock, trigger_id
 from emulator.errors import LocalCloudError
 from emulator.local_cloud import LocalCloud
+from emulator.official import OfficialEmulator, start_firestore, start_pubsub
 from emulator.options import Options
 from emulator.settings import BUILDBUCKET_HOST
 from emulator.start import start_local_cloud
@@ -31,10 +35,19 @@ __all__ = ["SHORT_DEADLINES", "main"]
 
 _REPO, _REF = "https://chaos.googlesource.com/sea", "refs/heads/main"
 _PUBLISHERS = 16
-_KILL_SECONDS = 1.5
+_DISTURBANCES = {
+    "kills": (1.5, "SIGKILLs of functions"),
+    "terminations": (1.5, "SIGTERMs of functions"),
+    "outages": (4.0, "deaths of Firestore, Cloud Tasks or Buildbucket, which keep their data"),
+    "freezes": (6.0, "SIGSTOPs of the official emulators"),
+}
+"""Kind → seconds between two of them on average, and the description."""
+_PROCESSES = ("kills", "terminations", "freezes")  # kinds that need processes
+_ONE_BY_ONE = "max_concurrent_invocations: 50 max_batch_size: 1"
 _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 60.0
 _SECONDS_PER_TRIGGER = 0.5  # a slow, shared machine handles four triggers a second
+_SECONDS_PER_DISTURBANCE = 3.0  # functions start again, and deliveries pause longer after each failure
 
 SHORT_DEADLINES = {
     "SCHEDULER_REQUEST_DEADLINE_SECONDS": "4",
@@ -52,8 +65,11 @@ class _Options:
     commits: int
     jobs: int
     seed: int
-    kills: int
     store: str
+    one_by_one: bool
+    """Whether each commit is a separate build of each job."""
+    times: Mapping[str, int]
+    """How often each kind of `_DISTURBANCES` happens."""
 
     @property
     def names(self) -> list[str]:
@@ -76,7 +92,7 @@ class _Options:
 class _Outcome:
     report: Report
     most_deliveries: int
-    kills: int
+    done: Mapping[str, int]
     seconds: float
     in_time: bool
 
@@ -91,10 +107,15 @@ def main(arguments: Sequence[str]) -> int:
         LocalCloudError: the local cloud cannot start.
     """
     options = _parse(arguments)
-    kills = (3 if options.store == "emulators" else 0) if options.kills is None else options.kills
-    if kills and options.store == "memory":
-        raise LocalCloudError("the in-memory store runs no processes to kill: use --kills 0, or --store emulators")
-    run = _Options(options.commits, options.jobs, options.seed, kills, options.store)
+    times = {kind: getattr(options, kind) for kind in _DISTURBANCES}
+    if times["kills"] is None:
+        times["kills"] = 3 if options.store == "emulators" else 0
+    if options.store == "memory" and any(times[kind] for kind in _PROCESSES):
+        raise LocalCloudError(
+            "the in-memory store runs no processes to kill or freeze: leave these options out, or use --store emulators"
+        )
+    commits = math.ceil(options.builds / options.jobs) if options.builds else options.commits
+    run = _Options(commits, options.jobs, options.seed, options.store, bool(options.builds), times)
     outcome = _run(run)
     _print(run, outcome)
     return 0 if outcome.report.holds and outcome.in_time else 1
@@ -112,8 +133,18 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=1, help="the seed of all random decisions (default: %(default)s)")
     parser.add_argument(
-        "--kills", type=whole_number(0), help="how often functions are killed (default: 3, in memory 0)"
+        "--builds",
+        type=whole_number(1),
+        help="how many builds; replaces --commits, and each commit is built separately",
     )
+    for kind, (_, what) in _DISTURBANCES.items():
+        default = "3, in memory 0" if kind == "kills" else "0"
+        parser.add_argument(
+            f"--{kind}",
+            type=whole_number(0),
+            default=None if kind == "kills" else 0,
+            help=f"how many {what} (default: {default})",
+        )
     parser.add_argument(
         "--store",
         choices=["emulators", "memory"],
@@ -125,10 +156,15 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _run(run: _Options) -> _Outcome:
     entropy = random.Random(run.seed)  # noqa: S311 - a run must be repeatable, not secret
-    with tempfile.TemporaryDirectory(prefix="chaos-") as name, Network() as network:
+    with ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
+        network = stack.enter_context(Network())
+        emulators = _start_emulators(stack) if run.store == "emulators" else []
+        firestore, pubsub = [emulator.address for emulator in emulators] or ["", ""]
         config = Path(name) / "configs" / "chaos" / "luci-scheduler.cfg"
         config.parent.mkdir(parents=True)
-        config.write_text(job_config(BUILDBUCKET_HOST, _REF, {_REPO: run.names}), encoding="utf-8")
+        policy = _ONE_BY_ONE if run.one_by_one else ""
+        config.write_text(job_config(BUILDBUCKET_HOST, _REF, {_REPO: run.names}, policy), encoding="utf-8")
         options = Options(
             folder=Path(name),
             check_interval_seconds=2,
@@ -138,34 +174,78 @@ def _run(run: _Options) -> _Outcome:
             sync_seconds=0,
             store="memory" if run.store == "memory" else "emulators",
             interceptors=network,
+            firestore_address=firestore,
+            pubsub_address=pubsub,
             on_progress=lambda text: print(text, file=sys.stderr, flush=True),
         )
         with start_local_cloud(options) as cloud:
             # The leases are shortened, but the minute for which Buildbucket remembers request IDs is not. If it is
             # switched off, it cannot hide a launch that relies on it.
             cloud.buildbucket.request_id_memory = 0
-            return _publish_and_wait(cloud, network, run, entropy)
+            outages = Outages()
+            disturbers = _disturbers(cloud, emulators, outages, run)
+            network.interfere = Chaos(entropy, outages)
+            return _publish_and_wait(cloud, network, run, disturbers)
 
 
-def _publish_and_wait(cloud: LocalCloud, network: Network, run: _Options, entropy: random.Random) -> _Outcome:
+def _start_emulators(stack: ExitStack) -> list[OfficialEmulator]:
+    """Start the Firestore and Pub/Sub emulators."""
+    emulators = [start_firestore(), start_pubsub()]
+    for emulator in emulators:
+        stack.callback(emulator.stop)
+    return [emulator.wait_until_ready() for emulator in emulators]
+
+
+def _disturbers(
+    cloud: LocalCloud, emulators: Sequence[OfficialEmulator], outages: Outages, run: _Options
+) -> dict[str, Disturber]:
+    """Return the disturber of each kind. Each has a separate random source, so that a kind does not change others."""
+    sources = {kind: random.Random(f"{run.seed} {kind}") for kind in _DISTURBANCES}  # noqa: S311 - as above
+    actions = {
+        "kills": kills(cloud.kill),
+        "terminations": kills(lambda name: cloud.kill(name, signal.SIGTERM)),
+        "outages": outages.actions(sources["outages"]),
+        "freezes": freezes(emulators, sources["freezes"]),
+    }
+    return {
+        kind: Disturber(sources[kind], run.times[kind], seconds, actions[kind])
+        for kind, (seconds, _) in _DISTURBANCES.items()
+    }
+
+
+def _publish_and_wait(
+    cloud: LocalCloud, network: Network, run: _Options, disturbers: Mapping[str, Disturber]
+) -> _Outcome:
     print(f"chaos started: seed {run.seed}", file=sys.stderr, flush=True)
-    network.interfere = Chaos(entropy)
-    killer = Killer(cloud, entropy, run.kills, _KILL_SECONDS)
+    span = max(disturber.seconds for disturber in disturbers.values())
+    patience = _PATIENCE_SECONDS + _SECONDS_PER_TRIGGER * run.commits * run.jobs + span
+    patience += _SECONDS_PER_DISTURBANCE * sum(run.times.values())
     began = time.monotonic()
-    killer.start()
-    try:
-        with ThreadPoolExecutor(_PUBLISHERS) as pool:
-            list(pool.map(lambda revision: cloud.publish_commit(_REPO, _REF, revision), run.revisions))
-        patience = _PATIENCE_SECONDS + _SECONDS_PER_TRIGGER * run.commits * run.jobs
+    with ExitStack() as stack:
+        for disturber in disturbers.values():
+            disturber.start()
+            stack.callback(disturber.stop)
+        _publish(cloud, run, span)
         in_time = False
         while not in_time and time.monotonic() < began + patience:
             time.sleep(_POLL_SECONDS)
-            in_time = killer.is_done and _is_over(cloud, network, run)
+            in_time = all(item.is_done for item in disturbers.values()) and _is_over(cloud, network, run)
         seconds = time.monotonic() - began
-    finally:
-        killer.stop()
     most = max(network.deliveries.values(), default=0)
-    return _Outcome(take_stock(cloud, run.wanted), most, killer.kills, seconds, in_time)
+    done = {kind: disturber.done for kind, disturber in disturbers.items()}
+    return _Outcome(take_stock(cloud, run.wanted), most, done, seconds, in_time)
+
+
+def _publish(cloud: LocalCloud, run: _Options, span: float) -> None:
+    """Publish the commits, evenly over the seconds in which the cloud is disturbed."""
+    began = time.monotonic()
+
+    def publish(number: int) -> None:
+        time.sleep(max(0.0, began + span * number / run.commits - time.monotonic()))
+        cloud.publish_commit(_REPO, _REF, run.revisions[number])
+
+    with ThreadPoolExecutor(_PUBLISHERS) as pool:
+        list(pool.map(publish, range(run.commits)))
 
 
 def _is_over(cloud: LocalCloud, network: Network, run: _Options) -> bool:
@@ -182,7 +262,7 @@ def _print(run: _Options, outcome: _Outcome) -> None:
     rows = {
         "commits": run.commits,
         "jobs": run.jobs,
-        "kills of functions": outcome.kills,
+        **{_DISTURBANCES[kind][1]: count for kind, count in outcome.done.items() if count},
         "invocations": report.invocations,
         "builds": report.builds,
         "lost": len(report.lost),

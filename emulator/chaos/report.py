@@ -43,10 +43,10 @@ def trigger_id(repo: str, ref: str, revision: str) -> str:
     return f"{repo}/+/{ref}@{revision}"
 
 
-def job_config(server: str, ref: str, watched: Mapping[str, Collection[str]]) -> str:
+def job_config(server: str, ref: str, watched: Mapping[str, Collection[str]], policy: str = "") -> str:
     """Return a config in which each commit to ``ref`` of a repository triggers its jobs.
 
-    Builders are named like the jobs.
+    Builders are named like the jobs. ``policy`` is the content of each job's ``triggering_policy``.
 
     The triggers do not poll: commits arrive on the topic.
     """
@@ -56,7 +56,8 @@ def job_config(server: str, ref: str, watched: Mapping[str, Collection[str]]) ->
         source = f'schedule: "triggered" gitiles {{ repo: "{repo}" refs: "{ref}" }}'
         text.append(f'trigger {{ id: "poller{number}" {source} {triggers} }}')
         task = f'server: "{server}" bucket: "ci"'
-        text += [f'job {{ id: "{name}" buildbucket {{ {task} builder: "{name}" }} }}' for name in jobs]
+        rules = f"triggering_policy {{ {policy} }} " if policy else ""
+        text += [f'job {{ id: "{name}" {rules}buildbucket {{ {task} builder: "{name}" }} }}' for name in jobs]
     return "\n".join(text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import itertools
 import re
 import threading
@@ -15,6 +16,8 @@ from luci_scheduler.ports import GitCommit, GitilesError, LogPage
 
 __all__ = ["AnyCommit", "MemoryGitiles"]
 
+MAIN = "refs/heads/main"
+"""The branch of HEAD."""
 _FIRST = 1_773_756_297 * SECOND
 
 
@@ -48,7 +51,6 @@ class AnyCommit:
 class _Node:
     commit: GitCommit
     parents: tuple[str, ...]
-    number: int
 
 
 class MemoryGitiles:
@@ -81,7 +83,7 @@ class MemoryGitiles:
         """Add commits to a ref, a second apart unless ``at`` is given; return their hashes, oldest first.
 
         ``parents`` are the parents of the first commit; the ref's head if None. Without a ``subject``, a commit's
-        subject is ``Change <number>``.
+        subject is ``Change <number>``. A merge has no ``diff``.
         """
         with self._lock:
             hashes = []
@@ -92,7 +94,8 @@ class MemoryGitiles:
                 committed = Instant(_FIRST + number * SECOND if at is None else at)
                 above = tuple(tip if parents is None else parents)
                 texts = {"author": author, "subject": subject or f"Change {number}"}
-                self._nodes[identifier] = _Node(GitCommit(identifier, committed, tuple(diff), **texts), above, number)
+                paths = tuple(diff) if len(above) < 2 else ()  # noqa: PLR2004 - a merge has several parents
+                self._nodes[identifier] = _Node(GitCommit(identifier, committed, paths, **texts), above)
                 self.heads[ref] = identifier
                 parents = None
                 hashes.append(identifier)
@@ -111,6 +114,13 @@ class MemoryGitiles:
         with self._lock:
             for identifier in hashes:
                 del self._nodes[identifier]
+
+    def collect(self) -> None:
+        """Remove all commits and tags that no ref reaches."""
+        with self._lock:
+            kept = {name for head in self.heads.values() for name in self._ancestors(head)}
+            self.forget(*(self._nodes.keys() - kept))
+            self._tags = {name: target for name, target in self._tags.items() if name in self.heads.values()}
 
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:  # noqa: ARG002 - there is one repository
         """Return the refs below a folder."""
@@ -131,10 +141,11 @@ class MemoryGitiles:
             return found
 
     def _named(self, name: str) -> str:
-        refs = ("refs/heads/main",) if name == "HEAD" else (name, f"refs/heads/{name}", f"refs/tags/{name}")
+        # As git looks for a name: a tag hides the branch of the same name.
+        refs = [MAIN] if name == "HEAD" else [f"{place}{name}" for place in ("", "refs/", "refs/tags/", "refs/heads/")]
         heads = [self.heads[ref] for ref in refs if ref in self.heads]
-        is_hash = re.fullmatch("[0-9a-f]{4,40}", name.lower())
-        found = heads[:1] or [item for item in self._nodes if is_hash and item.startswith(name.lower())]
+        is_hash, objects = re.fullmatch("[0-9a-f]{4,40}", name.lower()), (*self._nodes, *self._tags)
+        found = heads[:1] or [item for item in objects if is_hash and item.startswith(name.lower())]
         if len(found) > 1:
             raise GitilesError("INVALID_ARGUMENT", "HTTP 400: an HTML page", transient=False)
         if not found:
@@ -162,18 +173,40 @@ class MemoryGitiles:
         self._called(f"log {spec} n={limit}" + (f" s={start}" if start else "") + (" diffs" if diffs else ""))
         with self._lock:
             nodes = self._history(revision, exclude)
+            if start and start not in self._nodes:
+                raise _not_found()
             place = next((i for i, node in enumerate(nodes) if node.commit.id == start), len(nodes)) if start else 0
             page = [node.commit if diffs else replace(node.commit, diff=()) for node in nodes]
             following = page[place + limit].id if place + limit < len(page) else ""
             return LogPage(tuple(page[place : place + limit]), following)
 
     def _history(self, revision: str, exclude: str) -> list[_Node]:
-        """Return the ancestors of a revision that a ref or revision does not have, newest first."""
+        """Return the ancestors of a revision that a ref or revision does not have, newest first.
+
+        As in git, the newest commit follows whose child was listed: clocks of committers may differ.
+        """
         hidden = self._ancestors(self.heads.get(exclude, exclude)) if exclude else set()
-        return sorted(
-            (self._nodes[name] for name in self._ancestors(self.heads.get(revision, revision)) - hidden),
-            key=lambda node: -node.number,
-        )
+        reached = self._ancestors(self.heads.get(revision, revision)) - hidden
+        order, found = itertools.count(), []
+        head = self._peeled(revision)
+        waiting = [(-self._seconds(head), next(order), head)] if head in reached else []
+        seen = {head}
+        while waiting:
+            _, _, name = heapq.heappop(waiting)
+            found.append(self._nodes[name])
+            for parent in self._nodes[name].parents:
+                if parent in reached and parent not in seen:
+                    seen.add(parent)
+                    heapq.heappush(waiting, (-self._seconds(parent), next(order), parent))
+        return found
+
+    def _peeled(self, revision: str) -> str:
+        """Return the commit of a ref, tag or hash."""
+        name = self.heads.get(revision, revision)
+        return self._tags.get(name, name)
+
+    def _seconds(self, name: str) -> int:
+        return self._nodes[name].commit.committed // SECOND
 
     def _called(self, call: str) -> None:
         with self._lock:

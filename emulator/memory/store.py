@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from luci_scheduler.adapters import documents
@@ -106,17 +107,17 @@ class MemoryStore:
     def projects(self) -> Sequence[ProjectRecord]:
         """Return every project's record."""
         with self._lock:
-            return self._readable(sorted(self._under("projects")), lambda path: self.project(path[1]))
+            return self._readable(sorted(self._under("projects"), key=_name), lambda path: self.project(path[1]))
 
     def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
         """Read many jobs at once."""
         with self._lock:
-            return self._readable([_named("jobs", job_id) for job_id in job_ids], self._job_at)
+            return self._readable([_named("jobs", job_id) for job_id in dict.fromkeys(job_ids)], self._job_at)
 
     def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Versioned[Job]]:
         """Read many jobs at once, with their versions."""
         with self._lock:
-            found = [self.job(job_id) for job_id in job_ids]
+            found = [self.job(job_id) for job_id in dict.fromkeys(job_ids)]
         return [item for item in found if item is not None]
 
     def triage_log(self, job_id: JobId) -> str:
@@ -174,7 +175,7 @@ class MemoryStore:
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
         """Read many invocations at once."""
         with self._lock:
-            return self._readable([_path_of(*key) for key in keys], self._invocation_at)
+            return self._readable([_path_of(*key) for key in dict.fromkeys(keys)], self._invocation_at)
 
     def trigger(self, job_id: JobId, trigger_id: str) -> Versioned[TriggerRecord] | None:
         """Read a trigger or its marker."""
@@ -184,14 +185,13 @@ class MemoryStore:
     def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
         """Read many triggers or markers at once."""
         with self._lock:
-            return self._readable(
-                [_named("jobs", job_id, "triggers", trigger_id) for job_id, trigger_id in keys], self._trigger_at
-            )
+            paths = [_named("jobs", job_id, "triggers", trigger_id) for job_id, trigger_id in dict.fromkeys(keys)]
+            return self._readable(paths, self._trigger_at)
 
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
         """Return the triggers of a commit in all jobs."""
         with self._lock:
-            paths = [path for path in self._by_revision.get(revision, {}) if path[0] == "jobs"]
+            paths = self._of_revision(revision, "jobs")
             return self._readable(paths[:limit], self._trigger_at)
 
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Versioned[TriggerRecord]]:
@@ -212,7 +212,7 @@ class MemoryStore:
     def _waiting(self, job_id: JobId) -> list[Path]:
         paths = self._pending.get(_named("jobs", job_id, "triggers"), {})
         # Equal keys are in the order of the documents' names, as in Firestore.
-        places = {(self._documents[path].document["pending"], documents.document_id(path[-1])): path for path in paths}
+        places = {(self._documents[path].document["pending"], _encoded(path[-1])): path for path in paths}
         return [places[place] for place in sorted(places)]
 
     def _found_trigger(self, path: Path) -> Versioned[TriggerRecord]:
@@ -256,7 +256,8 @@ class MemoryStore:
             paths = [
                 path for path in self._under("jobs") if job_id in self._documents[path].document.get("triggers", ())
             ]
-            return self._readable(sorted(paths)[:limit], self._job_at)
+            found = self._readable(sorted(paths, key=_name)[:limit], self._job_at)
+        return sorted(found, key=lambda job: job.id)
 
     def _listed(self, wanted: JobList, after: str = "") -> list[Path]:
         """Return the documents of a list's jobs, sorted by place."""
@@ -293,17 +294,20 @@ class MemoryStore:
         """Return overdue deferred tasks."""
         with self._lock:
             due = [path for path in self._due if path[0] == "deferred" and self._is_due(path, before)]
-            placed = sorted((self._documents[path].document["next_due"], path[1]) for path in due)
-            paths = [
-                ("deferred", name) for at, name in placed if after is None or (at, name) > (after.due, after.deferred)
-            ]
+            placed = {(self._documents[path].document["next_due"], _encoded(path[1])): path for path in due}
+            end = (after.due, _encoded(after.deferred)) if after else None
+            paths = [placed[place] for place in sorted(placed) if end is None or place > end]
             return self._readable(paths[:limit], lambda path: self.deferred(path[1]))
 
     def deferred_of_revision(self, revision: str, limit: int) -> Sequence[Deferred]:
         """Return the deferred tasks that wait for a commit."""
         with self._lock:
-            paths = [path for path in self._by_revision.get(revision, {}) if path[0] == "deferred"]
+            paths = self._of_revision(revision, "deferred")
             return self._readable(paths[:limit], lambda path: self.deferred(path[1]))
+
+    def _of_revision(self, revision: str, collection: str) -> list[Path]:
+        """Return the documents of a commit in the order of Firestore, which decides where a limit cuts."""
+        return sorted((path for path in self._by_revision.get(revision, ()) if path[0] == collection), key=_name)
 
     def _readable(self, paths: Iterable[Path], read: Callable[[Path], Versioned[T] | None]) -> list[T]:
         found = documents.decode_readable(paths, "/".join, read)
@@ -318,7 +322,7 @@ class MemoryStore:
     def _by_due(self, due: Iterable[Path], after: DueCursor | None) -> list[Path]:
         """Return the documents after ``after``, in the order in which they are due."""
         placed = {_place(self._documents[path].document["next_due"], path): path for path in due}
-        end = (after.due, after.job_id, after.invocation_id) if after else None
+        end = (after.due, _encoded(after.job_id), after.invocation_id) if after else None
         return [placed[place] for place in sorted(placed) if end is None or place > end]
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
@@ -326,21 +330,22 @@ class MemoryStore:
         with self._lock:
             version = next(self._versions)
             changes: dict[Path, _Stored] = {}
-            versions: list[Version] = []
+            written: list[tuple[Write, Path, dict[str, Any]]] = []
             for write in writes:
                 if isinstance(write, PutWatchers | PutPaused):
                     path, stored = self._merged(write, version, changes)
                 else:
                     path, stored = self._prepared(write, version)
                 changes[path] = stored
-                versions.append(documents.as_written(write, stored.document, version))
+                written.append((write, path, stored.document))
+            changes = {path: _kept_if_equal(self._documents.get(path), stored) for path, stored in changes.items()}
             for path, stored in changes.items():
                 if stored.document:
                     self._documents[path] = stored
                     self._index(path, stored.document)
                 else:
                     self._drop(path)
-            return versions
+            return [documents.as_written(write, fields, changes[path].version) for write, path, fields in written]
 
     def _merged(
         self, write: PutWatchers | PutPaused, version: int, changes: Mapping[Path, _Stored]
@@ -353,8 +358,9 @@ class MemoryStore:
             document = documents.encode_paused(write.trigger_job_id, paused=write.paused)
         path = ("repositories", write.repo, documents.watchers_document_id(write.repo, project))
         before = (changes.get(path) or self._documents.get(path) or _Stored({}, 0)).document
-        paused = {**before.get("paused", {}), **document.get("paused", {})}
-        changed = _Stored({**before, **document, "paused": paused}, version)
+        if "paused" in document:
+            document = {**document, "paused": {**before.get("paused", {}), **document["paused"]}}
+        changed = _Stored({**before, **document}, version)
         _refuse_like_firestore(path, changed)
         return path, changed
 
@@ -430,15 +436,29 @@ def _versioned(record: R, stored: _Stored) -> Versioned[R]:
     return documents.as_read(record, stored.document, stored.version)
 
 
+def _kept_if_equal(before: _Stored | None, after: _Stored) -> _Stored:
+    """Return a document after a commit. As in Firestore, a commit that does not change a document keeps its version."""
+    is_equal = before is not None and (before.document, before.log) == (after.document, after.log)
+    return replace(after, version=before.version) if before is not None and is_equal else after
+
+
 def _is_job(path: Path) -> bool:
     return path[0] == "jobs" and len(path) == 2  # noqa: PLR2004
+
+
+_encoded = lru_cache(1 << 16)(documents.document_id)
+
+
+def _name(path: Path) -> Path:
+    """Return a path as Firestore has it. Its order is that of equal documents in a query."""
+    return tuple(name if place % 2 == 0 else _encoded(name) for place, name in enumerate(path))
 
 
 Place = tuple[int, str, int]
 
 
 def _place(due: int, path: Path) -> Place:
-    return due, path[1], int(path[3]) if len(path) > 2 else NO_INVOCATION  # noqa: PLR2004
+    return due, _encoded(path[1]), int(path[3]) if len(path) > 2 else NO_INVOCATION  # noqa: PLR2004
 
 
 def _refuse_like_firestore(path: Path, stored: _Stored) -> None:

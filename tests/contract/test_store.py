@@ -933,3 +933,39 @@ def test_invocations_are_selected_by_status(store: Store) -> None:
     store.commit([UpdateInvocation(replace(items[4], status=Status.FAILED), versions[4])])
     assert store.count_invocations(JOB_ID, Status.FAILED, 10) == 4
     assert store.count_invocations(JOB_ID, Status.ABORTED, 10) == 0
+
+
+def test_a_write_without_a_change_keeps_the_version(store: Store) -> None:
+    """Firestore leaves such a document alone, also if a commit changes it there and back."""
+    repo, trigger = "https://r.googlesource.com/x", JobId("a/t")
+    probe = Probe("p", Instant(5))
+    marked, created = store.commit([PutPaused(repo, trigger, paused=True), PutProbe(probe, None)])
+    assert list(store.commit([PutProbe(probe, created), PutPaused(repo, trigger, paused=True)])) == [created, marked]
+    there_and_back = [PutPaused(repo, trigger, paused=paused) for paused in (False, True)]
+    assert list(store.commit(there_and_back)) == [marked, marked]
+    (changed,) = store.commit([PutProbe(replace(probe, done=True), created)])
+    assert changed != created
+
+
+def test_a_name_that_is_given_twice_is_read_once(store: Store) -> None:
+    """Each record is returned once."""
+    job, invocation = Job(JOB_ID, JobDefinition(TASK)), _invocation()
+    record = TriggerRecord(JOB_ID, Trigger("t", Instant(1)))
+    store.commit([PutJob(job, None), CreateInvocation(invocation), CreateTrigger(record)])
+    assert list(store.jobs([JOB_ID, JOB_ID])) == [job]
+    assert [found.value for found in store.found_jobs([JOB_ID, JOB_ID])] == [job]
+    assert list(store.invocations_by_id([(JOB_ID, invocation.id)] * 2)) == [invocation]
+    assert list(store.triggers([(JOB_ID, "t")] * 2)) == [record]
+
+
+def test_equal_documents_are_in_the_order_of_their_names(store: Store) -> None:
+    """The order decides which documents a limit keeps. Encoded names sort differently from the names themselves."""
+    ids = [JobId("a-b/x"), JobId("a/x")]
+    jobs = [Job(job_id, JobDefinition(TASK, triggered_jobs=(JOB_ID,)), triage_due=Instant(5)) for job_id in ids]
+    payload = {"repo": "r", "ref": "x", "revision": "a" * 40}
+    triggers = [TriggerRecord(job_id, Trigger("t", Instant(1), "gitiles", payload)) for job_id in ids]
+    store.commit([*(PutJob(job, None) for job in jobs), *map(CreateTrigger, triggers)])
+    assert [job.id for job in store.due_jobs(Instant(5), 1)] == ["a/x"]
+    assert [job.id for job in store.due_jobs(Instant(5), 9, DueCursor(Instant(5), JobId("a/x")))] == ["a-b/x"]
+    assert [job.id for job in store.jobs_that_trigger(JOB_ID, 1)] == ["a/x"]
+    assert [record.job_id for record in store.triggers_of_revision("a" * 40, 1)] == ["a/x"]

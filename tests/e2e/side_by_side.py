@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from emulator.chaos.faults import Killer
+from emulator.chaos.faults import Disturber, kills
 from emulator.chaos.network import Network, pass_on
 from emulator.chaos.relays import Call, CutError, HttpResponse
 from emulator.chaos.report import Report
@@ -162,8 +162,8 @@ def burst(cloud: LocalCloud, network: Network, other: Release, name: str, commit
     """
     entropy = random.Random(SEED)  # noqa: S311 - to be drawn again
     split = Split(other, random.Random(SEED))  # noqa: S311
-    kills = max(_FEWEST_KILLS, commits // _COMMITS_PER_KILL)
-    killer = Killer(cast("LocalCloud", _Both(cloud, other, entropy)), entropy, kills, _KILL_SECONDS)
+    times = max(_FEWEST_KILLS, commits // _COMMITS_PER_KILL)
+    killer = Disturber(entropy, times, _KILL_SECONDS, kills(_Both(cloud, other, entropy).kill))
     numbers = range(1, commits + 1)
 
     def reports(wanted: Collection[int]) -> list[Report]:

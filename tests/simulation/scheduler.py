@@ -21,6 +21,7 @@ from emulator.memory.ports import memory_ports
 from emulator.memory.store import MemoryStore
 from emulator.memory.system import SeededEntropy
 from emulator.memory.topic import MemoryTopic
+from emulator.storm.kernel import Kernel
 from luci_scheduler.bootstrap import make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
@@ -49,7 +50,6 @@ from luci_scheduler.ports import (
     UpdateTrigger,
 )
 from luci_scheduler.settings import BuildbucketServer, Settings
-from tests.simulation.kernel import Kernel
 from tests.simulation.project import HOST, START, Event, JobSpec, Script, config_text, duration
 
 __all__ = [

@@ -215,7 +215,7 @@ class World:
     ) -> None:
         self.clock = SteppedClock(parse_rfc3339("2026-03-01T12:00:00Z"))
         self.store = CountingStore()
-        self.queue = MemoryQueue()
+        self.queue = MemoryQueue(self.clock)
         self.buildbucket = FakeBuildbucket()
         self.fetch = FakeFetch(self.clock)
         self.ports = replace(

@@ -216,7 +216,7 @@ def test_the_grid() -> None:
         ("/grid/nope", 404, "No such project or no permission to view it", 404),
         (f"/grid/proj?repo={REPO}&ref=main", 400, "ref must be a full ref name", 400),
         (f"/grid/proj?repo={REPO}&ref=refs/heads/x", 400, f"watches refs/heads/x of {REPO}.", 400),
-        (f"/grid/proj?repo={REPO}&ref={MAIN}&start=zzz", 200, "There are no more commits.", 400),
+        (f"/grid/proj?repo={REPO}&ref={MAIN}&start=zzz", 200, "did not return the commits: NOT_FOUND", 400),
     ],
 )
 def test_bad_addresses_of_the_grid(path: str, status: int, says: str, status_of_stranger: int) -> None:

@@ -174,11 +174,12 @@ def test_grpc_passes_through_the_network() -> None:
 
 
 def test_a_run_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
-    """The command succeeds and prints the report."""
-    assert main(["--store", "memory", "--commits", "12", "--jobs", "2"]) == 0
+    """The command succeeds and prints the report. Each commit is a build of each job, although a server dies."""
+    assert main(["--store", "memory", "--builds", "23", "--jobs", "2", "--outages", "1"]) == 0
     shown = {cells[0]: cells[1] for cells in _rows(capsys.readouterr().out)}
     assert (shown["commits"], shown["lost"], shown["duplicated"], shown["unfinished"]) == ("12", "0", "0", "0")
-    assert int(shown["builds"]) == int(shown["invocations"]) >= 2
+    assert (shown["builds"], shown["invocations"]) == ("24", "24")
+    assert [count for name, count in shown.items() if name.startswith("deaths of Firestore")] == ["1"]
 
 
 def _rows(table: str) -> list[list[str]]:
@@ -187,8 +188,9 @@ def _rows(table: str) -> list[list[str]]:
 
 def test_kills_are_refused_with_the_memory_store() -> None:
     """The command fails before anything starts."""
-    with pytest.raises(LocalCloudError, match="--kills 0"):
-        main(["--store", "memory", "--kills", "1"])
+    for option in ("--kills", "--terminations", "--freezes"):
+        with pytest.raises(LocalCloudError, match="no processes"):
+            main(["--store", "memory", option, "1"])
 
 
 def test_a_dead_server_is_unavailable() -> None:

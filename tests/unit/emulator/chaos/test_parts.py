@@ -3,13 +3,14 @@
 import json
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from emulator.chaos.faults import Chaos, Killer
+from emulator.chaos.faults import SERVERS, Chaos, Disturber, Outages, freezes, kills
 from emulator.chaos.network import Network, Tripwire, pass_on, thrice
 from emulator.chaos.relays import Call, CutError, HttpResponse
 from emulator.chaos.report import Report, is_quiet, job_config, trigger_id
@@ -205,14 +206,13 @@ class TestChaos:
         assert Chaos(Draws())(Call("console", "page", b""), Sender()) == OK
 
 
-class TestKiller:
+class TestDisturber:
     """Killed functions."""
 
-    def kill(self, seed: int, times: int = 3) -> tuple[list[str], Killer]:
-        """Run a killer to its end; return the killed functions."""
+    def kill(self, seed: int, times: int = 3) -> tuple[list[str], Disturber]:
+        """Run a disturber to its end; return the killed functions."""
         killed: list[str] = []
-        cloud: Any = SimpleNamespace(kill=killed.append)
-        killer = Killer(cloud, random.Random(seed), times, 0)  # noqa: S311 - a seed is the point
+        killer = Disturber(random.Random(seed), times, 0, kills(killed.append))  # noqa: S311 - a seed is the point
         killer._stopping.wait = lambda _seconds: False  # type: ignore[method-assign]
         assert killer.is_done == (times == 0)
         killer.start()
@@ -221,7 +221,7 @@ class TestKiller:
 
     def test_it_kills_one_function_or_all_but_the_console(self) -> None:
         killed, killer = self.kill(1, times=20)
-        assert (killer.kills, killer.is_done) == (20, True)
+        assert (killer.done, killer.is_done) == (20, True)
         assert set(killed) == {"on_gitiles_commit", "on_build_completion", "on_task"}
         assert len(killed) > 20
 
@@ -229,13 +229,70 @@ class TestKiller:
         assert self.kill(1)[0] == self.kill(1)[0]
         assert self.kill(1, times=10)[0] != self.kill(2, times=10)[0]
 
-    def test_a_stopped_killer_kills_no_more(self) -> None:
+    def test_a_stopped_disturber_kills_no_more(self) -> None:
         killed: list[str] = []
-        cloud: Any = SimpleNamespace(kill=killed.append)
-        killer = Killer(cloud, random.Random(1), 3, 1_000)  # noqa: S311 - a seed is the point
+        killer = Disturber(random.Random(1), 3, 1_000, kills(killed.append))  # noqa: S311 - a seed is the point
         killer.start()
         killer.stop()
         assert (killed, killer.is_done) == ([], False)
+        assert killer.seconds > 100
+
+    def test_an_emulator_is_frozen_and_continues(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The process is stopped for a drawn time."""
+        events: list[object] = []
+
+        @contextmanager
+        def frozen() -> Iterator[None]:
+            events.append("stopped")
+            yield
+            events.append("continues")
+
+        monkeypatch.setattr("emulator.chaos.faults.time.sleep", events.append)
+        emulator: Any = SimpleNamespace(frozen=frozen)
+        (freeze,) = freezes([emulator], random.Random(1))  # noqa: S311
+        freeze()
+        assert (events[0], events[2]) == ("stopped", "continues")
+        assert 0.5 <= cast("float", events[1]) <= 3.0
+
+
+class TestOutages:
+    """Dead servers, which come back with their data."""
+
+    def test_a_dead_server_gets_no_call(self) -> None:
+        """Other servers do."""
+        outages = Outages()
+        outages.begin("firestore", 1_000)
+        chaos, sender = Chaos(random.Random(1), outages), Sender()  # noqa: S311
+        with pytest.raises(CutError):
+            chaos(Call("firestore", "Commit", b""), sender)
+        assert sender.count == 0
+        assert chaos(Call("buildbucket", "GetBuild", b""), sender) is OK
+        outages.begin("firestore", 0)
+        assert chaos(Call("firestore", "Commit", b""), sender) is OK
+
+    def test_a_running_call_lands_without_a_response(self) -> None:
+        """The server dies after it did the work."""
+        outages = Outages()
+
+        def send() -> HttpResponse:
+            outages.begin("buildbucket", 1_000)
+            return OK
+
+        with pytest.raises(CutError):
+            Chaos(random.Random(1), outages)(Call("buildbucket", "ScheduleBuild", b""), send)  # noqa: S311
+
+    def test_a_dead_queue_delivers_nothing(self) -> None:
+        """Messages of Pub/Sub still arrive."""
+        outages = Outages()
+        outages.begin("cloud_tasks", 1_000)
+        assert outages.cut(task())
+        assert not outages.cut(push("1"))
+
+    def test_each_server_can_die(self) -> None:
+        outages = Outages()
+        for act in outages.actions(random.Random(1)):  # noqa: S311
+            act()
+        assert all(outages.cut(Call(server, "m", b"")) for server in SERVERS)
 
 
 class TestReport:

@@ -47,7 +47,8 @@ def test_pages_of_a_log() -> None:
     last = gitiles.log(REPO, hashes[0], limit=3, start=page.next)
     assert [commit.id for commit in last.commits] == hashes[2:]
     assert last.next == ""
-    assert gitiles.log(REPO, hashes[0], limit=3, start="f" * 40).commits == ()
+    with pytest.raises(GitilesError, match="NOT_FOUND"):
+        gitiles.log(REPO, hashes[0], limit=3, start="f" * 40)
 
 
 def test_excluded_commits_are_left_out_with_their_ancestors() -> None:
@@ -113,3 +114,39 @@ def test_any_commit_is_on_every_ref() -> None:
     assert gitiles.refs(REPO, "refs/heads") == {}
     assert [commit.id for commit in gitiles.log(REPO, "a" * 40, limit=5).commits] == ["a" * 40]
     assert gitiles.log(REPO, "a" * 40, limit=5, exclude=MAIN).commits == ()
+
+
+def test_a_log_follows_the_times_of_commits() -> None:
+    """As in git, the newest commit comes first whose child was listed. A merge lists no paths."""
+    gitiles = MemoryGitiles()
+    (root,) = gitiles.push(MAIN, at=1 * SECOND)
+    (left,) = gitiles.push("refs/heads/left", parents=[root], at=9 * SECOND)
+    (right,) = gitiles.push("refs/heads/right", parents=[root], at=5 * SECOND)
+    (older,) = gitiles.push("refs/heads/left", at=3 * SECOND)
+    (merge,) = gitiles.push(MAIN, parents=[right, older], at=10 * SECOND)
+    assert _ids(gitiles, MAIN) == [merge, right, older, left, root]
+    assert gitiles.log(REPO, MAIN, limit=1, diffs=True).commits[0].diff == ()
+
+
+def test_a_tag_hides_the_branch_of_its_name() -> None:
+    """The hash of an annotated tag names the tagged commit."""
+    gitiles = MemoryGitiles()
+    old, new = gitiles.push("refs/heads/v1", 2)
+    tag = gitiles.tag("refs/tags/v1", old)
+    assert [gitiles.resolve(REPO, name) for name in ("v1", "tags/v1", tag, "heads/v1")] == [old, old, old, new]
+
+
+def test_unreachable_commits_and_tags_can_be_collected() -> None:
+    """All others stay."""
+    gitiles = MemoryGitiles()
+    first, second = gitiles.push(MAIN, 2)
+    tag = gitiles.tag("refs/tags/v1", second)
+    gitiles.heads[MAIN] = first
+    gitiles.collect()
+    assert gitiles.resolve(REPO, tag) == second
+    del gitiles.heads["refs/tags/v1"]
+    gitiles.collect()
+    assert gitiles.resolve(REPO, MAIN) == first
+    for gone in (second, tag):
+        with pytest.raises(GitilesError, match="NOT_FOUND"):
+            gitiles.resolve(REPO, gone)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from emulator.clock import SteppedClock
 from emulator.memory.queue import MemoryQueue
 from emulator.memory.system import SeededEntropy
-from luci_scheduler.core.instants import SECOND, Instant
+from emulator.memory.topic import MemoryTopic
+from luci_scheduler.core.errors import PermanentError, TransientError
+from luci_scheduler.core.instants import DAY, HOUR, SECOND, Instant
 from luci_scheduler.ports import QueueTask
 
 
@@ -47,6 +50,42 @@ def test_tasks_can_be_lost_and_removed() -> None:
     queue.purge()
     assert queue.tasks == []
     assert queue.next_due() is None
+
+
+def test_with_a_clock_a_name_is_free_an_hour_after_its_task() -> None:
+    """Until then a second task is dropped. A late time means now."""
+    clock = SteppedClock(10 * SECOND)
+    queue = MemoryQueue(clock)
+    queue.enqueue(_task(1, "n"))
+    assert [task.eta // SECOND for task in queue.take_due(clock.now())] == [10]
+    clock.advance(HOUR - 1)
+    queue.enqueue(_task(1, "n"))
+    assert queue.tasks == []
+    clock.advance(1)
+    queue.enqueue(_task(1, "n"))
+    assert len(queue.tasks) == 1
+
+
+def test_a_task_that_cloud_tasks_refuses_is_refused() -> None:
+    """The error is transient, as that of the adapter. The time of an accepted task has microseconds."""
+    queue = MemoryQueue(SteppedClock(0))
+    bad_name, late = _task(1, "a/b"), QueueTask("timer", {}, Instant(31 * DAY))
+    large = QueueTask("timer", {"x": "x" * 110_000}, Instant(0))
+    for task, why in ((bad_name, "letters, digits"), (late, "30 days"), (large, "110017 bytes")):
+        with pytest.raises(TransientError, match=why):
+            queue.enqueue(task)
+    queue.enqueue(QueueTask("timer", {}, Instant(5_999)))
+    assert [task.eta for task in queue.tasks] == [5_000]
+
+
+def test_a_message_that_pubsub_refuses_is_refused() -> None:
+    """Empty messages, and attributes beyond the documented limits."""
+    topic = MemoryTopic()
+    for attributes in ({}, {"k": "v" * 1025}, {"k" * 257: ""}, {str(number): "" for number in range(101)}):
+        with pytest.raises(PermanentError, match="refuses the message"):
+            topic.publish(attributes, b"")
+    topic.publish({"k": "é" * 512}, b'{"a": 1}')
+    assert topic.messages == [({"k": "é" * 512}, {"a": 1})]
 
 
 def test_the_same_seed_draws_the_same_numbers() -> None:

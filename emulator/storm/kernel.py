@@ -24,7 +24,13 @@ class _Worker:
         self.resumed.acquire()
         self.work: Callable[[], None] | None = None
         self._kernel = kernel
-        threading.Thread(target=self._loop, daemon=True, name="process").start()
+        self._thread = threading.Thread(target=self._loop, daemon=True, name="process")
+        self._thread.start()
+
+    def end(self) -> None:
+        """Let the thread end, and wait for that."""
+        self.resumed.release()
+        self._thread.join()
 
     def _loop(self) -> None:
         while True:
@@ -33,9 +39,15 @@ class _Worker:
                 return
             try:
                 self.work()
+            except _Abandoned:
+                return
             except BaseException as error:  # noqa: BLE001 - the thread that drives the run raises it again
                 self._kernel.failure = error
             self._kernel.retire(self)
+
+
+class _Abandoned(BaseException):
+    """Ends the thread of a process that sleeps when the run is over."""
 
 
 class Kernel:
@@ -43,10 +55,13 @@ class Kernel:
 
     def __init__(self, start: Instant) -> None:
         self._now = start
+        self._until: int = start
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._idle: list[_Worker] = []
+        self._asleep: dict[_Worker, None] = {}
         self._current: _Worker | None = None
+        self._closed = False
         self._back = threading.Lock()
         self._back.acquire()
         self.failure: BaseException | None = None
@@ -65,15 +80,26 @@ class Kernel:
 
     def sleep(self, nanoseconds: int) -> None:
         """Suspend the calling process, so that others can run."""
+        if self._closed:
+            raise _Abandoned
         worker = self._current
         if worker is None:
             raise RuntimeError("only a process can sleep")
-        self.at(self._now + max(0, nanoseconds), lambda: self._run(worker))
+        wake = self._now + max(0, nanoseconds)
+        if wake < self._until and (not self._agenda or self._agenda[0][0] > wake):
+            self._now = Instant(wake)  # nothing else is due until then, so no other thread has to run
+            return
+        self.at(wake, lambda: self._run(worker))
+        self._asleep[worker] = None
         self._back.release()
         worker.resumed.acquire()
+        if self._closed:
+            raise _Abandoned
+        del self._asleep[worker]
 
     def run(self, until: int) -> None:
         """Run everything due before an instant, then set the clock to it."""
+        self._until = until
         while self._agenda and self._agenda[0][0] < until:
             instant, _, action = heapq.heappop(self._agenda)
             self._now = Instant(instant)
@@ -83,10 +109,13 @@ class Kernel:
         self._now = Instant(until)
 
     def close(self) -> None:
-        """End the threads that wait for work. Processes that sleep are abandoned."""
+        """End all threads. Processes that sleep are abandoned: they end where they are."""
+        self._closed = True
+        for worker in self._asleep:
+            worker.end()
         for worker in self._idle:
             worker.work = None
-            worker.resumed.release()
+            worker.end()
 
     def retire(self, worker: _Worker) -> None:
         """Accept back a worker whose process has ended. Its thread calls this."""
