@@ -1,8 +1,10 @@
 """The store on Firestore: every method has a fixed cost, and every change is one commit under preconditions.
 
-There are no transactions and no locks. A commit states the update times of the documents that it changes. The client's
-own retries are off. A retried commit that had already landed would be refused, and would look like a lost race. Retried
-reads would exceed every limit. So a read is retried here, briefly, within its limit.
+There are no transactions and no locks. A commit states the update times of the documents that it changes.
+
+`firestore_wire` makes the hot calls. The library makes the other queries, with its own retries off. A retried commit
+that had already landed would be refused, and would look like a lost race. Retried reads would exceed every limit. So a
+read is retried here, briefly, within its limit.
 """
 
 from __future__ import annotations
@@ -173,7 +175,7 @@ class FirestoreStore:
         """Read many jobs in one call, with their versions."""
         return [_versioned(_job_of(snapshot), snapshot) for snapshot in self._job_snapshots(job_ids)]
 
-    def _job_snapshots(self, job_ids: Sequence[JobId]) -> list[Any]:
+    def _job_snapshots(self, job_ids: Sequence[JobId]) -> list[Document]:
         return self._get_all([_job_path(job_id) for job_id in job_ids], _JOB_FIELDS)
 
     @_translated
@@ -242,8 +244,8 @@ class FirestoreStore:
     @_translated
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
         """Read many invocations in one call."""
-        references = [_invocation_path(job_id, invocation_id) for job_id, invocation_id in keys]
-        return _readable(self._get_all(references, _INVOCATION_FIELDS), _invocation_of)
+        paths = [_invocation_path(job_id, invocation_id) for job_id, invocation_id in keys]
+        return _readable(self._get_all(paths, _INVOCATION_FIELDS), _invocation_of)
 
     @_translated
     def trigger(self, job_id: JobId, trigger_id: str) -> Versioned[TriggerRecord] | None:
@@ -256,8 +258,8 @@ class FirestoreStore:
     @_translated
     def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
         """Read many triggers or markers in one call."""
-        references = [_trigger_path(job_id, trigger_id) for job_id, trigger_id in keys]
-        return _readable(self._get_all(references), _trigger_of)
+        paths = [_trigger_path(job_id, trigger_id) for job_id, trigger_id in keys]
+        return _readable(self._get_all(paths), _trigger_of)
 
     @_translated
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
