@@ -16,7 +16,7 @@ from luci_scheduler.ports import CreateInvocation, UpdateInvocation
 pytestmark = pytest.mark.emulators
 
 
-class _Counter(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+class _Counter(grpc.UnaryUnaryClientInterceptor):
     """Counts the bytes of each commit that is sent, and of each answer to a read."""
 
     def __init__(self) -> None:
@@ -24,13 +24,12 @@ class _Counter(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercept
         self.read: list[int] = []
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        self.sent.append(request.ByteSize())
-        return continuation(details, request)
-
-    def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
-        answers = list(continuation(details, request))
-        self.read.append(sum(answer.ByteSize() for answer in answers))
-        return iter(answers)
+        call = continuation(details, request)
+        if details.method.endswith("/Commit"):
+            self.sent.append(request.ByteSize())
+        else:
+            self.read.append(call.result().ByteSize())
+        return call
 
 
 def test_appending_sends_the_same_with_a_short_and_a_long_log(

@@ -1,8 +1,10 @@
 """The store on Firestore: every method has a fixed cost, and every change is one commit under preconditions.
 
-There are no transactions and no locks. A commit states the update times of the documents that it changes. The client's
-own retries are off. A retried commit that had already landed would be refused, and would look like a lost race. Retried
-reads would exceed every limit. So a read is retried here, briefly, within its limit.
+There are no transactions and no locks. A commit states the update times of the documents that it changes.
+
+`firestore_wire` makes the hot calls. The library makes the other queries, with its own retries off. A retried commit
+that had already landed would be refused, and would look like a lost race. Retried reads would exceed every limit. So a
+read is retried here, briefly, within its limit.
 """
 
 from __future__ import annotations
@@ -106,6 +108,10 @@ class FirestoreStore:
         """Return the library's reference to a document, for the condition of a query."""
         return self._client.document(path)
 
+    def _get_expected(self, path: str, fields: Sequence[str]) -> Document | None:
+        """Read a document that exists, except in rare cases; then it costs a second read."""
+        return self._read(lambda timeout: self._wire.get(path, fields, timeout))
+
     def _get(self, path: str, fields: Sequence[str] | None = None) -> Document | None:
         return next(iter(self._get_all([path], fields)), None)
 
@@ -147,7 +153,7 @@ class FirestoreStore:
     @_translated
     def job(self, job_id: JobId) -> Versioned[Job] | None:
         """Read a job."""
-        snapshot = self._get(_job_path(job_id), _JOB_FIELDS)
+        snapshot = self._get_expected(_job_path(job_id), _JOB_FIELDS)
         return None if snapshot is None else _versioned(documents.decode_job(job_id, snapshot.fields), snapshot)
 
     @_translated
@@ -169,7 +175,7 @@ class FirestoreStore:
         """Read many jobs in one call, with their versions."""
         return [_versioned(_job_of(snapshot), snapshot) for snapshot in self._job_snapshots(job_ids)]
 
-    def _job_snapshots(self, job_ids: Sequence[JobId]) -> list[Any]:
+    def _job_snapshots(self, job_ids: Sequence[JobId]) -> list[Document]:
         return self._get_all([_job_path(job_id) for job_id in job_ids], _JOB_FIELDS)
 
     @_translated
@@ -189,7 +195,7 @@ class FirestoreStore:
     @_translated
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Versioned[Invocation] | None:
         """Read an invocation. The field mask leaves the debug log on the server."""
-        snapshot = self._get(_invocation_path(job_id, invocation_id), _INVOCATION_FIELDS)
+        snapshot = self._get_expected(_invocation_path(job_id, invocation_id), _INVOCATION_FIELDS)
         if snapshot is None:
             return None
         return _versioned(documents.decode_invocation(job_id, invocation_id, snapshot.fields), snapshot)
@@ -238,8 +244,8 @@ class FirestoreStore:
     @_translated
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
         """Read many invocations in one call."""
-        references = [_invocation_path(job_id, invocation_id) for job_id, invocation_id in keys]
-        return _readable(self._get_all(references, _INVOCATION_FIELDS), _invocation_of)
+        paths = [_invocation_path(job_id, invocation_id) for job_id, invocation_id in keys]
+        return _readable(self._get_all(paths, _INVOCATION_FIELDS), _invocation_of)
 
     @_translated
     def trigger(self, job_id: JobId, trigger_id: str) -> Versioned[TriggerRecord] | None:
@@ -252,8 +258,8 @@ class FirestoreStore:
     @_translated
     def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
         """Read many triggers or markers in one call."""
-        references = [_trigger_path(job_id, trigger_id) for job_id, trigger_id in keys]
-        return _readable(self._get_all(references), _trigger_of)
+        paths = [_trigger_path(job_id, trigger_id) for job_id, trigger_id in keys]
+        return _readable(self._get_all(paths), _trigger_of)
 
     @_translated
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:

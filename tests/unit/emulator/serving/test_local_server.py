@@ -12,6 +12,7 @@ from werkzeug.wrappers import Request, Response
 from emulator.serving.emulated_server import EmulatedServer, ServerState
 from emulator.serving.faults import Faults
 from emulator.serving.local_server import LocalServer
+from tests.waiting import until
 
 HOST = "127.0.0.1"
 
@@ -160,12 +161,17 @@ def test_a_fault_of_an_application_controls_no_terminal(capsys: pytest.CaptureFi
     def fails(_: Request) -> Response:
         raise RuntimeError("no \x1b]0;title\x07 such \x9b2J thing")
 
-    server = LocalServer(fails, HOST, 0)
+    server, parts = LocalServer(fails, HOST, 0), []
+
+    def written() -> str:
+        parts.append(capsys.readouterr().err)
+        return "".join(parts)
+
     server.start()
     try:
         assert get(server.netloc)[0] == 500
+        # The server answers first, and then writes.
+        until(lambda: r"RuntimeError: no \x1b]0;title\a such \u009b2J thing" in written(), "the text of the fault")
     finally:
         server.stop()
-    written = capsys.readouterr().err
-    assert r"RuntimeError: no \x1b]0;title\a such \u009b2J thing" in written
-    assert not [mark for mark in written if not mark.isprintable() and mark != "\n"]
+    assert not [mark for mark in written() if not mark.isprintable() and mark != "\n"]
