@@ -103,7 +103,9 @@ def _cpu_of(outcomes: list[Outcome], whose: str) -> dict[str, float]:
         return {}
     total = statistics.median(1000 * sum(each.cpu.values()) / each.builds for each in outcomes)
     groups = sorted({name for each in outcomes for name in each.cpu})
-    parts = {name: statistics.median(1000 * each.cpu.get(name, 0.0) / each.builds for each in outcomes) for name in groups}
+    parts = {
+        name: statistics.median(1000 * each.cpu.get(name, 0.0) / each.builds for each in outcomes) for name in groups
+    }
     named = {f"CPU ms per build, {whose}: {name}": round(value, 1) for name, value in parts.items()}
     return {f"CPU ms per build, {whose}": round(total, 1), **named}
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from emulator.memory.gitiles import MemoryGitiles
 from emulator.settings import BUILDBUCKET_HOST
 from luci_scheduler.bootstrap import App, make_app
 from luci_scheduler.cloud_ports import cloud_ports
@@ -55,11 +56,12 @@ class _Console:
 
     def __init__(self, environment: Mapping[str, str], store: CountingStore | None, jobs: int) -> None:
         settings = read_settings({name: value for name, value in environment.items() if name.startswith("SCHEDULER_")})
-        self._app: App = make_app(settings, cloud_ports(settings, store=store))
+        git = MemoryGitiles()
+        revisions = [git.push(_REF)[0] for _ in range(_COMMITS)]
+        ports = replace(cloud_ports(settings, store=store), gitiles=git)
+        self._app: App = make_app(settings, ports)
         runtime = self._app.runtime
         sync_project(runtime, ConfigFile(_PROJECT, _config(jobs), "r"), "sync")
-        runtime = replace(runtime, limits=replace(runtime.limits, commit_wait=0))  # the commits are made up
-        revisions = [f"{number + 1:040x}" for number in range(_COMMITS)]
         for number, revision in enumerate(revisions):
             on_commit(runtime, CommitEvent(_REPO, _REF, revision), runtime.clock.now(), f"c-{number}")
         invocations = runtime.store.invocations(_JOB, 50)
@@ -69,7 +71,7 @@ class _Console:
             "project": (f"/jobs/{_PROJECT}", {}),
             "job": (f"/jobs/{_JOB}", {}),
             "invocation": (f"/jobs/{_JOB}/{invocations[0].id}", {}),
-            "commit": ("/commits", {"repo": _REPO, "ref": _REF, "revision": revisions[0]}),
+            "commit": ("/commits", {"repo": _REPO, "ref": _REF, "revision": revisions[-1]}),
             "grid": (f"/grid/{_PROJECT}", {"repo": _REPO, "ref": _REF}),
         }
 
@@ -81,9 +83,7 @@ class _Console:
         return len(body.encode() if isinstance(body, str) else body)
 
 
-def _measured(
-    name: str, memory: _Console, emulator: _Console, store: CountingStore, jobs: int, times: int
-) -> Measure:
+def _measured(name: str, memory: _Console, emulator: _Console, store: CountingStore, jobs: int, times: int) -> Measure:
     memory.show(name)  # what the console remembers for ten minutes is not part of the cost
     emulator.show(name)
     store.counts.clear()
