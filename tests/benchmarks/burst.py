@@ -154,12 +154,12 @@ def _kill(sides: dict[str, Side], peer: Buildbot | None, missing: str) -> list[M
     burst = Burst("one", _KILLED_COMMITS, 400, kill_after=_KILL_AFTER, patience=_KILL_PATIENCE)
     ours = sides["emulators"](burst)
     theirs = _killed_buildbot(peer) if peer else None
-    details = {"builds, ours": ours.builds, "seconds to the last end, ours": round(ours.seconds, 1)}
+    notes = [f"kill, ours: {ours.builds} builds, the last end after {ours.seconds:.0f} s"]
     if theirs is not None:
-        details |= {"builds, Buildbot": theirs.builds, "seconds to the last end, Buildbot": round(theirs.seconds, 1)}
-        details |= {"changes acknowledged before the kill, Buildbot": theirs.first}
+        notes += [f"kill, Buildbot: {theirs.builds} builds, the last end after {theirs.seconds:.0f} s"]
+        notes += [f"kill, Buildbot: it had acknowledged {theirs.first:.0f} commits before it was killed"]
     about = f"Buildbot {VERSION}, its master killed"
-    notes = (missing,) if missing else ()
+    notes += [missing] if missing else []
     return [
         Measure(
             f"kill -9 one second into {_KILLED_COMMITS} commits: {what}",
@@ -169,7 +169,6 @@ def _kill(sides: dict[str, Side], peer: Buildbot | None, missing: str) -> list[M
             against=about,
             must=0,
             exact=True,
-            details=details,
             notes=notes,
         )
         for what, mine, other in (
