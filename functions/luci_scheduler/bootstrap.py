@@ -28,6 +28,7 @@ from luci_scheduler.ports import (
     QueueTask,
     Store,
     Topic,
+    Turns,
 )
 from luci_scheduler.settings import BuildbucketServer, Settings
 
@@ -73,6 +74,8 @@ class Ports:
     """The sources of the projects' configs; the first source that has a project wins."""
     topic: Topic | None = None
     """Where invocations are announced; None: nowhere."""
+    turns: Turns | None = None
+    """The turns of deliveries in this process; None: deliveries do not wait for each other."""
 
 
 @frozen
@@ -179,6 +182,7 @@ def make_app(settings: Settings, ports: Ports) -> App:
         limits=_limits(settings),
         topic=ports.topic,
         console_url=settings.console_base,
+        turns=ports.turns,
     )
     verifiers = (ports.verify_caller, ports.verify_push)
     return App(settings, runtime, *verifiers, ports.identify, ports.config_sources, ports.buildbucket)

@@ -21,6 +21,7 @@ from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import default_credentials, fetch, sessions
 from luci_scheduler.adapters.late_queue import LateQueue
 from luci_scheduler.adapters.system import SystemClock, SystemEntropy
+from luci_scheduler.adapters.turns import ProcessTurns
 from luci_scheduler.bootstrap import Identify, Ports, VerifyCaller
 from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.core.identity import UnauthenticatedError
@@ -73,6 +74,7 @@ def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock 
         identify=_late(lambda: make_identify(settings, clock)),
         config_sources=make_config_sources(settings),
         topic=_make_topic(settings) if settings.events_topic else None,
+        turns=ProcessTurns(),
     )
 
 

@@ -7,6 +7,7 @@ The package ``adapters`` implements them for the cloud, ``emulator.memory`` in m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from luci_scheduler.core.deferred import Deferred
@@ -58,6 +59,7 @@ __all__ = [
     "ServiceError",
     "Store",
     "Topic",
+    "Turns",
     "UpdateInvocation",
     "UpdateTrigger",
     "Version",
@@ -387,6 +389,20 @@ class Topic(Protocol):
         Raises:
             TransientError: the message may not be stored.
             PermanentError: the message itself is refused.
+        """
+
+
+class Turns(Protocol):
+    """Lets deliveries in one process change a document one after the other.
+
+    Turns only spare lost races. The preconditions of the store alone keep a commit from overwriting another one.
+    """
+
+    def of(self, subject: str) -> AbstractContextManager[None]:
+        """Hold the turn of a subject inside ``with``, or go on without it after a bounded wait.
+
+        Raises:
+            TransientError: the delivery has no time left.
         """
 
 

@@ -3,85 +3,57 @@
 from __future__ import annotations
 
 import json
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import requests
-import structlog
 from google.cloud import firestore, tasks_v2
 from google.protobuf import timestamp_pb2
 
 from emulator.settings import BUILDBUCKET_HOST
 from luci_scheduler.adapters.cloud_tasks import make_client
-from luci_scheduler.bootstrap import make_app
-from luci_scheduler.cloud_ports import cloud_ports
+from luci_scheduler.bootstrap import App
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.engine.commit import on_commit
-from luci_scheduler.logs import configure_logging
-from luci_scheduler.settings import Settings, read_settings
+from luci_scheduler.settings import Settings
+from tests.benchmarks.handlers import scheduler
+from tests.benchmarks.measure import Measure, interleave, seconds_of
 
-__all__ = ["run"]
+__all__ = ["measures"]
 
-JOBS, ROUNDS, AIM = 300, 5, 1.5
 _REPO, _MAIN = "https://r.googlesource.com/repo", "refs/heads/main"
 _MASK = ("schema", "record", "enabled", "next_due")
 _FILLER = "x" * 700
 """About as long as each of the two texts of an invocation, and half as long as the log of a launch."""
 
 
-def run(jobs: int = JOBS, rounds: int = ROUNDS) -> float:
-    """Run both in turn, print each time and the ratio of the medians, and return the ratio."""
-    with _servers() as environment:
-        settings = read_settings({name: value for name, value in environment.items() if name.startswith("SCHEDULER_")})
-        os.environ["FIRESTORE_EMULATOR_HOST"] = environment["FIRESTORE_EMULATOR_HOST"]
-        configure_logging(file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
-        ours, raw = _Ours(settings, jobs), _Raw(settings, jobs)
-        times: dict[str, list[float]] = {"ours": [], "raw": []}
-        for number in range(rounds + 1):  # the first round opens connections and does not count
-            for name, contender in (("raw", raw), ("ours", ours)):
-                begun = time.monotonic()
-                contender.play(number)
-                if number:
-                    times[name].append(time.monotonic() - begun)
-        structlog.reset_defaults()
-    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
-    ratio = medians["ours"] / medians["raw"]
-    for name, seconds in times.items():
-        print(f"  {name}: median {medians[name]:.2f} s of {', '.join(f'{each:.2f}' for each in seconds)}")
-    print(f"  one commit, {jobs} jobs, {settings.concurrency} in parallel: {ratio:.2f} times the raw calls (aim {AIM})")
-    return ratio
-
-
-@contextmanager
-def _servers() -> Iterator[Mapping[str, str]]:
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tests.benchmarks.servers", folder]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.stdin.close()
-            process.wait(timeout=60)
+def measures(*, quick: bool) -> list[Measure]:
+    """Deliver commits to many jobs by both, and return one measure of the seconds of one commit."""
+    jobs, rounds = (100, 3) if quick else (300, 5)
+    with scheduler() as (settings, app):
+        ours, raw = _Ours(app, jobs), _Raw(settings, jobs)
+        seconds = interleave(seconds_of(ours.play), seconds_of(raw.play), rounds)
+    return [
+        Measure(
+            f"one commit for {jobs} jobs",
+            "s",
+            *map(tuple, seconds),
+            against="the same raw calls",
+            must=1.25,
+            aim=1.15,
+            notes=(f"{settings.concurrency} jobs in parallel, in one process",),
+        )
+    ]
 
 
 class _Ours:
     """The engine."""
 
-    def __init__(self, settings: Settings, jobs: int) -> None:
-        self._app = make_app(settings, cloud_ports(settings))
+    def __init__(self, app: App, jobs: int) -> None:
+        self._app = app
         for start in range(0, jobs, 100):
             names = [f"job{number:03}" for number in range(start, min(jobs, start + 100))]
             sync_project(self._app.runtime, ConfigFile(f"p{start}", _config(names), "r"), "sync")
@@ -93,8 +65,7 @@ class _Ours:
     def play(self, number: int) -> None:
         event = CommitEvent(_REPO, _MAIN, f"{number + 1:040x}")
         runtime = self._app.runtime
-        limits = replace(runtime.limits, commit_wait=0)  # the commits are made up
-        on_commit(replace(runtime, limits=limits), event, runtime.clock.now(), f"commit-{number}")
+        on_commit(runtime, event, runtime.clock.now(), f"commit-{number}")
 
 
 def _config(names: list[str]) -> str:

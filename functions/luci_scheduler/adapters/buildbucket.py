@@ -131,7 +131,7 @@ class BuildbucketClient:
             with self._session().request(
                 http_method,
                 url,
-                params=list(query),
+                params=list(query) or None,
                 data=data,
                 headers={"Content-Type": "application/json", **headers},
                 timeout=deadline,  # type: ignore[arg-type] # any Timeout works

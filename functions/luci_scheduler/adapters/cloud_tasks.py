@@ -25,6 +25,7 @@ __all__ = ["LIMIT", "CloudTasksQueue", "make_client"]
 LIMIT = 10.0
 """Seconds for one call, in all. The service usually takes milliseconds to accept a task."""
 
+_Task, _Request, _Token = tasks_v2.Task.pb(), tasks_v2.HttpRequest.pb(), tasks_v2.OidcToken.pb()
 _DISPATCH_DEADLINE = 600  # seconds for on_task, below the function's limit; a URL fetch may take eight minutes of this
 
 
@@ -49,7 +50,7 @@ class CloudTasksQueue:
         self._client = client
         self._queue = queue
         self._url = url.rstrip("/")
-        self._token = tasks_v2.OidcToken(service_account_email=account, audience=audience)
+        self._token = _Token(service_account_email=account, audience=audience)
 
     def enqueue(self, task: QueueTask) -> None:
         """Put a task on the queue, in the current trace.
@@ -76,16 +77,19 @@ class CloudTasksQueue:
 
     def _message(self, task: QueueTask) -> tasks_v2.Task:
         seconds, nanoseconds = divmod(task.eta, SECOND)
-        request = tasks_v2.HttpRequest(
+        # The plain message: the library's own classes copy each part on its way into the whole.
+        request = _Request(
             http_method=tasks_v2.HttpMethod.POST,
             url=f"{self._url}/{task.kind}",
             headers={"Content-Type": "application/json", **trace_headers()},
             body=json.dumps(with_version(task.payload)).encode(),
             oidc_token=self._token,
         )
-        return tasks_v2.Task(
+        message = _Task(
             name=f"{self._queue}/tasks/{task.name}" if task.name else "",
             http_request=request,
             schedule_time=timestamp_pb2.Timestamp(seconds=seconds, nanos=nanoseconds),
             dispatch_deadline=duration_pb2.Duration(seconds=_DISPATCH_DEADLINE),
         )
+        wrapped: tasks_v2.Task = tasks_v2.Task.wrap(message)
+        return wrapped

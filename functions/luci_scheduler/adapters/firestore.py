@@ -106,6 +106,10 @@ class FirestoreStore:
         """Return the library's reference to a document, for the condition of a query."""
         return self._client.document(path)
 
+    def _get_expected(self, path: str, fields: Sequence[str]) -> Document | None:
+        """Read a document that exists, except in rare cases; then it costs a second read."""
+        return self._read(lambda timeout: self._wire.get(path, fields, timeout))
+
     def _get(self, path: str, fields: Sequence[str] | None = None) -> Document | None:
         return next(iter(self._get_all([path], fields)), None)
 
@@ -147,7 +151,7 @@ class FirestoreStore:
     @_translated
     def job(self, job_id: JobId) -> Versioned[Job] | None:
         """Read a job."""
-        snapshot = self._get(_job_path(job_id), _JOB_FIELDS)
+        snapshot = self._get_expected(_job_path(job_id), _JOB_FIELDS)
         return None if snapshot is None else _versioned(documents.decode_job(job_id, snapshot.fields), snapshot)
 
     @_translated
@@ -189,7 +193,7 @@ class FirestoreStore:
     @_translated
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Versioned[Invocation] | None:
         """Read an invocation. The field mask leaves the debug log on the server."""
-        snapshot = self._get(_invocation_path(job_id, invocation_id), _INVOCATION_FIELDS)
+        snapshot = self._get_expected(_invocation_path(job_id, invocation_id), _INVOCATION_FIELDS)
         if snapshot is None:
             return None
         return _versioned(documents.decode_invocation(job_id, invocation_id, snapshot.fields), snapshot)

@@ -1,4 +1,4 @@
-"""Firestore's hot calls as plain protobuf messages: read documents by their names, list a range of names, and commit.
+"""Firestore's hot calls as plain protobuf messages: read documents by name, list a range of names, and commit.
 
 The library's own methods wrap each message and copy each document several times, which took longer than the rest of a
 handler. The calls here send the same messages with the same headers, through the library's channel and with its
@@ -10,6 +10,7 @@ and lists and dicts of these.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from typing import Any
 
 import grpc
 from google.api_core.datetime_helpers import DatetimeWithNanoseconds
-from google.api_core.exceptions import GoogleAPICallError, from_grpc_error
+from google.api_core.exceptions import GoogleAPICallError, NotFound, from_grpc_error
 from google.api_core.gapic_v1.routing_header import to_grpc_metadata
 from google.cloud import firestore
 from google.cloud.firestore_v1 import types
@@ -30,6 +31,7 @@ __all__ = ["Document", "Wire"]
 
 _SERVICE = "/google.firestore.v1.Firestore/"
 _BatchGet, _BatchGetAnswer = types.BatchGetDocumentsRequest.pb(), types.BatchGetDocumentsResponse.pb()
+_Get, _Document = types.GetDocumentRequest.pb(), types.Document.pb()
 _RunQuery, _RunQueryAnswer = types.RunQueryRequest.pb(), types.RunQueryResponse.pb()
 _Commit, _CommitAnswer, _Write = types.CommitRequest.pb(), types.CommitResponse.pb(), types.Write.pb()
 
@@ -51,13 +53,28 @@ class Wire:
     def __init__(self, client: firestore.Client) -> None:
         self._client = client
 
+    def get(self, path: str, fields: Sequence[str], timeout: float) -> Document | None:
+        """Read a document that probably exists, in a call that costs a third less of the processor than `read`."""
+        end = time.monotonic() + timeout
+        request = _Get(name=self._root + path)
+        request.mask.field_paths.extend(fields)
+        try:
+            answer = self._get(request, timeout=timeout, metadata=self._headers("name", request.name))
+            return self._document(answer)
+        except grpc.RpcError as error:
+            translated = _translated(error)
+            if not isinstance(translated, NotFound):
+                raise translated from error
+        # The same code is the answer if the database is missing. A read of several documents tells the two apart.
+        return next(iter(self.read([path], fields, max(0.0, end - time.monotonic()))), None)
+
     def read(self, paths: Sequence[str], fields: Sequence[str] | None, timeout: float) -> list[Document]:
         """Read documents in one call, in no order; missing ones are left out. ``fields`` None: all fields."""
         request = _BatchGet(database=self._database, documents=[self._root + path for path in paths])
         if fields is not None:
             request.mask.field_paths.extend(fields)
-        found = (answer.found for answer in self._streamed(self._get, request, timeout) if answer.HasField("found"))
-        return [self._document(document) for document in found]
+        answers = self._streamed(self._batch_get, request, timeout)
+        return [self._document(answer.found) for answer in answers if answer.HasField("found")]
 
     def range(self, collection: str, first: str, end: str, timeout: float) -> list[Document]:
         """Read the documents of a top-level collection from the ID ``first`` to the last one before ``end``, by ID."""
@@ -70,8 +87,8 @@ class Wire:
         query.start_at.before = True
         query.end_at.values.add(reference_value=f"{self._root}{collection}/{end}")
         query.end_at.before = True
-        found = self._streamed(self._query, request, timeout)
-        return [self._document(answer.document) for answer in found if answer.HasField("document")]
+        answers = self._streamed(self._query, request, timeout)
+        return [self._document(answer.document) for answer in answers if answer.HasField("document")]
 
     def commit(self, writes: Iterable[Any], timeout: float) -> list[Any]:
         """Apply all writes or none; return the update time of each document."""
@@ -145,6 +162,10 @@ class Wire:
 
     @cached_property
     def _get(self) -> Any:
+        return self._channel.unary_unary(f"{_SERVICE}GetDocument", _Get.SerializeToString, _Document.FromString)
+
+    @cached_property
+    def _batch_get(self) -> Any:
         return self._channel.unary_stream(
             f"{_SERVICE}BatchGetDocuments", _BatchGet.SerializeToString, _BatchGetAnswer.FromString
         )
@@ -169,9 +190,12 @@ class Wire:
 
     def _headers(self, name: str, value: str) -> Sequence[tuple[str, str]]:
         """Return the headers that the library sends: they route the call, and name the library's version."""
-        route = to_grpc_metadata([(name, value)])  # type: ignore[no-untyped-call]
+        return (*self._common_headers, to_grpc_metadata([(name, value)]))  # type: ignore[no-untyped-call]
+
+    @cached_property
+    def _common_headers(self) -> Sequence[tuple[str, str]]:
         version = DEFAULT_CLIENT_INFO.to_grpc_metadata()  # type: ignore[no-untyped-call]
-        return (*self._client._rpc_metadata, route, version)  # noqa: SLF001
+        return (*self._client._rpc_metadata, version)  # noqa: SLF001
 
 
 def _translated(error: grpc.RpcError) -> GoogleAPICallError:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from http.client import HTTPResponse
+from ipaddress import ip_address
 from typing import Any, cast
 
 import google.auth
@@ -266,7 +267,7 @@ class _Connection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         end = _end(self.timeout)
         try:
-            addresses = bounded(lambda: resolve(self._dns_host.strip("[]"), self.port), end - time.monotonic())
+            addresses = _addresses(self._dns_host.strip("[]"), self.port, end)
             made = connect(addresses, self.port, end - time.monotonic())
             made.settimeout(max(_INSTANT, end - time.monotonic()))  # for TLS
             for option in self.socket_options or ():
@@ -284,6 +285,13 @@ class _Connection(HTTPConnection):
     def getresponse(self) -> Any:
         self.response_class = partial(_response, _end(self.timeout))  # type: ignore[assignment] # it is only called
         return super().getresponse()
+
+
+def _addresses(host: str, port: int, end: float) -> Sequence[str]:
+    try:
+        return [str(ip_address(host))]
+    except ValueError:  # a name: only the resolver may block
+        return bounded(lambda: resolve(host, port), end - time.monotonic())
 
 
 class _TlsConnection(_Connection, HTTPSConnection):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from luci_scheduler.core.foreign_text import escaped, redacted, without_forged_lines
 from luci_scheduler.core.frozen import frozen
-from luci_scheduler.core.instants import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Instant, to_datetime
+from luci_scheduler.core.instants import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Instant
 from luci_scheduler.core.log_lines import CUT, OWN_HEADING, TRIAGE_HEADING
 
 __all__ = ["LOG_LIMIT", "LogEntry", "entries", "format_line", "is_cut", "triage_block", "trim", "trim_bytes"]
@@ -42,8 +42,10 @@ def format_line(instant: Instant, text: str) -> str:
     The text may have several lines and may come from any server. Secrets with a known form are redacted. Control
     characters are escaped. No line but the first can look like a message.
     """
-    moment = to_datetime(instant)
-    return f"[{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}] {_safe(text)}\n"
+    seconds, milliseconds = divmod(instant // MILLISECOND % (DAY // MILLISECOND), SECOND // MILLISECOND)
+    minutes, seconds = divmod(seconds, MINUTE // SECOND)
+    hours, minutes = divmod(minutes, HOUR // MINUTE)
+    return f"[{hours:02d}:{minutes:02d}:{seconds:02d}.{milliseconds:03d}] {_safe(text)}\n"
 
 
 def _safe(text: str) -> str:

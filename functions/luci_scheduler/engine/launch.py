@@ -193,18 +193,19 @@ def _claim(runtime: Runtime, found: Versioned[Invocation], key: str) -> Versione
 
 def _claimed(runtime: Runtime, invocation: Invocation, now: Instant, key: str) -> tuple[Invocation, str]:
     """Return the invocation under a new claim, and the first line of the attempt."""
+    attempts, stamp = invocation.attempts + 1, max(now, invocation.last_line)
+    is_last = attempts > runtime.limits.max_attempts
+    starting = log_lines.STARTING.format(attempt=attempts)
+    line = format_line(stamp, log_lines.TOO_MANY_ATTEMPTS.format() if is_last else starting)
     claimed = replace(
         invocation,
-        attempts=invocation.attempts + 1,
+        attempts=attempts,
         claim_until=Instant(now + runtime.limits.claim_lease + runtime.launch_time(invocation.task)),
         mutations=invocation.mutations + 1,
+        log_size=invocation.log_size + len(line),
+        last_line=stamp,
     )
-    stamp = max(now, claimed.last_line)
-    is_last = claimed.attempts > runtime.limits.max_attempts
-    starting = log_lines.STARTING.format(attempt=claimed.attempts)
-    line = format_line(stamp, log_lines.TOO_MANY_ATTEMPTS.format() if is_last else starting)
-    claimed = replace(claimed, log_size=claimed.log_size + len(line), last_line=stamp)
-    return runtime.stamped(claimed, f"{key}/claim{claimed.attempts}"), line
+    return runtime.stamped(claimed, f"{key}/claim{attempts}"), line
 
 
 def _attempt(runtime: Runtime, invocation: Invocation, calls: CallCache) -> Controller:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import field, replace
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job, TaskDefinition
 from luci_scheduler.managers.controller import CallCache, Controller, offer
 from luci_scheduler.managers.task_manager import TaskManager
-from luci_scheduler.ports import Clock, Entropy, Gitiles, Queue, QueueTask, Store, Topic, Versioned
+from luci_scheduler.ports import Clock, Entropy, Gitiles, Queue, QueueTask, Store, Topic, Turns, Versioned
 from luci_scheduler.tracing import bind_invocation
 
 __all__ = ["Limits", "Runtime", "logger"]
@@ -100,6 +101,8 @@ class Runtime:
     """Where starts and ends of invocations are announced; None: nowhere."""
     console_url: str = ""
     """The base URL of the links in announcements."""
+    turns: Turns | None = None
+    """The turns of deliveries in this process; None: deliveries do not wait for each other."""
 
     def manager(self, task: TaskDefinition) -> TaskManager:
         """Return the manager of a task.
@@ -121,6 +124,7 @@ class Runtime:
 
         ``attempt`` reads, decides and commits; its result is returned. It raises StoreConflictError if a document has
         changed since it was read, and then runs again from the read. The error names the ``subject`` and the ``step``.
+        Attempts about one ``subject`` take turns (see `turns`).
 
         Raises:
             ComeAgainError: each attempt met a conflict.
@@ -129,7 +133,8 @@ class Runtime:
         # Without a bound, a delivery about a busy document could lose race after race until its deadline.
         for _ in range(races or self.limits.races):
             try:
-                return attempt()
+                with nullcontext() if self.turns is None else self.turns.of(subject):
+                    return attempt()
             except StoreConflictError:
                 continue
         raise ComeAgainError(f"{subject} changes too fast to {step}")

@@ -174,11 +174,11 @@ class Controller:
             self._finish()
         changed = self.invocation != self._base or bool(self._lines or self._new_timers or self._emitted)
         self._saves.save(changed=changed)
-        # A handler that gets here owns the invocation, so no launch is in progress any more.
-        self.invocation = replace(self.invocation, claim_until=None)
         timers = () if self.invocation.status.is_final else (*self.invocation.pending_timers, *self._new_timers)
         return replace(
             self.invocation,
+            # A handler that gets here owns the invocation, so no launch is in progress any more.
+            claim_until=None,
             pending_timers=timers,
             mutations=self._saves.known,
             last_line=self._last_line,

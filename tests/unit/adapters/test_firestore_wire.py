@@ -54,8 +54,15 @@ class _Recording(grpc.GenericRpcHandler):
             keep(request, context)
             yield from _ANSWERS[method]()
 
-        if method == "Commit":
-            return grpc.unary_unary_rpc_method_handler(commit)
+        def get(request: bytes, context: Any) -> bytes:
+            keep(request, context)
+            if b"missing" in request:
+                context.abort(grpc.StatusCode.NOT_FOUND, "not found")
+            (answer,) = _ANSWERS[method]()
+            return answer
+
+        if method in ("Commit", "GetDocument"):
+            return grpc.unary_unary_rpc_method_handler(commit if method == "Commit" else get)
         return grpc.unary_stream_rpc_method_handler(stream)
 
 
@@ -101,7 +108,9 @@ def client(server: tuple[_Recording, str], monkeypatch: pytest.MonkeyPatch) -> I
         for answer in ({"document": listed, "read_time": AT}, {"read_time": AT, "skipped_results": 1}):
             yield types.RunQueryResponse.serialize(types.RunQueryResponse(**answer))
 
-    _ANSWERS.update(BatchGetDocuments=got, RunQuery=queried)
+    _ANSWERS.update(
+        BatchGetDocuments=got, RunQuery=queried, GetDocument=lambda: iter([types.Document.serialize(found)])
+    )
     yield client
     client.close()
 
@@ -154,6 +163,33 @@ def test_a_read_is_that_of_the_library(client: Any, server: tuple[_Recording, st
     assert own_headers == headers
     assert found == Document(PATH, snapshot.to_dict(), snapshot.update_time)
     assert found.fields == FIELDS
+
+
+def test_a_read_of_one_document_is_that_of_the_library(client: Any, server: tuple[_Recording, str]) -> None:
+    """The message, its headers, the fields and the version are equal."""
+    found = Wire(client).get(PATH, ("null", "text"), 10)
+    name = f"{client._database_string}/documents/{PATH}"
+    message = {"name": name, "mask": {"field_paths": ["null", "text"]}}
+    client._firestore_api.get_document(request=message, metadata=client._rpc_metadata, timeout=10)
+    (method, own, own_headers), (other, request, headers) = server[0].calls
+    assert method == other == "GetDocument"
+    assert types.GetDocumentRequest.deserialize(own) == types.GetDocumentRequest.deserialize(request)
+    assert own_headers == headers
+    assert found is not None
+    assert (found.path, found.fields, found.update_time.timestamp_pb()) == (PATH, FIELDS, AT)
+
+
+def test_only_a_read_of_several_proves_that_a_document_is_missing(client: Any, server: tuple[_Recording, str]) -> None:
+    """NOT_FOUND is also the answer if the database is missing. A job must not count as removed then."""
+    wire = Wire(client)
+
+    def missing() -> Iterator[bytes]:
+        answer = types.BatchGetDocumentsResponse(missing="jobs/missing", read_time=AT)
+        yield types.BatchGetDocumentsResponse.serialize(answer)
+
+    _ANSWERS["BatchGetDocuments"] = missing
+    assert wire.get("jobs/missing", ("text",), 10) is None
+    assert [method for method, *_ in server[0].calls] == ["GetDocument", "BatchGetDocuments"]
 
 
 def test_a_range_is_that_of_the_library(client: Any, server: tuple[_Recording, str]) -> None:

@@ -152,11 +152,22 @@ def _stored_body(document: Mapping[str, Any]) -> str | bytes:
 
 def _body(record: Record, version: ReadVersion | None) -> str:
     """Return the body to write, with the members of the replaced version that only a newer version knows."""
-    body = to_json(_body_values(record))
+    values = _body_values(record)
     if version is None or version.record is None:
-        return body
+        return to_json(values)
     stored = version.body if isinstance(version.body, str) else zlib.decompress(version.body).decode()
-    return keep_unknown(stored, to_json(_body_values(version.record)), body)
+    return keep_unknown(stored, to_json(_earlier_values(version.record, record, values)), to_json(values))
+
+
+def _earlier_values(earlier: Record, record: Record, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the body's values of an earlier record. Both records share most objects, and so their values in JSON."""
+    kind: type = type(record)
+    if kind not in _NOT_IN_BODY:
+        return _body_values(earlier)
+    return {
+        stored: values[stored] if (value := getattr(earlier, name)) is getattr(record, name) else to_plain(value)
+        for stored, name in _body_names(kind)
+    }
 
 
 def _body_values(record: Record) -> dict[str, Any]:

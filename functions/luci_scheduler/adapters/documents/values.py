@@ -71,13 +71,16 @@ def field_names(record: type) -> Mapping[str, None]:
     return dict.fromkeys(field.name for field in fields(record))
 
 
-_JSON_TYPES = frozenset({type(None), bool, int, float, str})
+_JSON_TYPES = frozenset({type(None), bool, int, float, str})  # most values have one of these types exactly
 
 
 def to_plain(value: Any) -> Any:
     """Return a record's value in a form that JSON can hold."""
-    if type(value) in _JSON_TYPES:
+    kind = type(value)
+    if kind in _JSON_TYPES:
         return value
+    if kind is tuple:
+        return [to_plain(item) for item in value]
     match value:
         case Trigger():
             return trigger_to_json(value)
@@ -89,9 +92,7 @@ def to_plain(value: Any) -> Any:
             return {"id": str(named.pop("invocation_id")), **named}
         case Timer() | Cleanup() | TriggeringPolicy() | JobDefinition() | CronState():
             return _plain_fields(value)
-        case tuple():
-            return [to_plain(item) for item in value]
-        case Mapping():
+        case dict() | Mapping():
             return dict(value)
         case _:
             return value
@@ -102,9 +103,12 @@ def _plain_fields(record: Any) -> dict[str, Any]:
     return {name: to_plain(getattr(record, name)) for name in field_names(kind)}
 
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
 def to_json(value: Any) -> str:
     """Write a value as compact JSON."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return _encode(value)
 
 
 def check_size(what: str, document: Mapping[str, Any], extra: int = 0) -> None:
@@ -131,20 +135,20 @@ def stored_size(document: Mapping[str, Any]) -> int:
     return sum(_size(value) for value in document.values())
 
 
+_FIXED_BYTES = 16  # at most, of a number, a boolean, null or a time
+
+
 def _size(value: Any) -> int:
-    kind = type(value)
-    if kind is str:
-        return len(value.encode())
-    if kind is int or value is None:
-        return 16
     match value:
         case str():
             return len(value.encode())
+        case int() | None:
+            return _FIXED_BYTES
         case bytes():
             return len(value)
-        case Mapping():
+        case dict() | Mapping():
             return sum(len(name.encode()) + 1 + _size(item) for name, item in value.items())
         case list():
             return sum(_size(item) for item in value)
         case _:
-            return 16
+            return _FIXED_BYTES
