@@ -2,7 +2,7 @@
 
 The standard library compiles six methods of each such class from source text when a module is imported. A function
 imports a hundred of these classes before its first answer, which took a tenth of a cold start. Here only ``__init__``
-is compiled. The other methods are shared functions.
+is compiled, with the first instance. The other methods are shared functions.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def frozen(cls: type[T]) -> type[T]:
         "__delattr__": _refuse_delete,
         "__getstate__": _get_state,
         "__setstate__": _set_state,
-        "__init__": _compiled_init(made, members),
+        "__init__": _late_init(made),
     }
     for name, method in methods.items():
         if name not in vars(made):
@@ -44,6 +44,16 @@ def frozen(cls: type[T]) -> type[T]:
     if vars(made).get("__hash__") is None:  # Python sets None in a class that has its own __eq__
         made.__hash__ = _hash(values)
     return made  # type: ignore[no-any-return]
+
+
+def _late_init(cls: Any) -> Callable[..., None]:
+    """Return ``__init__``, which is compiled for the first instance. Most processes use a third of the classes."""
+
+    def init(self: Any, *args: Any, **named: Any) -> None:
+        cls.__init__ = _compiled_init(cls, fields(cls))
+        cls.__init__(self, *args, **named)
+
+    return init
 
 
 def _compiled_init(cls: Any, members: tuple[Field[Any], ...]) -> Callable[..., None]:
