@@ -1,4 +1,4 @@
-"""A Buildbot master and a worker, from the package index, in an environment of their own outside the repository."""
+"""A Buildbot master and a worker, from the package index, in a separate environment outside the repository."""
 
 from __future__ import annotations
 
@@ -81,7 +81,13 @@ class Buildbot:
         self._bin = environment()
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="buildbot-")))
         self._port = free_port()
-        self._run_programs(builders)
+        self._stack.callback(self._stop)
+        self._running: list[subprocess.Popen[bytes]] = []
+        try:
+            self._run_programs(builders)
+        except BaseException:
+            self._stack.close()
+            raise
 
     def _run_programs(self, builders: Mapping[str, Sequence[str]]) -> None:
         master, worker = self._folder / "master", self._folder / "worker"
@@ -100,12 +106,13 @@ class Buildbot:
         self.sender = self._stack.enter_context(
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
-        self._stack.callback(self._stop)
+        self._stack.callback(self.sender.kill)  # it may be waiting for a master that is gone
 
     def _start(self, program: str, folder: Path) -> subprocess.Popen[bytes]:
         log: IO[bytes] = self._stack.enter_context((folder / "output.log").open("ab"))
         command = [str(self._bin / program), "start", "--nodaemon", "."]
-        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+        self._running.append(subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True))
+        return self._running[-1]
 
     def _start_master(self) -> subprocess.Popen[bytes]:
         return self._start("buildbot", self._folder / "master")
@@ -168,9 +175,7 @@ class Buildbot:
         return rows
 
     def _stop(self) -> None:
-        if self.sender.stdin is not None:
-            self.sender.stdin.close()
-        for program in (self.worker, self.master):
+        for program in self._running:
             if program.poll() is None:
                 os.killpg(program.pid, signal.SIGKILL)
                 program.wait()

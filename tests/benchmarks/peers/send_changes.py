@@ -29,7 +29,7 @@ class Sender:
         while waiting:
             try:
                 answers = await self._send_once(waiting)
-            except Exception:  # noqa: BLE001 - the master is down, for whatever reason
+            except Exception:  # noqa: BLE001 - the master is down
                 self._perspective = None
                 await task.deferLater(reactor, _PAUSE)
                 continue
