@@ -76,7 +76,7 @@ def _bursts(
             burst = Burst(category, commits[category], base + 10 * (number + 1) + place, patience=_PATIENCE)
             outcomes[name].append(side(burst))
     baseline = [each.builds / each.seconds for each in outcomes.get("Buildbot", ())]
-    found = []
+    found = [_exactness(title, outcomes, missing)]
     for name, words in _NAMES.items():
         played = outcomes[name]
         goals = (must, aim if name == "memory" else None) if name != "direct" else (None, None)
@@ -91,20 +91,38 @@ def _bursts(
                 aim=goals[1],
                 better=Better.MORE,
                 details={**_cpu_of(played, "ours"), **_cpu_of(outcomes.get("Buildbot", []), "Buildbot")},
-                notes=(*_wrong(played), *([missing] if missing else [])),
+                notes=(missing,) if missing else (),
             )
         )
     return found
+
+
+def _exactness(title: str, outcomes: dict[str, list[Outcome]], missing: str) -> Measure:
+    """Return a measure of the commits without a build, or with several, in all bursts of a kind."""
+    wrong = {name: float(sum(each.lost + each.doubled for each in played)) for name, played in outcomes.items()}
+    theirs = wrong.pop("Buildbot", None)
+    return Measure(
+        f"bursts, {title}: builds lost or doubled",
+        "builds",
+        [sum(wrong.values())],
+        () if theirs is None else [theirs],
+        against=f"Buildbot {VERSION}, the same commits",
+        must=0,
+        exact=True,
+        details=wrong,
+        notes=(missing,) if missing else (),
+    )
 
 
 def _cpu_of(outcomes: list[Outcome], whose: str) -> dict[str, float]:
     """Return the milliseconds of CPU for each build, in all and by group of processes; medians."""
     if not outcomes:
         return {}
-    total = statistics.median(1000 * sum(each.cpu.values()) / each.builds for each in outcomes)
+    total = statistics.median(1000 * sum(each.cpu.values()) / max(1, each.builds) for each in outcomes)
     groups = sorted({name for each in outcomes for name in each.cpu})
     parts = {
-        name: statistics.median(1000 * each.cpu.get(name, 0.0) / each.builds for each in outcomes) for name in groups
+        name: statistics.median(1000 * each.cpu.get(name, 0.0) / max(1, each.builds) for each in outcomes)
+        for name in groups
     }
     named = {f"CPU ms per build, {whose}: {name}": round(value, 1) for name, value in parts.items()}
     return {f"CPU ms per build, {whose}": round(total, 1), **named}

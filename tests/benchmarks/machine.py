@@ -117,7 +117,8 @@ class Watch:
 def _busy() -> float:
     """Return the seconds of all processors that were not idle."""
     times = psutil.cpu_times()
-    return float(times.user + times.system + getattr(times, "steal", 0.0))
+    names = ("user", "nice", "system", "irq", "softirq", "steal")
+    return float(sum(getattr(times, name, 0.0) for name in names))
 
 
 def _own() -> float:

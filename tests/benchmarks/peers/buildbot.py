@@ -14,9 +14,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 from emulator.downloads import cache_folder
+from emulator.processes import Child, Output
 from emulator.tcp_ports import free_port
 
 __all__ = ["Buildbot", "BuildbotError", "environment"]
@@ -24,7 +25,8 @@ __all__ = ["Buildbot", "BuildbotError", "environment"]
 VERSION = "4.3.0"
 _PACKAGES = (f"buildbot=={VERSION}", f"buildbot-worker=={VERSION}")
 _HERE = Path(__file__).parent
-_INSTALL_SECONDS, _START_SECONDS, _POLL_SECONDS, _QUIET_SECONDS = 300.0, 60.0, 0.1, 15.0
+_INSTALL_SECONDS, _START_SECONDS, _GRACE_SECONDS = 600.0, 120.0, 10.0
+_POLL_SECONDS, _QUIET_SECONDS = 0.1, 30.0
 _BUILDS = """
     SELECT sourcestamps.revision, builders.name, builds.results, builds.complete_at IS NOT NULL
     FROM builds
@@ -81,8 +83,6 @@ class Buildbot:
         self._bin = environment()
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="buildbot-")))
         self._port = free_port()
-        self._stack.callback(self._stop)
-        self._running: list[subprocess.Popen[bytes]] = []
         try:
             self._run_programs(builders)
         except BaseException:
@@ -108,13 +108,13 @@ class Buildbot:
         )
         self._stack.callback(self.sender.kill)  # it may be waiting for a master that is gone
 
-    def _start(self, program: str, folder: Path) -> subprocess.Popen[bytes]:
-        log: IO[bytes] = self._stack.enter_context((folder / "output.log").open("ab"))
+    def _start(self, program: str, folder: Path) -> Child:
         command = [str(self._bin / program), "start", "--nodaemon", "."]
-        self._running.append(subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True))
-        return self._running[-1]
+        child = Child(command, environment=dict(os.environ), output=Output(folder / "output.log"), cwd=folder)
+        self._stack.callback(child.stop, _GRACE_SECONDS)
+        return child
 
-    def _start_master(self) -> subprocess.Popen[bytes]:
+    def _start_master(self) -> Child:
         return self._start("buildbot", self._folder / "master")
 
     def _wait_for_the_worker(self, times: int) -> None:
@@ -144,8 +144,9 @@ class Buildbot:
 
     def kill_master(self) -> None:
         """Kill the master with SIGKILL and start it again at once; the worker attaches by itself."""
-        os.killpg(self.master.pid, signal.SIGKILL)
+        self.master.signal(signal.SIGKILL)
         self.master.wait()
+        self.master.finish()
         self.master = self._start_master()
         self._wait_for_the_worker(2)
 
@@ -155,7 +156,7 @@ class Buildbot:
         return Counter((r, name) for r, name, result, _ in self._rows() if r in wanted and result == _SUCCESS)
 
     def wait_for(self, revisions: Sequence[str], builds: int, seconds: float) -> bool:
-        """Wait until so many builds succeeded; with a quiet quarter of a minute before that, return False."""
+        """Wait until so many builds succeeded; after half a minute without any, return False."""
         until, seen, changed = time.monotonic() + seconds, -1, time.monotonic()
         while (now := time.monotonic()) < until:
             count = self.successes(revisions).total()
@@ -173,12 +174,6 @@ class Buildbot:
             rows = database.execute(_BUILDS).fetchall()
         database.close()
         return rows
-
-    def _stop(self) -> None:
-        for program in self._running:
-            if program.poll() is None:
-                os.killpg(program.pid, signal.SIGKILL)
-                program.wait()
 
     def __enter__(self) -> Self:
         return self
