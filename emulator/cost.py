@@ -38,6 +38,7 @@ __all__ = [
     "build",
     "fleet",
     "idle",
+    "operations",
     "polling",
     "run",
     "tables",
@@ -93,6 +94,9 @@ _EVALUATIONS = 2 * _MINUTES
 _POINT_BYTES = 8
 
 
+_OPERATIONS = ("firestore_read", "firestore_write", "task_operation", "request", "cpu_second", "gib_second")
+
+
 @dataclass(frozen=True, slots=True)
 class Path:
     """One path of the system, in operations."""
@@ -136,7 +140,7 @@ class Size:
     gib: float
 
 
-SIZES = (Size("a third of a CPU, 512 MiB (as deployed)", 1 / 3, 0.5), Size("1 CPU, 512 MiB", 1.0, 0.5))
+SIZES = (Size("a sixth of a CPU, 256 MiB (as deployed)", 1 / 6, 0.25), Size("1 CPU, 512 MiB", 1.0, 0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +194,11 @@ def build(checks: int, size: Size) -> Usage:
         "backup_gib_month": _BACKUPS * gib_months,
     }
     return total([documents, *(run(PATHS[name], size) for name in paths)])
+
+
+def operations(usage: Usage) -> Usage:
+    """Return the part of a usage that the design of the functions decides: operations, calls and their time."""
+    return {name: amount for name, amount in usage.items() if name in _OPERATIONS}
 
 
 def polling(minutes: int, size: Size) -> Usage:
@@ -279,6 +288,7 @@ def _events() -> dict[str, list[Usage]]:
             f"build, {checks} status checks ({what})": [build(checks, size) for size in SIZES]
             for checks, what in kinds.items()
         },
+        "of these for 28 checks: operations, calls and time": [operations(build(28, size)) for size in SIZES],
         "start of an instance": [start(size) for size in SIZES],
     }
 

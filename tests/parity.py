@@ -30,7 +30,7 @@ _V1, _V2 = "unit/managers/test_buildbucket_v1.py", "unit/managers/test_buildbuck
 _RACES, _FAILING = "unit/engine/test_races.py", "unit/engine/test_failing_calls.py"
 _CRON, _PARITY = "unit/engine/test_cron.py", "unit/engine/test_parity.py"
 _OPERATIONS, _GITILES, _VECTORS = (
-    "unit/engine/test_operations.py", "unit/managers/test_gitiles.py", "vectors/test_vectors.py",
+    "budgets/test_paths.py", "unit/managers/test_gitiles.py", "vectors/test_vectors.py",
 )  # fmt: skip
 _SCHEDULING, _READING = "vectors/test_vectors_scheduling.py", "unit/api/test_reading.py"
 

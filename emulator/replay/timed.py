@@ -14,6 +14,7 @@ from emulator.replay.answers import Reply
 from emulator.replay.deliveries import Delivery
 from emulator.replay.errors import FunctionDied, ScenarioError
 from emulator.replay.operations import Operation
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.engine.runtime import Runtime
@@ -302,7 +303,7 @@ class PacedController(Controller):
         super()._finish()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PacedRuntime(Runtime):
     """A runtime whose controllers are `PacedController`."""
 

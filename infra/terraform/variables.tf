@@ -252,20 +252,20 @@ variable "canary" {
 variable "functions" {
   type = object({
     on_gitiles_commit = optional(object({
-      cpu           = optional(string, "0.3333")
-      memory        = optional(string, "512Mi")
+      cpu           = optional(string, "0.1666")
+      memory        = optional(string, "256Mi")
       concurrency   = optional(number, 1)
       max_instances = optional(number, 20)
     }), {})
     on_build_completion = optional(object({
-      cpu           = optional(string, "0.3333")
-      memory        = optional(string, "512Mi")
+      cpu           = optional(string, "0.1666")
+      memory        = optional(string, "256Mi")
       concurrency   = optional(number, 1)
       max_instances = optional(number, 50)
     }), {})
     on_task = optional(object({
-      cpu           = optional(string, "0.3333")
-      memory        = optional(string, "512Mi")
+      cpu           = optional(string, "0.1666")
+      memory        = optional(string, "256Mi")
       concurrency   = optional(number, 1)
       max_instances = optional(number, 50)
     }), {})
@@ -277,11 +277,11 @@ variable "functions" {
     }), {})
   })
   default     = {}
-  description = "Sizes of the functions. A third of a CPU suits up to a few thousand builds a day. Beyond that, 1 CPU and a concurrency of 16 cost less."
+  description = "Sizes of the functions. A sixth of a CPU suits up to a few thousand builds a day. Beyond that, 1 CPU and a concurrency of 16 cost less."
 
   validation {
     condition     = alltrue([for size in values(var.functions) : try(contains([1, 2, 4, 6, 8], tonumber(size.cpu)) || (tonumber(size.cpu) >= 0.08 && tonumber(size.cpu) < 1), false)])
-    error_message = "functions: cpu must be 1, 2, 4, 6, 8, or from 0.08 to below 1, the sizes of Cloud Run: choose one, e.g. \"0.3333\", and write no unit."
+    error_message = "functions: cpu must be 1, 2, 4, 6, 8, or from 0.08 to below 1, the sizes of Cloud Run: choose one, e.g. \"0.1666\", and write no unit."
   }
 
   validation {

@@ -24,7 +24,7 @@ def frozen(cls: type[T]) -> type[T]:
     """Turn a class with annotated fields into an immutable class with slots, which compares and hashes by value.
 
     The functions of ``dataclasses`` take its instances, and ``field``, ``KW_ONLY`` and ``__post_init__`` have their
-    usual meaning. Methods of the class itself have precedence.
+    usual meaning. Methods of the class itself have precedence. A subclass with fields of its own must be `frozen` too.
     """
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
     members = fields(made)
