@@ -107,6 +107,9 @@ class Buildbot:
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
         self._stack.callback(self.sender.kill)  # it may be waiting for a master that is gone
+        assert self.sender.stdout is not None
+        if self.sender.stdout.readline() != "connected\n":
+            raise BuildbotError("the sender of changes did not connect; its output is above")
 
     def _start(self, program: str, folder: Path) -> Child:
         command = [str(self._bin / program), "start", "--nodaemon", "."]
