@@ -130,7 +130,7 @@ class _Chart:
         top = _TOP + _LEGEND * -(-len(self.legend) // _COLUMNS) + (16 if self.marks else 0)
         height = top + len(self.bars) * (_BAR + _GAP) + 12
         end = max((*(bar.total for bar in self.bars), *(value for value, _ in self.marks)), default=1.0) or 1.0
-        scale = (_WIDTH - _LABEL - 110) / end
+        scale = (_WIDTH - _LABEL - 150) / end
         body = [*self._head(), *self._marks(top, height, scale)]
         for place, bar in enumerate(self.bars):
             body += _bar(bar, top + place * (_BAR + _GAP), scale)
@@ -149,10 +149,10 @@ class _Chart:
 
     def _marks(self, top: int, height: int, scale: float) -> list[str]:
         lines = []
-        for value, label in self.marks:
+        for place, (value, label) in enumerate(self.marks):
             left = _LABEL + value * scale
             lines.append(f'<line class="grid" x1="{left:.1f}" x2="{left:.1f}" y1="{top - 6}" y2="{height - 8}"/>')
-            lines.append(_text(left, top - 10, label, "soft", "middle"))
+            lines.append(_text(left, top - 10, label, "soft", "start" if place else "end"))
         return lines
 
 
@@ -176,18 +176,24 @@ def _ratios(report: Report) -> str:
     found = [each for name in ("handlers", "many_jobs") for each in _suite(report, name).measures if each.ratio]
     bars = [_Bar(each.name, (("ours", each.ratio or 0.0),), f"{each.ratio:.2f}") for each in found]
     subtitle = "times the same calls without our code; shorter is better"
-    return _Chart("Cost of our code", subtitle, bars, [(1.0, "raw calls"), (1.1, "")]).svg()
+    return _Chart("Cost of our code", subtitle, bars, [(1.0, "raw calls 1.0"), (1.1, "must 1.1")]).svg()
 
 
 def _bursts(report: Report) -> str:
     """Builds per second on both sides."""
     bars: list[_Bar] = []
     for each in _of_bursts(report):
-        bars.append(_Bar(each.name.removeprefix("burst, "), (("ours", each.median),)))
+        bars.append(_Bar(_burst_label(each.name), (("ours", each.median),)))
         if each.baseline and each.name.endswith("in memory"):
             bars.append(_Bar("Buildbot, the same commits", (("other", each.baseline_median or 0.0),)))
     legend = [("ours", "ours"), ("other", "Buildbot")]
     return _Chart("Bursts of commits", "builds per second; longer is better", bars, legend=legend).svg()
+
+
+def _burst_label(name: str) -> str:
+    _, commits, words = name.split(", ")
+    short = {"on the official emulators": "emulators", "messages delivered directly": "direct delivery"}
+    return f"{commits}, {short.get(words, words)}"
 
 
 def _of_bursts(report: Report) -> list[Measure]:
@@ -209,13 +215,15 @@ def _cpu(report: Report) -> str:
         _Bar(label, tuple((styles[name], value) for name, value in stack.items() if name in styles))
         for label, stack in stacks.items()
     ]
-    legend = [(styles[name], name.replace("on_", "")) for name in names]
+    legend = [(styles[name], name.removeprefix("on_")) for name in names]
     return _Chart("Processor time of a build", "milliseconds; shorter is better", bars, legend=legend[:7]).svg()
 
 
 def _groups(details: Mapping[str, float], whose: str) -> dict[str, float]:
     start = f"CPU ms per build, {whose}: "
-    return {name.removeprefix(start): value for name, value in details.items() if name.startswith(start)}
+    before = "" if whose == "ours" else f"{whose}: "
+    found = {name.removeprefix(start): value for name, value in details.items() if name.startswith(start)}
+    return {before + name: value for name, value in found.items()}
 
 
 def _pages(report: Report) -> str:
