@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ __all__ = ["IMAGES", "PAGE", "RESULTS", "made", "read_results"]
 
 ROOT = Path(__file__).parents[2]
 PAGE, RESULTS, IMAGES = ROOT / "docs/performance.md", ROOT / "docs/performance.json", ROOT / "docs/images"
+_LONGEST_LINE = 150
 _PART = re.compile(r"(<!-- begin: ([a-z_-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 """A generated part of the page: its name is ``machine``, ``missed``, or the module of a suite."""
 
@@ -57,7 +59,7 @@ def _suite(report: Report, module: str) -> SuiteResult:
 def _machine(report: Report) -> str:
     machine, versions = report.machine, report.versions
     words = ", ".join(f"{name} {version}" for name, version in versions.items())
-    wrapped = words.replace(", grpcio", ",\ngrpcio").replace(", Firestore emulator", ",\nFirestore emulator")
+    wrapped = textwrap.fill(words, _LONGEST_LINE, break_on_hyphens=False)
     form = "short form (`make bench-quick`)" if report.quick else "long form (`make bench`)"
     return (
         f"{report.taken[:10]}, commit `{report.commit}`, the {form}.\n"
