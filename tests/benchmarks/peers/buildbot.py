@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sqlite3
@@ -26,7 +27,7 @@ VERSION = "4.3.0"
 _PACKAGES = (f"buildbot=={VERSION}", f"buildbot-worker=={VERSION}")
 _HERE = Path(__file__).parent
 _INSTALL_SECONDS, _START_SECONDS, _GRACE_SECONDS = 600.0, 120.0, 10.0
-_POLL_SECONDS, _QUIET_SECONDS = 0.1, 30.0
+_POLL_SECONDS = 0.1
 _BUILDS = """
     SELECT sourcestamps.revision, builders.name, builds.results, builds.complete_at IS NOT NULL
     FROM builds
@@ -158,8 +159,8 @@ class Buildbot:
         wanted = set(revisions)
         return Counter((r, name) for r, name, result, _ in self._rows() if r in wanted and result == _SUCCESS)
 
-    def wait_for(self, revisions: Sequence[str], builds: int, seconds: float) -> bool:
-        """Wait until so many builds succeeded; after half a minute without any, return False."""
+    def wait_for(self, revisions: Sequence[str], builds: int, seconds: float, quiet: float = math.inf) -> bool:
+        """Wait until so many builds succeeded; after ``quiet`` seconds without a further one, return False."""
         until, seen, changed = time.monotonic() + seconds, -1, time.monotonic()
         while (now := time.monotonic()) < until:
             count = self.successes(revisions).total()
@@ -167,7 +168,7 @@ class Buildbot:
                 return True
             if count != seen:
                 seen, changed = count, now
-            if now - changed > _QUIET_SECONDS:
+            if now - changed > quiet:
                 return False
             time.sleep(_POLL_SECONDS)
         return False
