@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # Options for `demo` and `up`: make demo ARGS="--store memory"
 ARGS ?=
 
-.PHONY: help install check test bench month crash rollout terraform-test terraform-year demo up replay wheel wheel-test lock clean
+.PHONY: help install check test bench bench-quick month crash rollout terraform-test terraform-year demo up replay wheel wheel-test lock clean
 
 help:  ## this list (the default)
 	@echo "make TARGET, where TARGET is:"
@@ -46,8 +46,12 @@ crash: $(STAMP)  ## tests that kill the functions at every step of a build
 rollout: $(STAMP)  ## functions of two releases side by side, 300 commits: ten minutes
 	$(BIN)/python -m pytest -m "crash" tests/e2e/test_side_by_side.py
 
-bench: $(STAMP)  ## one commit for 300 jobs, a month of virtual time, cold start: twenty minutes
-	$(BIN)/python -m tests.benchmarks
+bench: $(STAMP)  ## all measures beside their baselines, with Buildbot from the package index: half an hour
+	$(BIN)/python -m tests.benchmarks --json docs/performance.json; code=$$?; \
+	$(BIN)/python -m tests.benchmarks.plots && exit $$code
+
+bench-quick: $(STAMP)  ## the short form of the measures: a minute
+	$(BIN)/python -m tests.benchmarks --quick
 
 demo: $(STAMP)  ## a commit becomes a build, live; options in ARGS="--store memory"
 	$(BIN)/luci-scheduler local demo $(ARGS)

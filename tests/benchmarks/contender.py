@@ -1,4 +1,4 @@
-"""Our side of a comparison: a local cloud in a process of its own, which builds bursts of commits on request.
+"""Our side of a comparison: a local cloud in a separate process, which builds bursts of commits on request.
 
 ``python -m tests.benchmarks.contender emulators|memory``: each line of standard input is a `Burst` in JSON, and each
 line of output its `Outcome`. `Contender` is the other end.
@@ -83,7 +83,7 @@ def revisions_of(burst: Burst) -> list[str]:
 
 
 class Contender:
-    """A local cloud in a process of its own."""
+    """A local cloud in a separate process."""
 
     def __init__(self, store: str) -> None:
         command = [sys.executable, "-m", "tests.benchmarks.contender", store]
@@ -108,7 +108,7 @@ class Contender:
         self._process.wait(timeout=60)
 
 
-# The process of its own -----------------------------------------------------------------------------------------------
+# The separate process -------------------------------------------------------------------------------------------------
 
 
 def main(store: str) -> None:

@@ -9,16 +9,18 @@ from structlog.testing import capture_logs
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.engine.commit import on_commit
+from tests.benchmarks.measure import Measure
 from tests.unit.core.test_commit_filters import FILES, GROUPS, LARGE
 from tests.unit.engine.test_tenants import hostile, sync
 from tests.unit.engine.world import REPO, CommitEvent, World, config
 
-__all__ = ["run"]
+__all__ = ["measures"]
 
 _MAIN = "refs/heads/main"
-_COMMITS = 100
-_JOBS = (1, 100)
-"""The lines of the measured project."""
+_COMMITS, _QUICK_COMMITS = 100, 30
+_JOBS, _QUICK_JOBS = (1, 100), (1,)
+"""The jobs of the measured project."""
+_MUST = 1.2
 _HARMLESS = ['path_regexps: "src/.+"']
 _HARMLESS_MISS = ['path_regexps: "other/.+"']
 _HARMLESS_REF = ['refs: "regexp:refs/heads/other.+"']
@@ -65,20 +67,25 @@ class _Beside:
         return min(self._times)
 
 
-def run() -> bool:
-    """Print each ratio; return whether all are below 1.2."""
-    fine = True
-    for jobs in _JOBS:
-        for what, (harmless, lines) in _PATTERNS.items():
-            with capture_logs():
-                quiet, loud = _Beside(jobs, harmless), _Beside(jobs, lines)
-                for number in range(_COMMITS):
-                    quiet.commit(number)
-                    loud.commit(number)
-            assert quiet.builds == loud.builds
-            ratio = loud.best / quiet.best
-            fine = fine and ratio < 1.2
-            mild, slow = 1000 * quiet.best, 1000 * loud.best
-            times = f"{mild:.2f} ms with harmless patterns, {slow:.2f} ms with these: {ratio:.2f}"
-            print(f"  {jobs} jobs; {what}: {times}")
-    return fine
+def measures(*, quick: bool) -> list[Measure]:
+    """Measure a commit beside each kind of patterns, and beside harmless ones."""
+    jobs, commits = (_QUICK_JOBS, _QUICK_COMMITS) if quick else (_JOBS, _COMMITS)
+    return [_measured(number, commits, what, *lines) for number in jobs for what, lines in _PATTERNS.items()]
+
+
+def _measured(jobs: int, commits: int, what: str, harmless: list[str], lines: list[str]) -> Measure:
+    with capture_logs():
+        quiet, loud = _Beside(jobs, harmless), _Beside(jobs, lines)
+        for number in range(commits):
+            quiet.commit(number)
+            loud.commit(number)
+    assert quiet.builds == loud.builds
+    return Measure(
+        f"commit for {jobs} jobs beside {what}",
+        "ms",
+        [1000 * loud.best],
+        [1000 * quiet.best],
+        against="the same commit beside harmless patterns",
+        must=_MUST,
+        notes=("the fastest of all commits, because other work on the machine only adds time",),
+    )

@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
-from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 
+from tests.benchmarks.measure import Measure
 from tests.simulation.compare import differences, violations
 from tests.simulation.model import Model
-from tests.simulation.project import START, Script, make_script
+from tests.simulation.project import START, make_script
 from tests.simulation.scheduler import ALL_FAULTS, LISTING, Faults, History, play
 
-__all__ = ["run"]
+__all__ = ["measures"]
 
-DAYS, JOBS = 30, 100
+_SEED, _DAYS, _QUICK_DAYS, _JOBS = 1, 30, 1, 100
 
 
-def run(seed: int = 1, days: int = DAYS, jobs: int = JOBS) -> bool:
-    """Run both and print their figures; return whether all is as expected."""
-    script = make_script(seed, days, jobs)
-    model = Model(script, seed, LISTING)
+def measures(*, quick: bool) -> list[Measure]:
+    """Play the month twice, in two processes at once: nothing goes wrong, and everything does."""
+    days = _QUICK_DAYS if quick else _DAYS
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        played = [pool.submit(_without_faults, days), pool.submit(_with_faults, days)]
+        found = [future.result() for future in played]
+    return [measure for pair in found for measure in pair]
+
+
+def _without_faults(days: int) -> list[Measure]:
+    begun, script = time.monotonic(), make_script(_SEED, days, _JOBS)
+    model = Model(script, _SEED, LISTING)
     model.run(START)
-    print(f"virtual time: {days} days, {jobs} jobs, {len(script.events)} events from outside, seed {seed}")
-    exact = _played("nothing goes wrong", script, seed, Faults(), lambda history: differences(model, history))
-    stormy = _played("everything goes wrong", script, seed, ALL_FAULTS, lambda history: violations(history, script))
-    return exact and stormy
+    history = play(script, _SEED, Faults()).history
+    return _measured(f"{days} days of {_JOBS} jobs, nothing goes wrong", history, differences(model, history), begun)
 
 
-def _played(title: str, script: Script, seed: int, faults: Faults, check: Callable[[History], list[str]]) -> bool:
-    begun = time.monotonic()
-    history = play(script, seed, faults).history
-    seconds = time.monotonic() - begun
+def _with_faults(days: int) -> list[Measure]:
+    begun, script = time.monotonic(), make_script(_SEED, days, _JOBS)
+    history = play(script, _SEED, ALL_FAULTS).history
+    return _measured(f"{days} days of {_JOBS} jobs, all faults", history, violations(history, script), begun)
+
+
+def _measured(title: str, history: History, wrong: list[str], begun: float) -> list[Measure]:
     started, discarded = (sum(map(len, items.values())) for items in (history.starts, history.discards))
-    print(f"  {title}: {started} invocations, {discarded} triggers discarded, in {seconds:.0f} s")
-    print("    " + ", ".join(f"{what} {number}" for what, number in sorted(history.counts.items())))
-    wrong = check(history)
-    print("    deviations from the expected run: " + str(len(wrong)))
-    for text in wrong[:10]:
-        print(f"    {text}")
-    return not wrong
+    details = {"invocations": started, "triggers discarded": discarded, **history.counts}
+    return [
+        Measure(f"{title}: deviations", "deviations", [len(wrong)], must=0, exact=True, details=details,
+                notes=tuple(wrong[:10])),
+        Measure(f"{title}: time", "s", [time.monotonic() - begun]),
+    ]  # fmt: skip

@@ -1,7 +1,7 @@
 """The throughput and the memory of the simulation: projects with faults, shared out over processes.
 
 ``python -m tests.benchmarks.simulation [--projects 100] [--jobs 100] [--days 0.5] [--processes 2]`` plays the large
-form: 10,000 jobs and more than 100,000 invocations. Each project is played on a store of its own under all faults, is
+form: 10,000 jobs and more than 100,000 invocations. Each project is played on a separate store under all faults, is
 checked against the invariants, and is forgotten.
 """
 

@@ -1,8 +1,9 @@
-"""A Buildbot master and a worker, from the package index, in an environment of their own outside the repository."""
+"""A Buildbot master and a worker, from the package index, in a separate environment outside the repository."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sqlite3
@@ -14,9 +15,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 from emulator.downloads import cache_folder
+from emulator.processes import Child, Output
 from emulator.tcp_ports import free_port
 
 __all__ = ["Buildbot", "BuildbotError", "environment"]
@@ -24,7 +26,8 @@ __all__ = ["Buildbot", "BuildbotError", "environment"]
 VERSION = "4.3.0"
 _PACKAGES = (f"buildbot=={VERSION}", f"buildbot-worker=={VERSION}")
 _HERE = Path(__file__).parent
-_INSTALL_SECONDS, _START_SECONDS, _POLL_SECONDS, _QUIET_SECONDS = 300.0, 60.0, 0.1, 15.0
+_INSTALL_SECONDS, _START_SECONDS, _GRACE_SECONDS = 600.0, 120.0, 10.0
+_POLL_SECONDS = 0.1
 _BUILDS = """
     SELECT sourcestamps.revision, builders.name, builds.results, builds.complete_at IS NOT NULL
     FROM builds
@@ -81,7 +84,11 @@ class Buildbot:
         self._bin = environment()
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="buildbot-")))
         self._port = free_port()
-        self._run_programs(builders)
+        try:
+            self._run_programs(builders)
+        except BaseException:
+            self._stack.close()
+            raise
 
     def _run_programs(self, builders: Mapping[str, Sequence[str]]) -> None:
         master, worker = self._folder / "master", self._folder / "worker"
@@ -100,14 +107,18 @@ class Buildbot:
         self.sender = self._stack.enter_context(
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
-        self._stack.callback(self._stop)
+        self._stack.callback(self.sender.kill)  # it may be waiting for a master that is gone
+        assert self.sender.stdout is not None
+        if self.sender.stdout.readline() != "connected\n":
+            raise BuildbotError("the sender of changes did not connect; its output is above")
 
-    def _start(self, program: str, folder: Path) -> subprocess.Popen[bytes]:
-        log: IO[bytes] = self._stack.enter_context((folder / "output.log").open("ab"))
+    def _start(self, program: str, folder: Path) -> Child:
         command = [str(self._bin / program), "start", "--nodaemon", "."]
-        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+        child = Child(command, environment=dict(os.environ), output=Output(folder / "output.log"), cwd=folder)
+        self._stack.callback(child.stop, _GRACE_SECONDS)
+        return child
 
-    def _start_master(self) -> subprocess.Popen[bytes]:
+    def _start_master(self) -> Child:
         return self._start("buildbot", self._folder / "master")
 
     def _wait_for_the_worker(self, times: int) -> None:
@@ -137,8 +148,9 @@ class Buildbot:
 
     def kill_master(self) -> None:
         """Kill the master with SIGKILL and start it again at once; the worker attaches by itself."""
-        os.killpg(self.master.pid, signal.SIGKILL)
+        self.master.signal(signal.SIGKILL)
         self.master.wait()
+        self.master.finish()
         self.master = self._start_master()
         self._wait_for_the_worker(2)
 
@@ -147,8 +159,8 @@ class Buildbot:
         wanted = set(revisions)
         return Counter((r, name) for r, name, result, _ in self._rows() if r in wanted and result == _SUCCESS)
 
-    def wait_for(self, revisions: Sequence[str], builds: int, seconds: float) -> bool:
-        """Wait until so many builds succeeded; with a quiet quarter of a minute before that, return False."""
+    def wait_for(self, revisions: Sequence[str], builds: int, seconds: float, quiet: float = math.inf) -> bool:
+        """Wait until so many builds succeeded; after ``quiet`` seconds without a further one, return False."""
         until, seen, changed = time.monotonic() + seconds, -1, time.monotonic()
         while (now := time.monotonic()) < until:
             count = self.successes(revisions).total()
@@ -156,7 +168,7 @@ class Buildbot:
                 return True
             if count != seen:
                 seen, changed = count, now
-            if now - changed > _QUIET_SECONDS:
+            if now - changed > quiet:
                 return False
             time.sleep(_POLL_SECONDS)
         return False
@@ -166,14 +178,6 @@ class Buildbot:
             rows = database.execute(_BUILDS).fetchall()
         database.close()
         return rows
-
-    def _stop(self) -> None:
-        if self.sender.stdin is not None:
-            self.sender.stdin.close()
-        for program in (self.worker, self.master):
-            if program.poll() is None:
-                os.killpg(program.pid, signal.SIGKILL)
-                program.wait()
 
     def __enter__(self) -> Self:
         return self

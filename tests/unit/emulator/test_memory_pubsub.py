@@ -79,6 +79,15 @@ def commits(**changes: Any) -> PushSubscription:
     return replace(subscriptions("proj", [])[0], **changes)
 
 
+def test_a_subscription_has_as_many_deliveries_at_once_as_wanted(clock: SteppedClock) -> None:
+    """Each runs in a thread of its subscription."""
+    made = MemoryPubSub(clock, workers=7)
+    before = set(threading.enumerate())
+    made.create_topics([commits()], {"on_gitiles_commit": "http://127.0.0.1:9"})
+    assert len(set(threading.enumerate()) - before) == 7
+    made.close()
+
+
 def test_a_message_is_pushed_as_the_service_pushes_it(target: Target, pubsub: MemoryPubSub) -> None:
     """The path ends in the topic's name. The body has both spellings of each name, and the attempt."""
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
