@@ -27,11 +27,11 @@ from tests.answering import Answer, answering
 from tests.deployed import FUNCTIONS, link_deployment
 
 OWN: Mapping[str, Mapping[str, int]] = {
-    "on_gitiles_commit": {"": 18, "adapters": 21, "config": 1, "core": 63, "engine": 10, "managers": 21},
-    "on_build_completion": {"": 18, "adapters": 21, "config": 1, "core": 62, "engine": 10, "managers": 21},
-    "on_task": {"": 18, "adapters": 21, "config": 1, "core": 63, "engine": 17, "managers": 21},
+    "on_gitiles_commit": {"": 18, "adapters": 22, "config": 1, "core": 63, "engine": 10, "managers": 21},
+    "on_build_completion": {"": 18, "adapters": 22, "config": 1, "core": 62, "engine": 10, "managers": 21},
+    "on_task": {"": 18, "adapters": 22, "config": 1, "core": 63, "engine": 17, "managers": 21},
     "console": {
-        "": 21, "adapters": 22, "api": 21, "config": 1, "core": 63, "engine": 10, "managers": 14, "web": 26
+        "": 21, "adapters": 23, "api": 21, "config": 1, "core": 63, "engine": 10, "managers": 14, "web": 26
     },
 }  # fmt: skip
 """Function → package → the number of our modules that it may load; the package "" is the top level."""

@@ -10,7 +10,13 @@ from typing import Any
 import grpc
 import pytest
 from google.cloud import firestore
-from google.cloud.firestore_v1.types import BatchGetDocumentsRequest, CommitRequest, CommitResponse, WriteResult
+from google.cloud.firestore_v1.types import (
+    BatchGetDocumentsRequest,
+    CommitRequest,
+    CommitResponse,
+    GetDocumentRequest,
+    WriteResult,
+)
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from luci_scheduler.adapters.documents import ReadVersion
@@ -80,7 +86,7 @@ class Recording(grpc.GenericRpcHandler):
 
     def __init__(self) -> None:
         self.commits: list[CommitRequest] = []
-        self.reads: list[BatchGetDocumentsRequest] = []
+        self.reads: list[BatchGetDocumentsRequest | GetDocumentRequest] = []
 
     def service(self, call: Any) -> Any:
         """Answer a commit or a read of documents."""
@@ -88,6 +94,8 @@ class Recording(grpc.GenericRpcHandler):
             return grpc.unary_unary_rpc_method_handler(
                 self._commit, CommitRequest.deserialize, CommitResponse.serialize
             )
+        if call.method.endswith("/GetDocument"):
+            return grpc.unary_unary_rpc_method_handler(self._refuse, GetDocumentRequest.deserialize)
         return grpc.unary_stream_rpc_method_handler(self._read, BatchGetDocumentsRequest.deserialize)
 
     def _commit(self, request: CommitRequest, _: Any) -> CommitResponse:
@@ -95,9 +103,12 @@ class Recording(grpc.GenericRpcHandler):
         return CommitResponse(write_results=[WriteResult(update_time=Timestamp(seconds=1))] * len(request.writes))
 
     def _read(self, request: BatchGetDocumentsRequest, context: Any) -> Iterator[bytes]:
+        self._refuse(request, context)
+        yield b""
+
+    def _refuse(self, request: BatchGetDocumentsRequest | GetDocumentRequest, context: Any) -> None:
         self.reads.append(request)
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no documents here")
-        yield b""
 
 
 @pytest.fixture(scope="module")
