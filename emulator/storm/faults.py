@@ -222,9 +222,9 @@ KINDS: dict[Kind, Spec] = {
     ),
     Kind.HOST_OUTAGE: Spec("the repository host is down", _MINUTE, 0.003, 1, 60, "minutes"),
     Kind.FORCE_PUSH: Spec("a branch is reset to its parent and pushed again", _USERS, 0.01),
-    Kind.CONFIG_UNREADABLE: Spec("the source of configs fails", _BEFORE.format(r"configs\.read"), 0.02),
+    Kind.CONFIG_UNREADABLE: Spec("the source of configs fails", _BEFORE.format(r"configs\.\w+"), 0.01),
     Kind.CONFIG_SLOW: Spec(
-        "the source of configs answers late with an old text", _AFTER.format(r"configs\.read"), 0.02,
+        "the source of configs answers late with an old text", _AFTER.format(r"configs\.\w+"), 0.02,
         1_000, 120_000, "milliseconds",
     ),
     Kind.CONFIG_CHANGE: Spec("the config of a job changes", _USERS, 0.02, 0, 255, "selects the job and the change"),

@@ -1,0 +1,97 @@
+"""The parts of the functions that look at the machine itself, replaced for the time of a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, MutableMapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, NoReturn, Self
+
+import structlog
+
+from emulator.storm.outside import Outside
+from luci_scheduler import budget
+from luci_scheduler.adapters import firestore, http
+from luci_scheduler.api import commit_titles, overviews
+from luci_scheduler.config import job_lists
+from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.engine import deferral, probes, triggers
+
+__all__ = ["replaced"]
+
+_TIMED = (budget, http, firestore)
+"""The modules that measure limits on the machine's monotonic clock."""
+_POOLED = (triggers, deferral, probes, job_lists, overviews, commit_titles)
+"""The modules that handle several jobs in parallel."""
+
+
+class _Time:
+    """The part of the module ``time`` that they use, in virtual time."""
+
+    def __init__(self, outside: Outside, start: Instant) -> None:
+        self._outside = outside
+        self._start = start
+
+    def monotonic(self) -> float:
+        return (self._outside.kernel.now() - self._start) / SECOND
+
+    def sleep(self, seconds: float) -> None:
+        self._outside.sleep(round(seconds * SECOND))
+
+
+class _Pool:
+    """A pool of threads that runs each call at once, so that only the kernel decides what runs."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, call: Callable[..., Any], *args: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(call(*args, **named))
+        except Exception as error:  # noqa: BLE001 - the caller of the future gets it
+            future.set_exception(error)
+        return future
+
+    def map(self, call: Callable[..., Any], *items: Any) -> list[Any]:
+        return [call(*each) for each in zip(*items, strict=False)]
+
+
+@contextmanager
+def replaced(outside: Outside, start: Instant, log: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Run the functions in virtual time, without threads of their own, and give each log line to ``log``."""
+    before = [(module, name, getattr(module, name)) for module, name in _places()]
+    time, logging_before = _Time(outside, start), structlog.get_config()
+    for module, name, _ in before:
+        setattr(module, name, time if name == "time" else _Pool)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        processors=[structlog.contextvars.merge_contextvars, _writer(log)],
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**logging_before)
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+def _places() -> list[tuple[Any, str]]:
+    return [(module, "time") for module in _TIMED] + [(module, "ThreadPoolExecutor") for module in _POOLED]
+
+
+def _writer(log: Callable[[dict[str, Any]], None]) -> Callable[..., NoReturn]:
+    def write(_: object, level: str, event: MutableMapping[str, Any]) -> NoReturn:
+        severity = "ERROR" if level == "exception" else level.upper()
+        log({"severity": severity, "message": event.pop("event"), **event})
+        raise structlog.DropEvent
+
+    return write

@@ -1,0 +1,142 @@
+"""What users of a world have and do apart from faults: their jobs and their commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from emulator.storm.choices import Choices
+from emulator.storm.faults import Kind
+
+__all__ = ["PROJECT", "REPO", "SCENARIOS", "V1_HOST", "V2_HOST", "JobSpec", "Script", "UserAction", "config_text"]
+
+PROJECT = "p"
+REPO = "https://r.googlesource.com/repo"
+V1_HOST = "v1-buildbucket.appspot.com"
+V2_HOST = "cr-buildbucket.appspot.com"
+MAIN = "refs/heads/main"
+
+_POLICIES = (
+    "kind: GREEDY_BATCHING max_concurrent_invocations: 1",
+    "kind: GREEDY_BATCHING max_concurrent_invocations: 2 max_batch_size: 1",
+    "kind: LOGARITHMIC_BATCHING max_concurrent_invocations: 1 log_base: 2",
+    "kind: NEWEST_FIRST max_concurrent_invocations: 1 pending_timeout { seconds: 1800 }",
+)
+_CRONS = ("with 7m interval", "*/10 * * * *", "*/10 * * * *")
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A job of the config."""
+
+    name: str
+    kind: str
+    """``v1`` or ``v2`` for a build, ``noop``, or ``gitiles``."""
+    schedule: str = "triggered"
+    policy: int = 0
+    """An index of the triggering policies."""
+    targets: tuple[str, ...] = ()
+    """The jobs that it triggers."""
+
+    def text(self) -> str:
+        """Return the job as a part of a ``luci-scheduler.cfg``."""
+        task = {
+            "v1": f'buildbucket {{ server: "{V1_HOST}" bucket: "luci.p.ci" builder: "{self.name}" }}',
+            "v2": f'buildbucket {{ server: "{V2_HOST}" bucket: "ci" builder: "{self.name}" }}',
+            "noop": "noop { sleep_ms: 100 triggers_count: 1 }",
+            "gitiles": f'gitiles {{ repo: "{REPO}" refs: "{MAIN}" }}',
+        }[self.kind]
+        what = "trigger" if self.targets else "job"
+        targets = "".join(f' triggers: "{name}"' for name in self.targets)
+        policy = f"triggering_policy {{ {_POLICIES[self.policy % len(_POLICIES)]} }}"
+        return f'{what} {{ id: "{self.name}" realm: "ci" schedule: "{self.schedule}" {policy} {task}{targets} }}'
+
+    @property
+    def is_polling(self) -> bool:
+        """Whether it looks for commits itself."""
+        return self.kind == "gitiles" and self.schedule != "triggered"
+
+
+@dataclass(frozen=True, slots=True)
+class UserAction:
+    """Something that a user does in any case, not as a fault. ``kind`` and ``amount`` are those of a fault."""
+
+    second: int
+    kind: Kind
+    amount: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The jobs and their commits."""
+
+    jobs: tuple[JobSpec, ...]
+    pushes: tuple[tuple[int, bool], ...]
+    """Second of each push to the main branch, and whether an event announces it."""
+    minutes: int
+    """How long faults can happen."""
+    actions: tuple[UserAction, ...] = ()
+
+
+def config_text(jobs: Sequence[JobSpec]) -> str:
+    """Return a ``luci-scheduler.cfg``. Targets without a job are left out."""
+    names = {job.name for job in jobs}
+    known = [replace(job, targets=tuple(name for name in job.targets if name in names)) for job in jobs]
+    return "\n".join(job.text() for job in known if job.targets or job.kind != "gitiles")
+
+
+def _random(choices: Choices) -> Script:
+    """Draw two to four jobs of both protocols, some with a schedule, and an hour of commits."""
+    shape = choices.draw("script/shape")
+    jobs = [_build(choices, number) for number in range(2 + shape.below(3))]
+    watched = tuple(job.name for job in jobs)
+    poll = ("triggered", "with 3m interval")[shape.second & 1]
+    jobs.append(JobSpec("watch", "gitiles", poll, targets=watched))
+    if shape.second & 2:
+        jobs.append(JobSpec("chain", "noop", "with 9m interval", targets=watched[:1]))
+    minutes = 30 + shape.second % 31
+    return Script(tuple(jobs), tuple(_pushes(choices, minutes * 60, is_polled=poll != "triggered")), minutes)
+
+
+def _build(choices: Choices, number: int) -> JobSpec:
+    draw = choices.draw("script/job")
+    kind = "v1" if draw.below(3) == 0 else "v2"
+    schedule = _CRONS[draw.second % 3] if draw.second & 8 else "triggered"
+    return JobSpec(f"build{number}", kind, schedule, policy=draw.second >> 8)
+
+
+def _pushes(choices: Choices, seconds: int, *, is_polled: bool) -> list[tuple[int, bool]]:
+    found, second = [], 90
+    while second < seconds:
+        draw = choices.draw("script/push")
+        found.append((second, not is_polled or draw.second & 3 > 0))
+        second += 5 + draw.below(240)
+    return found
+
+
+def _fixed(*jobs: JobSpec, pushes: Sequence[int] = (90,), minutes: int = 6, **more: Sequence[UserAction]) -> Script:
+    targets = tuple(job.name for job in jobs if job.kind in ("v1", "v2"))
+    poll = "with 3m interval" if not pushes or minutes > 10 else "triggered"  # noqa: PLR2004 - minutes
+    watch = JobSpec("watch", "gitiles", poll, targets=targets)
+    actions = tuple(more.get("actions", ()))
+    return Script((*jobs, watch), tuple((second, poll == "triggered") for second in pushes), minutes, actions)
+
+
+_V2, _V1 = JobSpec("one", "v2"), JobSpec("two", "v1")
+
+SCENARIOS: Mapping[str, Callable[[Choices], Script]] = {
+    "random": _random,
+    "commit": lambda _: _fixed(_V2),
+    "commit-v1": lambda _: _fixed(_V1),
+    "two-jobs": lambda _: _fixed(_V2, _V1, pushes=(90, 120)),
+    "poll": lambda _: _fixed(_V2, pushes=(90,), minutes=12),
+    "cron": lambda _: _fixed(JobSpec("one", "v2", "*/10 * * * *"), JobSpec("two", "v2", "*/10 * * * *"), minutes=12),
+    "abort": lambda _: _fixed(_V2, _V1, actions=(UserAction(150, Kind.ABORT_JOB, 0), UserAction(200, Kind.ABORT, 0))),
+    "pause": lambda _: _fixed(_V2, pushes=(90, 200), actions=(UserAction(120, Kind.PAUSE, 60),)),
+    "reconfigure": lambda _: _fixed(
+        _V2, _V1, pushes=(90, 200), actions=(UserAction(100, Kind.JOB_REMOVED, 90 << 8), UserAction(130, Kind.POLICY_CHANGE))
+    ),
+    "chain": lambda _: _fixed(_V2, JobSpec("chain", "noop", "with 4m interval", targets=("one",))),
+    "trigger": lambda _: _fixed(_V2, actions=(UserAction(100, Kind.TRIGGER), UserAction(150, Kind.BACKFILL))),
+}  # fmt: skip
+"""Name → the script that it makes from a run's choices. All but ``random`` are short and always the same."""
