@@ -91,6 +91,11 @@ class Choices:
         """The faults so far."""
         self._tables: dict[str, list[tuple[float, Kind, Spec]]] = {}
 
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How often each point has occurred."""
+        return self._counts
+
     def draw(self, point: str) -> Draw:
         """Return the numbers for the next occurrence of a point."""
         nth = self._counts[point]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 from emulator.arguments import whole_number
-from emulator.storm.enumeration import ENUMERATIONS, enumerated
+from emulator.storm.enumeration import ENUMERATIONS, scenarios, singles
 from emulator.storm.faults import KINDS, Kind
 from emulator.storm.history import Schedule
 from emulator.storm.invariants import SENTENCES
 from emulator.storm.judgment import violations
-from emulator.storm.report import summary, tally_document
-from emulator.storm.storming import Outcome, Tally, shrunk, storm
+from emulator.storm.report import MISSING_KINDS_MATTER, document, missing_kinds, summary
+from emulator.storm.storming import Outcome, Tally, Work, shrunk, storm
 from emulator.storm.tales import tale
 from emulator.storm.world import run
 
@@ -99,28 +102,81 @@ def _replay(parser: argparse.ArgumentParser, line: str) -> int:
 
 
 def _storm(options: argparse.Namespace) -> int:
-    began = time.monotonic()
-    without = frozenset(options.without or (set(Kind) - set(options.only) if options.only else ()))
-    if options.enumerate:
-        schedules: Sequence[Schedule] = enumerated(options.enumerate, options.seed, options.scenario, without)
-        if options.sample:
-            schedules = _sampled(schedules, options.sample)
-    else:
-        scenario = options.scenario or "random"
-        seeds = range(options.seed, options.seed + options.schedules)
-        schedules = [Schedule(seed, without=without, scenario=scenario) for seed in seeds]
-    tally = Tally()
-    for outcome in _watched(storm(schedules, options.processes), tally, len(schedules)):
-        tally.add(outcome)
-    seconds = time.monotonic() - began
-    print(summary(tally, seconds, options.enumerate or ""))
+    began, tally = time.monotonic(), Tally()
+    items = _work(options)
+    with _Progress(len(items)) as progress:
+        for part in storm(items, options.processes):
+            tally.join(part)
+            progress.show(tally)
+    seconds, what = time.monotonic() - began, options.enumerate or ""
+    print(summary(tally, seconds, what))
     _print_failures(tally.failed)
     if options.json:
-        document = tally_document(tally, seconds, options)
-        options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(document(tally, seconds, what, options.seed), indent=1)
+        options.json.write_text(text + "\n", encoding="utf-8")
+    missing = missing_kinds(tally, sorted(_without(options))) if tally.schedules >= MISSING_KINDS_MATTER else []
+    if missing and not what:
+        print(f"never occurred: {', '.join(missing)}")
     return 1 if tally.failed else 0
 
 
+def _without(options: argparse.Namespace) -> frozenset[Kind]:
+    return frozenset(options.without or (set(Kind) - set(options.only) if options.only else ()))
+
+
+def _work(options: argparse.Namespace) -> Sequence[Work]:
+    without = _without(options)
+    if not options.enumerate:
+        seeds = range(options.seed, options.seed + options.schedules)
+        return [Work(Schedule(seed, without=without, scenario=options.scenario or "random")) for seed in seeds]
+    bases = [Schedule(options.seed, scenario=name) for name in scenarios(options.scenario)]
+    found = [replace(base, faults=(fault,)) for base in bases for fault in singles(base, without)]
+    follows = "" if options.enumerate == "single" else options.enumerate
+    return [Work(schedule, follows) for schedule in _sampled(found, options.sample or len(found))]
+
+
 def _sampled(schedules: Sequence[Schedule], count: int) -> list[Schedule]:
-    step = max(1, len(schedules) / count)
-    return [schedules[int(place * step)] for place in range(min(count, len(schedules)))]
+    """Return ``count`` of the schedules, at equal distances."""
+    count = min(count, len(schedules))
+    return [schedules[len(schedules) * place // count] for place in range(count)]
+
+
+class _Progress:
+    """A line about the progress, on a terminal only."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._done = 0
+        self._next = 0.0
+        self._shows = sys.stderr.isatty()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shows:
+            sys.stderr.write("\r\x1b[K")
+
+    def show(self, tally: Tally) -> None:
+        """Count a piece of work, and show the state once a second."""
+        self._done += 1
+        if self._shows and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _PROGRESS_SECONDS
+            text = f"{self._done:,} of {self._total:,}, {tally.faults.total():,} faults, {len(tally.failed)} violations"
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+
+def _print_failures(failed: Sequence[Outcome]) -> None:
+    for outcome in failed[:_SHOWN]:
+        small = shrunk(outcome)
+        print(f"\nseed {outcome.schedule.seed}: {len(outcome.faults)} faults, shrunk to {len(small.faults)}")
+        try:
+            played = run(small.schedule)
+        except Exception as error:  # noqa: BLE001 - the run itself fails, which the line replays
+            print(f"the run fails: {error!r}")
+        else:
+            print(tale(played, violations(played)))
+        print(f"replay: python -m emulator storm --replay {shlex.quote(small.schedule.line())}")
+    for outcome in failed[_SHOWN:]:
+        print(f"also: python -m emulator storm --replay {shlex.quote(outcome.schedule.line())}")

@@ -225,13 +225,13 @@ class Instance:
 
     def task(self, call: HttpCall) -> tuple[int, str]:
         """Handle a task; return status code and body."""
-        body, code, _ = cast(Any, entry.task(self._app, self._request(call)))
+        body, code, _ = cast("Any", entry.task(self._app, self._request(call)))
         return code, body
 
     def page(self, call: HttpCall) -> tuple[int, str]:
         """Handle a call of the console; return status code and body."""
         with _flask().request_context(self._environ(call)):
-            body, code, _ = cast(Any, entry.page(self._app, flask.request))
+            body, code, _ = cast("Any", entry.page(self._app, flask.request))
         return code, body.decode() if isinstance(body, bytes) else str(body)
 
     def event(self, event: Event) -> tuple[int, str]:
@@ -269,11 +269,11 @@ class Instance:
 
     def _ports(self) -> Ports:
         parts, settings, clock = self._parts, self.settings, self._clock
-        get_session = cast(Any, lambda: parts.session)
+        get_session = cast("Any", lambda: parts.session)
         deadline = settings.request_deadline_seconds * SECOND
         client = QueueClient(parts.queue, parts.outside)
         return Ports(
-            store=cast(Any, parts.make_store(parts.outside)),
+            store=cast("Any", parts.make_store(parts.outside)),
             queue=CloudTasksQueue(
                 client, settings.queue_path, settings.task_url, settings.task_account, settings.tasks_audience
             ),

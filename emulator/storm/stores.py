@@ -73,7 +73,7 @@ class InstanceStore:
         self._landed = landed
         self._conflict = conflict
         self._client = _Failing()
-        self._adapter = FirestoreStore(cast(Any, self._client))
+        self._adapter = FirestoreStore(cast("Any", self._client))
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Return a method that reads."""

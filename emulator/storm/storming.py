@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from multiprocessing import get_context
-from typing import TypeVar
 
+from emulator.storm.enumeration import followers
 from emulator.storm.faults import Fault
 from emulator.storm.history import Run, Schedule
 from emulator.storm.invariants import Violation
@@ -19,9 +18,7 @@ from emulator.storm.shrink import shrink
 from emulator.storm.world import run
 from luci_scheduler.core.instants import MILLISECOND
 
-__all__ = ["Outcome", "Tally", "play_and_judge", "shrunk", "storm"]
-
-T = TypeVar("T")
+__all__ = ["Outcome", "Tally", "Work", "play_and_judge", "shrunk", "storm", "work"]
 
 _AHEAD = 8  # schedules that wait for a process, per process
 
@@ -68,11 +65,44 @@ class Tally:
         """Add a run."""
         self.schedules += 1
         self.faults.update(str(fault.kind) for fault in outcome.faults)
-        for name in ("invocations", "builds", "deliveries", "commits", "calls"):
+        for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(outcome, name))
         self.longest_rest_ms = max(self.longest_rest_ms, outcome.rest_ms)
         if not outcome.holds:
             self.failed.append(outcome)
+
+    def join(self, other: Tally) -> None:
+        """Add the runs of another tally."""
+        self.schedules += other.schedules
+        self.faults += other.faults
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.longest_rest_ms = max(self.longest_rest_ms, other.longest_rest_ms)
+        self.failed += other.failed
+
+
+_SUMS = ("invocations", "builds", "deliveries", "commits", "calls")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The work of one process at a time: a schedule, and perhaps each second fault that can follow its first."""
+
+    schedule: Schedule
+    followers: str = ""
+    """``hangs`` or ``pairs``: see `enumeration.followers`. Empty: only the schedule itself."""
+
+
+def work(item: Work) -> Tally:
+    """Play and judge the schedules of a piece of work."""
+    tally = Tally()
+    if not item.followers:
+        tally.add(play_and_judge(item.schedule))
+        return tally
+    first = run(item.schedule)
+    for fault in followers(first, item.followers):
+        tally.add(play_and_judge(replace(item.schedule, faults=(*first.faults, fault))))
+    return tally
 
 
 def play_and_judge(schedule: Schedule) -> Outcome:
@@ -101,17 +131,16 @@ def _outcome(played: Run) -> Outcome:
     )
 
 
-def storm(schedules: Iterable[Schedule], processes: int) -> Iterator[Outcome]:
-    """Yield the outcome of each schedule: in their order with one process, as they end with several."""
+def storm(items: Iterable[Work], processes: int) -> Iterator[Tally]:
+    """Yield the tally of each piece of work: in their order with one process, as they end with several."""
     if processes <= 1:
-        yield from map(play_and_judge, schedules)
+        yield from map(work, items)
         return
     # Worlds run threads, and a forked process would inherit their locks.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        left = iter(schedules)
-        running: set[Future[Outcome]] = set()
+        left, running = iter(items), set[Future[Tally]]()
         while True:
-            running |= {pool.submit(play_and_judge, item) for item in islice(left, processes * _AHEAD - len(running))}
+            running |= {pool.submit(work, item) for item in islice(left, processes * _AHEAD - len(running))}
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)
