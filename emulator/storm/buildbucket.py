@@ -23,7 +23,7 @@ __all__ = ["BuildServer", "Notice"]
 _KNOWN = 60 * SECOND
 """How long a request ID is known (https://cloud.google.com/apis/design/design_patterns#request_duplication, and the
 comment of ``ScheduleBuildRequest.request_id``)."""
-_LONGEST = 20 * MINUTE
+_LONGEST = 8 * MINUTE
 _CANCELING = 30
 """The longest time that a started build needs to stop, in seconds."""
 _CODES = {

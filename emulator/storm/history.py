@@ -213,6 +213,8 @@ class History:
     messages: list[Message] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
     """The log lines of the functions, as records: ``severity``, ``message``, ``at`` and the members of the line."""
+    lost: list[str] = field(default_factory=list)
+    """Commits that a force push removed from their branch. An event about such a commit waits for a day."""
     purges: list[Instant] = field(default_factory=list)
     outages: list[tuple[str, Instant, Instant]] = field(default_factory=list)
     """Name of the part (``store``, ``queue``, ``buildbucket``, ``gitiles``), beginning and end."""
@@ -227,6 +229,9 @@ class Observer(Protocol):
 
     def built(self, world: Any, build: Build) -> None:
         """Look at the world right after a build was created, started, ended or canceled."""
+
+    def recovered(self, world: Any) -> None:
+        """Look at the world ten minutes after the last fault, while schedules still run. Then they are stopped."""
 
     def ended(self, world: Any) -> None:
         """Look at the world at the end of the run."""

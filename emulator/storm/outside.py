@@ -94,7 +94,7 @@ class Outside:
             self.require_alive()
             self._travel(draw)
             if calling.has(Kind.CRASH_BEFORE):
-                raise Crash
+                raise Crash  # noqa: TRY301 - it is noted below
             yield calling
         except BaseException as error:
             calling.told = "crash" if isinstance(error, Crash) else type(error).__name__

@@ -56,7 +56,7 @@ class TaskQueue:
             AlreadyExists: the name was used before.
         """
         if name and name in self._names:
-            raise exceptions.AlreadyExists("the task existed")
+            raise _error(exceptions.AlreadyExists, "the task existed")
         self._names |= {name} - {""}
         name = name or f"{next(self._numbers)}"
         task = HeldTask(name, kind, headers, body, due)
@@ -121,13 +121,17 @@ class QueueClient:
         kind = request.url.rpartition("/")[2]
         with self._outside.call(f"queue.enqueue {kind}") as calling:
             if calling.has(Kind.ENQUEUE_REFUSED) or self._outside.outages.is_down("queue", self._outside.kernel.now()):
-                raise exceptions.ServiceUnavailable("the queue is unavailable")
+                raise _error(exceptions.ServiceUnavailable, "the queue is unavailable")
             if calling.has(Kind.ENQUEUE_HANG):
                 self._outside.sleep(round(timeout * SECOND))
-                raise exceptions.DeadlineExceeded("deadline exceeded")
+                raise _error(exceptions.DeadlineExceeded, "deadline exceeded")
             due = truncate_to_microseconds(Instant(task.schedule_time.ToNanoseconds()))
             name = task.name.rpartition("/")[2]
             self._queue.add(name, kind, dict(request.headers), request.body, due)
             fault = self._outside.landed(calling)
             if fault is not None and fault.kind is Kind.ENQUEUE_ANSWER_LOST:
-                raise exceptions.ServiceUnavailable("connection reset")
+                raise _error(exceptions.ServiceUnavailable, "connection reset")
+
+
+def _error(kind: type[exceptions.GoogleAPICallError], text: str) -> exceptions.GoogleAPICallError:
+    return kind(text)

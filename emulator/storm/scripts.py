@@ -86,7 +86,7 @@ def config_text(jobs: Sequence[JobSpec]) -> str:
 
 
 def _random(choices: Choices) -> Script:
-    """Draw two to four jobs of both protocols, some with a schedule, and an hour of commits."""
+    """Draw two to four jobs of both protocols, some with a schedule, and ten to 25 minutes of commits."""
     shape = choices.draw("script/shape")
     jobs = [_build(choices, number) for number in range(2 + shape.below(3))]
     watched = tuple(job.name for job in jobs)
@@ -94,7 +94,7 @@ def _random(choices: Choices) -> Script:
     jobs.append(JobSpec("watch", "gitiles", poll, targets=watched))
     if shape.second & 2:
         jobs.append(JobSpec("chain", "noop", "with 9m interval", targets=watched[:1]))
-    minutes = 30 + shape.second % 31
+    minutes = 10 + shape.second % 16
     return Script(tuple(jobs), tuple(_pushes(choices, minutes * 60, is_polled=poll != "triggered")), minutes)
 
 
@@ -134,7 +134,8 @@ SCENARIOS: Mapping[str, Callable[[Choices], Script]] = {
     "abort": lambda _: _fixed(_V2, _V1, actions=(UserAction(150, Kind.ABORT_JOB, 0), UserAction(200, Kind.ABORT, 0))),
     "pause": lambda _: _fixed(_V2, pushes=(90, 200), actions=(UserAction(120, Kind.PAUSE, 60),)),
     "reconfigure": lambda _: _fixed(
-        _V2, _V1, pushes=(90, 200), actions=(UserAction(100, Kind.JOB_REMOVED, 90 << 8), UserAction(130, Kind.POLICY_CHANGE))
+        _V2, _V1, pushes=(90, 200),
+        actions=(UserAction(100, Kind.JOB_REMOVED, 90 << 8), UserAction(130, Kind.POLICY_CHANGE)),
     ),
     "chain": lambda _: _fixed(_V2, JobSpec("chain", "noop", "with 4m interval", targets=("one",))),
     "trigger": lambda _: _fixed(_V2, actions=(UserAction(100, Kind.TRIGGER), UserAction(150, Kind.BACKFILL))),

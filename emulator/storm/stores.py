@@ -18,14 +18,19 @@ from luci_scheduler.ports import Version, Write
 
 __all__ = ["InstanceStore"]
 
+
+def _error(kind: type[exceptions.GoogleAPICallError], text: str) -> exceptions.GoogleAPICallError:
+    return kind(text)
+
+
 _ERRORS: dict[Kind, Callable[[], Exception]] = {
-    Kind.STORE_UNAVAILABLE: lambda: exceptions.ServiceUnavailable("the service is unavailable"),
-    Kind.STORE_QUOTA: lambda: exceptions.ResourceExhausted("quota exceeded"),
-    Kind.STORE_ABORTED: lambda: exceptions.Aborted("too much contention on these documents"),
-    Kind.STORE_HANG: lambda: exceptions.DeadlineExceeded("deadline exceeded"),
-    Kind.STORE_LATE_LANDING: lambda: exceptions.DeadlineExceeded("deadline exceeded"),
-    Kind.STORE_ANSWER_LOST: lambda: exceptions.ServiceUnavailable("connection reset"),
-    Kind.STORE_TOLD_CONFLICT: lambda: exceptions.Aborted("the transaction was aborted"),
+    Kind.STORE_UNAVAILABLE: lambda: _error(exceptions.ServiceUnavailable, "the service is unavailable"),
+    Kind.STORE_QUOTA: lambda: _error(exceptions.ResourceExhausted, "quota exceeded"),
+    Kind.STORE_ABORTED: lambda: _error(exceptions.Aborted, "too much contention on these documents"),
+    Kind.STORE_HANG: lambda: _error(exceptions.DeadlineExceeded, "deadline exceeded"),
+    Kind.STORE_LATE_LANDING: lambda: _error(exceptions.DeadlineExceeded, "deadline exceeded"),
+    Kind.STORE_ANSWER_LOST: lambda: _error(exceptions.ServiceUnavailable, "connection reset"),
+    Kind.STORE_TOLD_CONFLICT: lambda: _error(exceptions.Aborted, "the transaction was aborted"),
 }
 
 
@@ -33,7 +38,7 @@ class _Failing:
     """A Firestore client whose every call raises an error, so that the real adapter translates it."""
 
     def __init__(self) -> None:
-        self.error: Exception = exceptions.ServiceUnavailable("the service is unavailable")
+        self.error: Exception = _error(exceptions.ServiceUnavailable, "the service is unavailable")
 
     def collection(self, _: str) -> _Failing:
         return self
@@ -138,6 +143,6 @@ class InstanceStore:
 
     def _fail_read(self) -> NoReturn:
         """Raise the error that the real adapter makes of failing reads, after its own quick repetitions."""
-        self._client.error = exceptions.ServiceUnavailable("the service is unavailable")
+        self._client.error = _error(exceptions.ServiceUnavailable, "the service is unavailable")
         self._adapter.probe("any")
         raise AssertionError("the adapter has hidden an error")

@@ -85,9 +85,15 @@ class Users:
         """Commit the present config."""
         self._bucket.texts.append(config_text([job for name, job in self._specs.items() if name not in self._removed]))
 
+    def stop_schedules(self) -> None:
+        """Commit a config without schedules, so that everything can come to its end."""
+        self._specs = {name: replace(spec, schedule="triggered") for name, spec in self._specs.items()}
+        self.configure()
+
     def _force_push(self, _: int) -> None:
         head = self._host.head(REPO, MAIN)
         if head:
+            self._history.lost.append(head)
             self.push(published=True, parent=self._host.parent(head))
 
     def _change(self, amount: int) -> None:
@@ -148,9 +154,8 @@ class Users:
         call = HttpCall.of_user(_OPERATOR + method, request)
 
         def done(delivery: Delivery) -> None:
-            if delivery.code is None or delivery.code >= _ANSWERED:
-                if attempt + 1 < _ATTEMPTS:
-                    self._plan(_RETRY, lambda: self._call(method, request, attempt + 1))
+            if (delivery.code is None or delivery.code >= _ANSWERED) and attempt + 1 < _ATTEMPTS:
+                self._plan(_RETRY, lambda: self._call(method, request, attempt + 1))
             answer = Answer(self._kernel.now(), method, json.dumps(request), delivery.code or 0, delivery.body)
             self._history.answers.append(answer)
 
