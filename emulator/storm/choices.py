@@ -96,6 +96,11 @@ class Choices:
         """How often each point has occurred."""
         return self._counts
 
+    @property
+    def points(self) -> list[str]:
+        """The points that the run has reached."""
+        return list(self._counts)
+
     def draw(self, point: str) -> Draw:
         """Return the numbers for the next occurrence of a point."""
         nth = self._counts[point]

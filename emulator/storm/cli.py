@@ -56,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--enumerate",
         choices=ENUMERATIONS,
-        help="instead of drawn faults, play every single fault; every call that hangs with each further fault; or every "
-        "pair of faults within a handler and its successors",
+        help="instead of drawn faults, play every single fault; every call that hangs, with each further fault; or "
+        "every pair of faults within a handler and its successors",
     )
     what.add_argument("--list", action="store_true", help="list the kinds of faults and the invariants")
     parser.add_argument("--seed", type=int, default=1, help="of the first schedule (default: %(default)s)")

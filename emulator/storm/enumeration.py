@@ -1,7 +1,7 @@
 """Enumeration: every single fault at every occurrence of every point of the fixed scenarios, and combinations of two.
 
-A scenario without faults tells which points occur, and how often. Each kind of fault that can happen at a point, with
-each of its amounts that matter, is one run. For pairs, the run with the first fault tells where a second one can follow.
+A scenario without faults tells which points occur, and how often. Each kind of fault that can happen at a point is one
+run for each of its amounts that matter. For pairs, the run with the first fault tells where a second one can follow.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ KINDS: dict[Kind, Spec] = {
     ),
     Kind.BUILD_SEARCH_LAG: Spec(
         "a search does not show the newest builds", _AFTER.format(r"buildbucket\.(SearchBuilds|v1\.search)"), 0.3,
-        1, 120, "seconds of lag",
+        1, 60, "seconds of lag: Buildbucket promises none, and the minute of request IDs covers this",
     ),
     Kind.BUILD_ID_FORGOTTEN: Spec(
         "the cache of v1 loses a request ID", _BEFORE.format(r"buildbucket\.v1\.put"), 0.3

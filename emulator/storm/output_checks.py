@@ -83,7 +83,8 @@ def _transitions(versions: Sequence[tuple[Instant, Any]]) -> Iterator[tuple[str,
 def _lost_commits(film: Film) -> Iterator[Violation]:
     """An announced commit left a trigger in each job that watched its ref from then on."""
     for push in film.run.history.pushes:
-        for job_id, trigger_id in _wanted(film, push) if push.published else ():
+        is_wanted = push.published and push.revision not in film.run.history.lost
+        for job_id, trigger_id in _wanted(film, push) if is_wanted else ():
             if ("trigger", job_id, trigger_id) not in film.ledger.documents:
                 text = "it was announced, and the job has no trigger for it"
                 yield Violation(Invariant.TRIGGER_ONCE, push.at, f"trigger {job_id} {trigger_id}", text)
@@ -91,7 +92,7 @@ def _lost_commits(film: Film) -> Iterator[Violation]:
 
 def _wanted(film: Film, push: Push) -> Iterator[tuple[str, str]]:
     for key in film.versions:
-        if key[0] == "watchers" and key[1] == push.repo:
+        if key[0] == "watchers" and key[1] == push.repo and film.versions[key][0].at <= push.at:
             constant = _constant([version.record for version, end in film.spans(key) if end > push.at])
             for watcher in constant.values():
                 if ref_set(tuple(watcher.refs)).covers(push.ref) and not _was_paused(film, key[1], watcher, push.at):

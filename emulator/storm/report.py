@@ -28,13 +28,11 @@ def summary(tally: Tally, seconds: float, what: str) -> str:
     lines = [f"  {kind:22} {tally.faults[kind]:>9,}  {KINDS[kind].says}" for kind in KINDS if tally.faults[kind]]
     name = {"": "schedules", "single": "single faults", "hangs": "hangs with one more fault", "pairs": "pairs"}[what]
     rest = tally.longest_rest_ms // 60_000
-    lines += [
-        f"{tally.schedules:,} {name} with {tally.faults.total():,} faults of {len(+tally.faults)} kinds, "
-        f"{seconds:,.0f} s",
-        f"{tally.invocations:,} invocations, {tally.builds:,} builds, {tally.deliveries:,} calls of functions, "
-        f"{tally.commits:,} commits, {tally.calls:,} outside calls; everything came to rest within {rest} min",
-        f"{len(tally.failed)} violated an invariant" if tally.failed else "every invariant held",
-    ]
+    faults = f"{tally.faults.total():,} faults of {len(+tally.faults)} kinds"
+    lines.append(f"{tally.schedules:,} {name} with {faults}, {seconds:,.0f} s")
+    lines.append(f"{tally.invocations:,} invocations, {tally.builds:,} builds, {tally.deliveries:,} function calls")
+    lines.append(f"{tally.commits:,} commits, {tally.calls:,} outside calls; all came to rest within {rest} min")
+    lines.append(f"{len(tally.failed)} violated an invariant" if tally.failed else "every invariant held")
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from emulator.storm.faults import Kind
+from emulator.storm.faults import Fault, Kind
 from emulator.storm.history import Build, Commit, Delivery, Run
 from emulator.storm.invariants import Invariant, Violation
 from emulator.storm.ledger import Change, Key, Ledger, may_triage
@@ -101,7 +101,10 @@ def _name(key: Key) -> str:
 
 
 def _doubles(film: Film) -> Iterator[Violation]:
+    excused = _forgotten(film)
     for key, builds in _by_invocation(film.run).items():
+        if key in excused:
+            continue
         for place, build in enumerate(builds):
             live = [other for other in builds[:place] if other.ended is None or other.ended > build.created]
             if live:
@@ -110,7 +113,7 @@ def _doubles(film: Film) -> Iterator[Violation]:
 
 
 def _orphans(film: Film) -> Iterator[Violation]:
-    excused = _denied(film)
+    excused = {*_denied(film), *_forgotten(film)}
     for key, builds in _by_invocation(film.run).items():
         if key not in excused:
             for build in builds:
@@ -140,18 +143,49 @@ def _watches(invocation: Any, build: Build) -> bool:
     return not invocation.status.is_final and str(invocation.task_data.get("build_id")) == build.id
 
 
-def _denied(film: Film) -> Collection[Key]:
-    """Return the invocations whose delivery Buildbucket denied something for good: its word ends an invocation."""
+def _forgotten(film: Film) -> Collection[Key]:
+    """Return the invocations whose request ID the cache of v1 lost while a search did not show their build either.
+
+    Nothing is left then by which a client could find the build. v1 calls its cache a best effort; v2 has no such case.
+    """
     run = film.run
-    denied = {(f.point.rpartition("/")[0], f.nth) for f in run.faults if f.kind is Kind.BUILD_DENIED}
-    if not denied:
-        return ()
-    deliveries = {call.delivery for call in run.history.calls if (call.point, call.before) in denied}
+    lost = {(fault.point, fault.nth) for fault in run.faults if fault.kind is Kind.BUILD_ID_FORGOTTEN}
+    lagged = {(fault.point, fault.nth) for fault in run.faults if fault.kind is Kind.BUILD_SEARCH_LAG}
+    calls = run.history.calls
+    puts = {call.delivery for call in calls if (f"{call.point}/before", call.before) in lost}
+    searches = {call.delivery for call in calls if (f"{call.point}/after", call.after) in lagged}
+    return _touched(film, puts & searches)
+
+
+def _touched(film: Film, deliveries: Collection[int]) -> Collection[Key]:
+    """Return the invocations that a delivery changed."""
     return {
         key
         for key, versions in film.versions.items()
         if key[0] == "invocation" and any(version.commit.delivery in deliveries for version in versions)
     }
+
+
+def _denied(film: Film) -> Collection[Key]:
+    """Return the invocations in whose delivery Buildbucket itself refused for good, or created a build without an ID.
+
+    Its word ends an invocation, and nobody can watch or cancel a build against its will.
+    """
+    run = film.run
+    denied = {(fault.point, fault.nth) for fault in run.faults if _is_word(fault)}
+    if not denied:
+        return ()
+    deliveries = {
+        call.delivery
+        for call in run.history.calls
+        if (f"{call.point}/before", call.before) in denied or (f"{call.point}/after", call.after) in denied
+    }
+    return _touched(film, deliveries)
+
+
+def _is_word(fault: Fault) -> bool:
+    is_launch = fault.point.endswith(("buildbucket.ScheduleBuild/after", "buildbucket.v1.put/after"))
+    return fault.kind is Kind.BUILD_DENIED or (fault.kind is Kind.BUILD_ANSWER_BROKEN and is_launch)
 
 
 def _ends(film: Film) -> Iterator[Violation]:
@@ -164,7 +198,7 @@ def _ends(film: Film) -> Iterator[Violation]:
         elif key not in excused and invocation.task.kind == "buildbucket":
             build = builds.get((invocation.task.fields["server"], str(invocation.task_data.get("build_id"))))
             for text in _wrong_end(invocation, build):
-                yield Violation(Invariant.END, invocation.finished, _name(key), text)
+                yield Violation(Invariant.END, invocation.finished or film.run.ended, _name(key), text)
 
 
 def _wrong_end(invocation: Any, build: Build | None) -> Iterator[str]:
@@ -211,7 +245,7 @@ def _rest(film: Film) -> Iterator[Violation]:
         waited = (run.ended - run.storm_ended) // SECOND
         yield Violation(Invariant.REST, run.ended, "run", f"something was in flight {waited} s after the last fault")
     for key, record in film.ledger.documents.items():
-        if key[0] == "deferred":
+        if key[0] == "deferred" and record.revision not in run.history.lost:
             text = f"{record.kind} is still deferred after {record.tries} tries: {record.reason}"
             yield Violation(Invariant.REST, run.ended, _name(key), text)
         if key[0] == "invocation" and record.status.is_final and record.next_due is not None:

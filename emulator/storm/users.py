@@ -64,8 +64,8 @@ class Users:
             Kind.JOB_REMOVED: self._remove,
             Kind.PAUSE: self._pause,
             Kind.ABORT: self._abort,
-            Kind.ABORT_JOB: lambda n: self._call("AbortJob", {"job_ref": self._ref(n), "reason": "enough"}),
-            Kind.TRIGGER: lambda n: self._call("TriggerJob", {"job_ref": self._ref(n), "request_id": self._name()}),
+            Kind.ABORT_JOB: lambda n: self._call("AbortJob", {"jobRef": self._ref(n), "reason": "enough"}),
+            Kind.TRIGGER: lambda n: self._call("TriggerJob", {"jobRef": self._ref(n), "requestId": self._name()}),
             Kind.RERUN: self._rerun,
             Kind.BACKFILL: self._backfill,
         }
@@ -120,8 +120,8 @@ class Users:
 
     def _pause(self, amount: int) -> None:
         reference = self._ref(amount)
-        self._call("PauseJob", {"job_ref": reference, "reason": "wait"})
-        self._later(amount, lambda: self._call("ResumeJob", {"job_ref": reference, "reason": "go on"}))
+        self._call("PauseJob", {"jobRef": reference, "reason": "wait"})
+        self._later(amount, lambda: self._call("ResumeJob", {"jobRef": reference, "reason": "go on"}))
 
     def _abort(self, amount: int) -> None:
         active = [(job, number) for job in self._jobs() for number in self._active(job)]
@@ -140,14 +140,14 @@ class Users:
             if invocation.status.is_final
         ]
         if ended:
-            self._call("RerunInvocation", {**_invocation(*ended[amount % len(ended)]), "request_id": self._name()})
+            self._call("RerunInvocation", {**_invocation(*ended[amount % len(ended)]), "requestId": self._name()})
 
     def _backfill(self, amount: int) -> None:
         head = self._host.head(REPO, MAIN)
         oldest = self._host.parent(self._host.parent(head))
         if oldest:
-            body = {"jobs": [self._ref(amount)], "repo": REPO, "ref": MAIN, "from_revision": oldest}
-            self._call("BackfillCommits", {**body, "to_revision": head, "request_id": self._name()})
+            body = {"jobs": [self._ref(amount)], "repo": REPO, "ref": MAIN, "fromRevision": oldest}
+            self._call("BackfillCommits", {**body, "toRevision": head, "requestId": self._name()})
 
     def _call(self, method: str, request: dict[str, Any], attempt: int = 0) -> None:
         """Call the API. A user repeats a call that did not succeed."""
@@ -191,5 +191,5 @@ class Users:
 
 
 def _invocation(job: str, number: int) -> dict[str, Any]:
-    reference = {"job_ref": {"project": PROJECT, "job": job}, "invocation_id": str(number)}
-    return {"invocation_ref": reference}
+    reference = {"jobRef": {"project": PROJECT, "job": job}, "invocationId": str(number)}
+    return {"invocationRef": reference}
