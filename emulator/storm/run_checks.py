@@ -330,5 +330,5 @@ def _surprises(film: Film) -> Iterator[Violation]:
 
 def _codes(delivery: Delivery) -> Collection[int | None]:
     if delivery.handler.startswith("console"):
-        return (None, *range(200, 501), 504)
+        return (None, *range(200, 501), 503, 504)
     return None, 200, 409, 500, 504  # the platform answers 504 when a delivery takes longer than its limit

@@ -118,6 +118,12 @@ def discard_untruly(run: Run) -> None:
     add(run, CreateTrigger(replace(pending(run), resolved=run.ended, discarded=reason, refused=True)))
 
 
+def turn_around(run: Run) -> None:
+    """Let the build end otherwise than its invocation."""
+    (build,) = run.history.builds
+    build.status = "FAILURE" if build.status == "SUCCESS" else "SUCCESS"
+
+
 def list_another(run: Run) -> None:
     """Let the job list an invocation that does not exist."""
     change(run, PutJob, lambda write: replace(write, job=replace(write.job, active_invocations=(16,))))
@@ -146,7 +152,7 @@ def answer(run: Run, code: int) -> None:
         (Invariant.TRIGGER_ONCE, lose_marker),
         (Invariant.TRIGGER_ONCE, lose_trigger),
         (Invariant.TRIGGER_ONCE, discard_untruly),
-        (Invariant.END, lambda run: setattr(run.history.builds[0], "status", "PONDERING")),
+        (Invariant.END, turn_around),
         (Invariant.END, lambda run: change_invocation(run, status=Status.ABORTED)),
         (Invariant.END, lambda run: change_invocation(run, status=Status.RUNNING)),
         (Invariant.ORPHAN, outlive),
@@ -200,7 +206,7 @@ def test_an_outage_does_not_count_as_waiting(good_run: Run) -> None:
 
 def test_the_word_of_buildbucket_ends_an_invocation(good_run: Run) -> None:
     """An invocation may fail beside its running build if Buildbucket denied the call of that delivery."""
-    good_run.history.builds[0].status = "PONDERING"
+    turn_around(good_run)
     ending = next(
         c for c in reversed(good_run.history.commits) if any(isinstance(w, UpdateInvocation) for w in c.writes)
     )
