@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # Options for `demo` and `up`: make demo ARGS="--store memory"
 ARGS ?=
 
-.PHONY: help install check test bench month crash rollout terraform-test terraform-year demo up replay wheel wheel-test lock clean
+.PHONY: help install check test bench nightly month crash rollout terraform-test terraform-year demo up replay wheel wheel-test lock clean
 
 help:  ## this list (the default)
 	@echo "make TARGET, where TARGET is:"
@@ -48,6 +48,15 @@ rollout: $(STAMP)  ## functions of two releases side by side, 300 commits: ten m
 
 bench: $(STAMP)  ## one commit for 300 jobs, a month of virtual time, cold start: twenty minutes
 	$(BIN)/python -m tests.benchmarks
+
+# The last two lines need the folders of planted bugs and of random sequences.
+nightly: $(STAMP)  ## the long form of the proofs: 100,000 schedules of faults, all pairs, planted bugs: a night
+	$(BIN)/python -m emulator storm --schedules 100000 --processes 2 --json build/nightly/schedules.json
+	for what in single hangs pairs; do \
+		$(BIN)/python -m emulator storm --enumerate $$what --processes 2 --json build/nightly/$$what.json || exit 1; done
+	$(BIN)/python -m emulator chaos
+	$(BIN)/python -m tests.planted --processes 2
+	SEQUENCES=5000 $(BIN)/python -m pytest tests/contract/test_sequences.py
 
 demo: $(STAMP)  ## a commit becomes a build, live; options in ARGS="--store memory"
 	$(BIN)/luci-scheduler local demo $(ARGS)

@@ -112,7 +112,7 @@ def _storm(options: argparse.Namespace) -> int:
     print(summary(tally, seconds, what))
     _print_failures(tally.failed)
     if options.json:
-        text = json.dumps(document(tally, seconds, what, options.seed), indent=1)
+        text = json.dumps(document(tally, seconds, what, options.seed, sampled=bool(options.sample)), indent=1)
         options.json.write_text(text + "\n", encoding="utf-8")
     missing = missing_kinds(tally, sorted(_without(options))) if tally.schedules >= MISSING_KINDS_MATTER else []
     if missing and not what:

@@ -36,11 +36,12 @@ def summary(tally: Tally, seconds: float, what: str) -> str:
     return "\n".join(lines)
 
 
-def document(tally: Tally, seconds: float, what: str, seed: int) -> Mapping[str, Any]:
+def document(tally: Tally, seconds: float, what: str, seed: int, *, sampled: bool) -> Mapping[str, Any]:
     """Return the result of many runs as a JSON value."""
     return {
         "what": what or "schedules",
         "seed": seed,
+        "sampled": sampled,
         "schedules": tally.schedules,
         "faults": {str(kind): tally.faults[str(kind)] for kind in KINDS},
         "invocations": tally.invocations,
