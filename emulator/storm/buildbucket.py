@@ -2,6 +2,9 @@
 
 The protocol v2 remembers a request ID for a minute, per caller and not per builder, as the service promises. The cache
 of v1 remembers it about as long, and may lose it. A canceled build that has started runs on for some seconds.
+
+One assumption is in favor of clients, because none could work without it: the index of tags and the memory of request
+IDs do not fail together. If a lagging search did not show a build, its request ID is known for three more minutes.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ __all__ = ["BuildServer", "Notice"]
 _KNOWN = 60 * SECOND
 """How long a request ID is known (https://cloud.google.com/apis/design/design_patterns#request_duplication, and the
 comment of ``ScheduleBuildRequest.request_id``)."""
+_KNOWN_IF_HIDDEN = 180 * SECOND
 _LONGEST = 8 * MINUTE
 _CANCELING = 30
 """The longest time that a started build needs to stop, in seconds."""
@@ -57,6 +61,8 @@ class _Job:
     """As the request carries it: base64 in v2."""
     is_v1: bool
     statuses: list[tuple[Instant, str]] = field(default_factory=list)
+    hidden: int = 0
+    """When a search last did not show it."""
 
     def status_at(self, instant: int) -> str:
         """Return the status at an instant, the first one before its creation."""
@@ -151,7 +157,7 @@ class BuildServer:
         return self._v2(job)
 
     def _put(self, body: dict[str, Any], *, forgets: bool) -> Reply:
-        known = None if forgets else self._recall(body["client_operation_id"])
+        known = self._recall(body["client_operation_id"], forgets=forgets)
         if known is not None:
             return self._v1(known)
         tags = [(key, value) for key, _, value in (tag.partition(":") for tag in body["tags"])]
@@ -167,9 +173,12 @@ class BuildServer:
     def _note(self, method: str, body: Mapping[str, Any]) -> None:
         self._history.requests.append(Request(self._kernel.now(), self._host, method, json.dumps(body)))
 
-    def _recall(self, request_id: str) -> _Job | None:
+    def _recall(self, request_id: str, *, forgets: bool = False) -> _Job | None:
         at, job = self._known.get(request_id, (Instant(0), None))
-        return job if self._kernel.now() - at < _KNOWN else None
+        now = self._kernel.now()
+        if job is None or now - job.hidden < _KNOWN_IF_HIDDEN:
+            return job
+        return job if now - at < _KNOWN and not forgets else None
 
     def _create(
         self,
@@ -238,11 +247,15 @@ class BuildServer:
 
     def _found(self, wanted: Sequence[tuple[str, str]], place: Mapping[str, str], as_of: int) -> list[_Job]:
         """Return builds, the newest first."""
-        return [
+        found = [
             job
             for job in reversed(self._jobs.values())
-            if job.build.created <= as_of and place.items() <= job.place.items() and set(wanted) <= set(job.tags)
+            if place.items() <= job.place.items() and set(wanted) <= set(job.tags)
         ]
+        for job in found:
+            if job.build.created > as_of:
+                job.hidden = self._kernel.now()
+        return [job for job in found if job.build.created <= as_of]
 
     def _got(self, build_id: str, as_of: int) -> Reply:
         job = self._jobs.get(build_id)

@@ -6,7 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,25 +15,19 @@ import flask
 from emulator.cloud_tasks.oidc import TokenIssuer
 from emulator.memory.ports import NoFetch
 from emulator.storm.choices import Choices
+from emulator.storm.code import Code
 from emulator.storm.faults import Kind
 from emulator.storm.kernel import Kernel
 from emulator.storm.outside import Outside
 from emulator.storm.queue import QueueClient, TaskQueue
+from emulator.storm.release import Release
 from emulator.storm.scripts import PROJECT, V1_HOST, V2_HOST
 from emulator.storm.stores import InstanceStore
 from emulator.storm.wire import WireSession
-from luci_scheduler import entry
-from luci_scheduler.adapters.buildbucket import BuildbucketClient
-from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue
-from luci_scheduler.adapters.config_sources import BucketSource
-from luci_scheduler.adapters.gitiles import GitilesClient
 from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier
 from luci_scheduler.adapters.pubsub import PubsubTopic
-from luci_scheduler.bootstrap import App, Ports, make_app
-from luci_scheduler.core.era import Era
 from luci_scheduler.core.identifiers import suffixes
 from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant, format_rfc3339
-from luci_scheduler.settings import BuildbucketServer, Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -46,6 +40,8 @@ _CONSOLE = "https://console.example"
 _TASKS, _PUSH = "tasks@p.iam.gserviceaccount.com", "push@p.iam.gserviceaccount.com"
 _PUSH_AUDIENCE = "https://push.example"
 _TOPIC = "projects/p/topics/invocation-events"
+_SHARED = ("on_gitiles_commit", "on_build_completion", "on_task")
+"""The functions that other releases run as well. A console is replaced as a whole."""
 _STORAGE = "https://storage.googleapis.com"
 
 
@@ -65,27 +61,39 @@ def _flask() -> flask.Flask:
     return flask.Flask("storm")
 
 
-def make_settings(secrets: Sequence[str]) -> Settings:
-    """Return the settings of all functions; ``secrets`` are the previous, the current and the next signing secret."""
+def make_settings(secrets: Sequence[str], code: Code) -> Any:
+    """Return the settings of a release; ``secrets`` are the previous, the current and the next signing secret."""
+    settings = code.module("settings")
+    known = _known(settings.Settings, _members(secrets, settings.BuildbucketServer, code.module("core.era").Era))
+    return settings.Settings(**known)
+
+
+def _known(record: Any, members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members that a class of a release has."""
+    names = {field.name for field in fields(record)}
+    return {name: value for name, value in members.items() if name in names}
+
+
+def _members(secrets: Sequence[str], server: Any, era: Any) -> dict[str, Any]:
     previous, current, following = secrets
-    return Settings(
-        project=PROJECT,
-        task_url=_TASK_URL,
-        task_account=_TASKS,
-        token_secrets=(current,),
-        next_token_secret=following,
-        previous_token_secret=previous,
-        push_account=_PUSH,
-        push_audience=_PUSH_AUDIENCE,
-        buildbucket_servers=(
-            BuildbucketServer(V2_HOST, "v2@p.iam.gserviceaccount.com", Era.V2),
-            BuildbucketServer(V1_HOST, "v1@p.iam.gserviceaccount.com", Era.V1),
+    return {
+        "project": PROJECT,
+        "task_url": _TASK_URL,
+        "task_account": _TASKS,
+        "token_secrets": (current,),
+        "next_token_secret": following,
+        "previous_token_secret": previous,
+        "push_account": _PUSH,
+        "push_audience": _PUSH_AUDIENCE,
+        "buildbucket_servers": (
+            server(V2_HOST, "v2@p.iam.gserviceaccount.com", era.V2),
+            server(V1_HOST, "v1@p.iam.gserviceaccount.com", era.V1),
         ),
-        events_topic=_TOPIC,
-        console_url=_CONSOLE,
-        console_audiences=(_CONSOLE,),
-        access=json.dumps({"version": 1, "admins": [f"user:{USER}"]}),
-    )
+        "events_topic": _TOPIC,
+        "console_url": _CONSOLE,
+        "console_audiences": (_CONSOLE,),
+        "access": json.dumps({"version": 1, "admins": [f"user:{USER}"]}),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,9 @@ class Parts:
     choices: Choices
     queue: TaskQueue
     session: WireSession
-    make_store: Callable[[Outside], InstanceStore]
+    make_store: Callable[[Code], InstanceStore]
+    release: Release | None
+    """The functions of instances that have the fault of an old version."""
     suffixes: list[tuple[str, Instant, int]]
     """Instance, instant and suffix of each invocation's ID that was drawn."""
 
@@ -197,26 +207,29 @@ class Instance:
         parts: what it shares with the others.
         function: its entry point.
         number: tells it from the other instances of the function.
-        settings: its environment.
+        secrets: the previous, the current and the next signing secret.
     """
 
-    def __init__(self, parts: Parts, function: str, number: int, settings: Settings) -> None:
+    def __init__(self, parts: Parts, function: str, number: int, secrets: Sequence[str]) -> None:
         self.name = f"{function}-{number}"
         self.function = function
         self._parts = parts
         fault = parts.choices.fault("platform/instance")
         skew = fault.amount * MILLISECOND if fault is not None and fault.kind is Kind.CLOCK_SKEW else 0
         self._clock = _Clock(parts.outside, skew)
-        self.settings = settings
+        is_old = fault is not None and fault.kind is Kind.OLD_VERSION and function in _SHARED
+        self.code = Code(parts.release if is_old else None)
+        self._entry = self.code.module("entry")
+        self._secrets = secrets
         self.life = 0
         """How often it has started anew."""
         self.open: dict[int, Callable[[], None]] = {}
         """Number of each delivery in progress → the function that tells its sender that the connection broke."""
         self._app = self._make()
 
-    def restart(self, settings: Settings | None = None) -> None:
-        """Die with everything in progress, and start anew: with empty caches, and perhaps with other settings."""
-        self.settings = settings or self.settings
+    def restart(self, secrets: Sequence[str] = ()) -> None:
+        """Die with everything in progress, and start anew: with empty caches, and perhaps with other secrets."""
+        self._secrets = secrets or self._secrets
         self.life += 1
         broken, self.open = self.open, {}
         for tell in broken.values():
@@ -225,18 +238,19 @@ class Instance:
 
     def task(self, call: HttpCall) -> tuple[int, str]:
         """Handle a task; return status code and body."""
-        body, code, _ = cast("Any", entry.task(self._app, self._request(call)))
+        body, code, _ = cast("Any", self._entry.task(self._app, self._request(call)))
         return code, body
 
     def page(self, call: HttpCall) -> tuple[int, str]:
         """Handle a call of the console; return status code and body."""
         with _flask().request_context(self._environ(call)):
-            body, code, _ = cast("Any", entry.page(self._app, flask.request))
+            body, code, _ = cast("Any", self._entry.page(self._app, flask.request))
         return code, body.decode() if isinstance(body, bytes) else str(body)
 
     def event(self, event: Event) -> tuple[int, str]:
         """Handle a push of Pub/Sub; return status code and body."""
-        handle = entry.commit if self.function == "on_gitiles_commit" else entry.notification
+        is_commit = self.function == "on_gitiles_commit"
+        handle = self._entry.commit if is_commit else self._entry.notification
         call = HttpCall("/", b"", account=_PUSH, audience=_PUSH_AUDIENCE)
         with _flask().request_context(self._environ(call)):
             body, code = handle(self._app, event)
@@ -264,41 +278,60 @@ class Instance:
             **headers,
         }
 
-    def _make(self) -> App:
-        return make_app(self.settings, self._ports())
+    def _make(self) -> Any:
+        bootstrap = self.code.module("bootstrap")
+        settings = make_settings(self._secrets, self.code)
+        ports = {**self._services(settings), **self._callers()}
+        return bootstrap.make_app(settings, bootstrap.Ports(**_known(bootstrap.Ports, ports)))
 
-    def _ports(self) -> Ports:
-        parts, settings, clock = self._parts, self.settings, self._clock
-        get_session = cast("Any", lambda: parts.session)
+    def _services(self, settings: Any) -> dict[str, Any]:
+        parts, clock, module = self._parts, self._clock, self.code.module
         deadline = settings.request_deadline_seconds * SECOND
         client = QueueClient(parts.queue, parts.outside)
-        return Ports(
-            store=cast("Any", parts.make_store(parts.outside)),
-            queue=CloudTasksQueue(
+        ports: dict[str, Any] = {
+            "store": parts.make_store(self.code),
+            "queue": module("adapters.cloud_tasks").CloudTasksQueue(
                 client, settings.queue_path, settings.task_url, settings.task_account, settings.tasks_audience
             ),
-            clock=clock,
-            entropy=_Entropy(parts, self.name, clock),
-            buildbucket=BuildbucketClient(lambda host: f"https://{host}", get_session, clock, deadline),
-            gitiles=GitilesClient(
-                lambda host: f"https://{host}", get_session, deadline, authenticated=True, clock=clock
+            "clock": clock,
+            "entropy": _Entropy(parts, self.name, clock),
+            "buildbucket": module("adapters.buildbucket").BuildbucketClient(_url, self._session, clock, deadline),
+            "gitiles": module("adapters.gitiles").GitilesClient(
+                _url, self._session, deadline, authenticated=True, clock=clock
             ),
-            fetch=NoFetch(),
-            verify_caller=_remembered(OidcVerifier(_certificates, _TASK_URL, {_TASKS}, clock).verify, _TASK_URL),
-            verify_push=_remembered(OidcVerifier(_certificates, _PUSH_AUDIENCE, {_PUSH}, clock).verify, _PUSH_AUDIENCE),
-            identify=_remembered(
-                CallerIdentity(
-                    clock,
-                    fetch_iap_keys=_certificates,
-                    bearer_audiences=(_CONSOLE,),
-                    fetch_oidc_keys=_certificates,
-                    access_token_email=_no_access_token,
-                ).identify,
-                _CONSOLE,
+            "fetch": NoFetch(),
+            "config_sources": (
+                module("adapters.config_sources").BucketSource(
+                    PROJECT, "configs", "luci-scheduler.cfg", _STORAGE, self._session
+                ),
             ),
-            config_sources=(BucketSource(PROJECT, "configs", "luci-scheduler.cfg", _STORAGE, get_session),),
-            topic=PubsubTopic(_TOPIC, "https://pubsub.googleapis.com", get_session),
+        }
+        if self.code.release is None:
+            ports["topic"] = PubsubTopic(_TOPIC, "https://pubsub.googleapis.com", cast("Any", self._session))
+        return ports
+
+    def _callers(self) -> dict[str, Any]:
+        tasks = OidcVerifier(_certificates, _TASK_URL, {_TASKS}, self._clock)
+        push = OidcVerifier(_certificates, _PUSH_AUDIENCE, {_PUSH}, self._clock)
+        people = CallerIdentity(
+            self._clock,
+            fetch_iap_keys=_certificates,
+            bearer_audiences=(_CONSOLE,),
+            fetch_oidc_keys=_certificates,
+            access_token_email=_no_access_token,
         )
+        return {
+            "verify_caller": _remembered(tasks.verify, _TASK_URL),
+            "verify_push": _remembered(push.verify, _PUSH_AUDIENCE),
+            "identify": _remembered(people.identify, _CONSOLE),
+        }
+
+    def _session(self) -> WireSession:
+        return self._parts.session
+
+
+def _url(host: str) -> str:
+    return f"https://{host}"
 
 
 _verified: dict[tuple[str, str], Any] = {}
@@ -309,9 +342,11 @@ def _remembered(verify: Callable[[Any], Any], audience: str) -> Callable[[Any], 
     """Verify each token once."""
 
     def remembered(headers: Any) -> Any:
-        key = (audience, headers.get("Authorization", ""))
+        # The release 0.1 passes the header alone.
+        header = headers if isinstance(headers, str) else headers.get("Authorization", "")
+        key = (audience, header)
         if key not in _verified:
-            _verified[key] = verify(headers)
+            _verified[key] = verify({"Authorization": header})
         return _verified[key]
 
     return remembered

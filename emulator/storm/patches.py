@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, MutableMapping
+import traceback
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, NoReturn, Self
 
 import structlog
 
+from emulator.storm.code import Code
 from emulator.storm.outside import Outside
-from luci_scheduler import budget
-from luci_scheduler.adapters import firestore, http
-from luci_scheduler.api import commit_titles, overviews
-from luci_scheduler.config import job_lists
 from luci_scheduler.core.instants import SECOND, Instant
-from luci_scheduler.engine import deferral, probes, triggers
 
 __all__ = ["replaced"]
 
-_TIMED = (budget, http, firestore)
+_TIMED = ("budget", "adapters.http", "adapters.firestore")
 """The modules that measure limits on the machine's monotonic clock."""
-_POOLED = (triggers, deferral, probes, job_lists, overviews, commit_titles)
+_POOLED = (
+    "engine.triggers",
+    "engine.deferral",
+    "engine.probes",
+    "config.job_lists",
+    "api.overviews",
+    "api.commit_titles",
+)
 """The modules that handle several jobs in parallel."""
 
 
@@ -65,9 +69,11 @@ class _Pool:
 
 
 @contextmanager
-def replaced(outside: Outside, start: Instant, log: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+def replaced(
+    outside: Outside, start: Instant, log: Callable[[dict[str, Any]], None], codes: Sequence[Code]
+) -> Iterator[None]:
     """Run the functions in virtual time, without threads of their own, and give each log line to ``log``."""
-    before = [(module, name, getattr(module, name)) for module, name in _places()]
+    before = [(module, name, getattr(module, name)) for module, name in _places(codes)]
     time, logging_before = _Time(outside, start), structlog.get_config()
     for module, name, _ in before:
         setattr(module, name, time if name == "time" else _Pool)
@@ -84,13 +90,24 @@ def replaced(outside: Outside, start: Instant, log: Callable[[dict[str, Any]], N
             setattr(module, name, value)
 
 
-def _places() -> list[tuple[Any, str]]:
-    return [(module, "time") for module in _TIMED] + [(module, "ThreadPoolExecutor") for module in _POOLED]
+def _places(codes: Sequence[Code]) -> Iterator[tuple[Any, str]]:
+    """Yield modules and the names to replace in them, as far as a release has them."""
+    wanted = [(module, "time") for module in _TIMED] + [(module, "ThreadPoolExecutor") for module in _POOLED]
+    for code in codes:
+        for module, name in wanted:
+            try:
+                found = code.module(module)
+            except ModuleNotFoundError:
+                continue
+            if hasattr(found, name):
+                yield found, name
 
 
 def _writer(log: Callable[[dict[str, Any]], None]) -> Callable[..., NoReturn]:
     def write(_: object, level: str, event: MutableMapping[str, Any]) -> NoReturn:
         severity = "ERROR" if level == "exception" else level.upper()
+        if event.pop("exc_info", None):
+            event["exception"] = traceback.format_exc()
         log({"severity": severity, "message": event.pop("event"), **event})
         raise structlog.DropEvent
 

@@ -86,7 +86,7 @@ def config_text(jobs: Sequence[JobSpec]) -> str:
 
 
 def _random(choices: Choices) -> Script:
-    """Draw two to four jobs of both protocols, some with a schedule, and ten to 25 minutes of commits."""
+    """Draw two to four jobs of both protocols, some with a schedule, and eight to 20 minutes of commits."""
     shape = choices.draw("script/shape")
     jobs = [_build(choices, number) for number in range(2 + shape.below(3))]
     watched = tuple(job.name for job in jobs)
@@ -94,14 +94,14 @@ def _random(choices: Choices) -> Script:
     jobs.append(JobSpec("watch", "gitiles", poll, targets=watched))
     if shape.second & 2:
         jobs.append(JobSpec("chain", "noop", "with 9m interval", targets=watched[:1]))
-    minutes = 10 + shape.second % 16
+    minutes = 8 + shape.second % 13
     return Script(tuple(jobs), tuple(_pushes(choices, minutes * 60, is_polled=poll != "triggered")), minutes)
 
 
 def _build(choices: Choices, number: int) -> JobSpec:
     draw = choices.draw("script/job")
     kind = "v1" if draw.below(3) == 0 else "v2"
-    schedule = _CRONS[draw.second % 3] if draw.second & 8 else "triggered"
+    schedule = _CRONS[draw.second % 3] if draw.second & 24 == 0 else "triggered"
     return JobSpec(f"build{number}", kind, schedule, policy=draw.second >> 8)
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from google.api_core import exceptions
 
 from emulator.memory.store import MemoryStore
+from emulator.storm.code import Code
 from emulator.storm.faults import Fault, Kind
 from emulator.storm.outside import Calling, Outside
-from luci_scheduler.adapters.firestore import LIMIT, FirestoreStore
-from luci_scheduler.budget import time_left
-from luci_scheduler.core.errors import SchedulerError
+from luci_scheduler.adapters.firestore import LIMIT
 from luci_scheduler.core.instants import MILLISECOND, SECOND
 from luci_scheduler.ports import Version, Write
 
@@ -62,23 +61,20 @@ class InstanceStore:
     Args:
         inner: the shared documents.
         outside: makes the calls.
-        landed: gets the writes of each commit that landed, and whether its caller had given up on it.
-        conflict: the error of ``inner`` for a lost race.
+        landed: gets the writes of each commit that landed.
+        code: the functions of the instance.
     """
 
     def __init__(
-        self,
-        inner: MemoryStore,
-        outside: Outside,
-        landed: Callable[[Sequence[Write]], None],
-        conflict: type[SchedulerError],
+        self, inner: MemoryStore, outside: Outside, landed: Callable[[Sequence[Write]], None], code: Code
     ) -> None:
         self._inner = inner
         self._outside = outside
         self._landed = landed
-        self._conflict = conflict
+        self._conflict = code.module("core.errors").StoreConflictError
         self._client = _Failing()
-        self._adapter = FirestoreStore(cast("Any", self._client))
+        self._adapter = code.module("adapters.firestore").FirestoreStore(self._client)
+        self._time_left = code.module("budget").time_left
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Return a method that reads."""
@@ -88,7 +84,7 @@ class InstanceStore:
             with self._outside.call(f"store.{name}") as calling:
                 if calling.has(Kind.STORE_READ_FAILED) or self._is_down():
                     self._fail_read()
-                time_left(LIMIT)
+                self._time_left(LIMIT)
                 found = read(*args, **named)
                 self._outside.landed(calling)
                 return found
@@ -106,7 +102,7 @@ class InstanceStore:
             return self._commit(calling, writes)
 
     def _commit(self, calling: Calling, writes: Sequence[Write]) -> Sequence[Version]:
-        time_left(LIMIT)
+        self._time_left(LIMIT)
         versions = self._inner.commit(writes)
         self._landed(writes)
         fault = self._outside.landed(calling)
@@ -116,7 +112,7 @@ class InstanceStore:
 
     def _refuse(self, fault: Fault, writes: Sequence[Write]) -> None:
         if fault.kind in (Kind.STORE_HANG, Kind.STORE_LATE_LANDING):
-            self._outside.sleep(round(time_left(LIMIT) * SECOND))
+            self._outside.sleep(round(self._time_left(LIMIT) * SECOND))
         if fault.kind is Kind.STORE_LATE_LANDING:
             kernel, running = self._outside.kernel, self._outside.running
             kernel.spawn(kernel.now() + fault.amount * MILLISECOND, lambda: self._land(running, writes))
@@ -144,5 +140,5 @@ class InstanceStore:
     def _fail_read(self) -> NoReturn:
         """Raise the error that the real adapter makes of failing reads, after its own quick repetitions."""
         self._client.error = _error(exceptions.ServiceUnavailable, "the service is unavailable")
-        self._adapter.probe("any")
+        self._adapter.deferred("any")
         raise AssertionError("the adapter has hidden an error")

@@ -34,20 +34,21 @@ from typing import Any
 from emulator.memory.store import MemoryStore
 from emulator.storm.buildbucket import BuildServer, Notice
 from emulator.storm.choices import Choices, Trace
+from emulator.storm.code import Code, todays
 from emulator.storm.faults import Fault, Kind
 from emulator.storm.history import Build, Commit, History, Observer, Run, Schedule
-from emulator.storm.instances import Instance, Parts, make_settings
+from emulator.storm.instances import Instance, Parts
 from emulator.storm.kernel import Kernel
 from emulator.storm.outside import Outside
 from emulator.storm.patches import replaced
 from emulator.storm.platform import LIMITS, Platform, PubSubMessage
+from emulator.storm.release import Release
 from emulator.storm.repositories import ConfigBucket, RepositoryHost
 from emulator.storm.scripts import PROJECT, SCENARIOS, V1_HOST, V2_HOST
 from emulator.storm.stores import InstanceStore
 from emulator.storm.topic import TopicServer
 from emulator.storm.users import Users
 from emulator.storm.wire import Server, WireSession
-from luci_scheduler.core.errors import StoreConflictError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR, LAST_INSTANT, MINUTE, SECOND, Instant, parse_rfc3339
 from luci_scheduler.ports import CreateInvocation, UpdateInvocation, Write
@@ -70,13 +71,14 @@ _NOTICE = (Kind.NOTICE_LOST, Kind.NOTICE_LATE, Kind.NOTICE_DOUBLED)
 class World:
     """Everything that a run consists of."""
 
-    def __init__(self, schedule: Schedule, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, schedule: Schedule, observers: Sequence[Observer] = (), release: Release | None = None) -> None:
         self.schedule = schedule
+        self._release = release
+        # Without another release, there is no old version to run.
+        without = schedule.without if release else schedule.without | {Kind.OLD_VERSION}
         self.kernel = Kernel(START)
         self.trace = Trace()
-        self.choices = Choices(
-            schedule.seed, schedule.faults, without=schedule.without, rate=schedule.rate, trace=self.trace
-        )
+        self.choices = Choices(schedule.seed, schedule.faults, without=without, rate=schedule.rate, trace=self.trace)
         self.history = History()
         self.store = MemoryStore()
         """The documents, without faults."""
@@ -90,7 +92,7 @@ class World:
         self._servers = self._make_servers()
         self._parts = Parts(
             self.kernel, self.outside, self.choices, self.platform.queue, WireSession(self.outside, self._server_of),
-            lambda outside: InstanceStore(self.store, outside, self._landed, StoreConflictError), [],
+            self._make_store, release, [],
         )  # fmt: skip
         self.storm_end = Instant(START + self.script.minutes * MINUTE)
         """When the last fault can happen. An outage may last longer."""
@@ -112,7 +114,7 @@ class World:
             Exception: an observer or the world itself failed.
         """
         try:
-            with replaced(self.outside, START, self._log):
+            with replaced(self.outside, START, self._log, [Code(), *([Code(self._release)] if self._release else [])]):
                 self._start()
                 self._play()
         finally:
@@ -173,9 +175,10 @@ class World:
         return self._servers[host]
 
     def _start(self) -> None:
-        settings = make_settings(self._secrets)
         for function in LIMITS:
-            made = [Instance(self._parts, function, number, settings) for number in range(_INSTANCES[function])]
+            made = [
+                Instance(self._parts, function, number, self._secrets[-3:]) for number in range(_INSTANCES[function])
+            ]
             self.platform.instances[function] = made
         self.users.push(published=False)
         for second, published in self.script.pushes:
@@ -241,12 +244,20 @@ class World:
     def _rotate(self) -> None:
         """Make the next signing secret the current one, in one instance after the other."""
         self._secrets.append(f"signing-secret-{len(self._secrets) - 1}")
-        settings = make_settings(self._secrets[-3:])
+        secrets = self._secrets[-3:]
         for number, instance in enumerate(self.instances):
             self.kernel.at(
                 self.kernel.now() + number * _ROLLOUT,
-                lambda instance=instance: instance.restart(settings),  # type: ignore[misc]
+                lambda instance=instance: instance.restart(secrets),  # type: ignore[misc]
             )
+
+    def _make_store(self, code: Code) -> InstanceStore:
+        """Return the store of an instance."""
+
+        def landed(writes: Sequence[Write]) -> None:
+            self._landed(writes if code.release is None else [todays(write, self.store) for write in writes])
+
+        return InstanceStore(code.store(self.store), self.outside, landed, code)
 
     def _landed(self, writes: Sequence[Write]) -> None:
         """Note a commit that landed, and show it to the observers."""
@@ -284,8 +295,13 @@ class World:
             self.trace.add("/".join(path), json.dumps(document, sort_keys=True, default=str), *log)
 
 
-def run(schedule: Schedule, observers: Sequence[Observer] = ()) -> Run:
+def run(schedule: Schedule, observers: Sequence[Observer] = (), release: Release | None = None) -> Run:
     """Play a schedule.
+
+    Args:
+        schedule: the run.
+        observers: watch it.
+        release: the functions of another release. Some instances run them (``old-version``); None: none does.
 
     Raises:
         Exception: as an observer or the world itself raises it. The world is then closed.
@@ -294,7 +310,7 @@ def run(schedule: Schedule, observers: Sequence[Observer] = ()) -> Run:
     collects = gc.isenabled()
     gc.disable()
     try:
-        return World(schedule, observers).run()
+        return World(schedule, observers, release).run()
     finally:
         if collects:
             gc.enable()
