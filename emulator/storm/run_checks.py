@@ -101,10 +101,7 @@ def _name(key: Key) -> str:
 
 
 def _doubles(film: Film) -> Iterator[Violation]:
-    excused = _forgotten(film)
     for key, builds in _by_invocation(film.run).items():
-        if key in excused:
-            continue
         for place, build in enumerate(builds):
             live = [other for other in builds[:place] if other.ended is None or other.ended > build.created]
             if live:
@@ -113,7 +110,7 @@ def _doubles(film: Film) -> Iterator[Violation]:
 
 
 def _orphans(film: Film) -> Iterator[Violation]:
-    excused = {*_denied(film), *_forgotten(film)}
+    excused = _denied(film)
     for key, builds in _by_invocation(film.run).items():
         if key not in excused:
             for build in builds:
@@ -141,20 +138,6 @@ def _watches(invocation: Any, build: Build) -> bool:
     if invocation.cleanup is not None or invocation.status.is_initial:
         return True
     return not invocation.status.is_final and str(invocation.task_data.get("build_id")) == build.id
-
-
-def _forgotten(film: Film) -> Collection[Key]:
-    """Return the invocations whose request ID the cache of v1 lost while a search did not show their build either.
-
-    Nothing is left then by which a client could find the build. v1 calls its cache a best effort; v2 has no such case.
-    """
-    run = film.run
-    lost = {(fault.point, fault.nth) for fault in run.faults if fault.kind is Kind.BUILD_ID_FORGOTTEN}
-    lagged = {(fault.point, fault.nth) for fault in run.faults if fault.kind is Kind.BUILD_SEARCH_LAG}
-    calls = run.history.calls
-    puts = {call.delivery for call in calls if (f"{call.point}/before", call.before) in lost}
-    searches = {call.delivery for call in calls if (f"{call.point}/after", call.after) in lagged}
-    return _touched(film, puts & searches)
 
 
 def _touched(film: Film, deliveries: Collection[int]) -> Collection[Key]:
@@ -237,7 +220,7 @@ def _overdue(film: Film) -> Iterator[Violation]:
             late = 0 if due is None else film.waited(max(due, version.at), until)
             if late > PATIENCE:
                 text = f"it was overdue for {late // SECOND} s"
-                yield Violation(Invariant.RECOVERY, due, _name(key), text)
+                yield Violation(Invariant.RECOVERY, due or version.at, _name(key), text)
 
 
 def _rest(film: Film) -> Iterator[Violation]:
