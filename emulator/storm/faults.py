@@ -133,8 +133,8 @@ KINDS: dict[Kind, Spec] = {
     Kind.COLD_START: Spec("an idle instance starts anew", _MINUTE, 0.02, 0, 255, "selects the instance"),
     Kind.CLOCK_SKEW: Spec("the clock of an instance is wrong", "platform/instance", 0.5, -5000, 5000, "milliseconds"),
     Kind.EQUAL_SUFFIX: Spec(
-        "an instance draws the suffix of another job's invocation, in the same millisecond",
-        "platform/suffix", 0.02,
+        "an instance draws the millisecond and the suffix of another invocation",
+        "platform/suffix", 0.05,
     ),
     Kind.STORE_UNAVAILABLE: Spec("the store refuses a commit for now", _BEFORE.format(_STORE), 0.01),
     Kind.STORE_QUOTA: Spec("the store refuses a commit for its quota", _BEFORE.format(_STORE), 0.003),

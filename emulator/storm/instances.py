@@ -40,6 +40,7 @@ _CONSOLE = "https://console.example"
 _TASKS, _PUSH = "tasks@p.iam.gserviceaccount.com", "push@p.iam.gserviceaccount.com"
 _PUSH_AUDIENCE = "https://push.example"
 _TOPIC = "projects/p/topics/invocation-events"
+_DRIFT = 5 * SECOND
 _SHARED = ("on_gitiles_commit", "on_build_completion", "on_task")
 """The functions that other releases run as well. A console is replaced as a whole."""
 _STORAGE = "https://storage.googleapis.com"
@@ -109,7 +110,7 @@ class Parts:
     release: Release | None
     """The functions of instances that have the fault of an old version."""
     suffixes: list[tuple[str, Instant, int]]
-    """Instance, instant and suffix of each invocation's ID that was drawn."""
+    """Instance, millisecond and suffix of the ID of each invocation that was created."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,12 @@ class _Clock:
     def __init__(self, outside: Outside, skew: int) -> None:
         self._outside = outside
         self._skew = skew
+        self.stopped: dict[int, tuple[Instant, int]] = {}
+        """Number of a delivery → the instant that its clock shows, and the suffix that it draws next."""
 
     def now(self) -> Instant:
+        if self.stopped and (stop := self.stopped.get(self._outside.running.delivery.number)):
+            return stop[0]
         return Instant(self._outside.kernel.now() + self._skew)
 
     def sleep(self, nanoseconds: int) -> None:
@@ -178,17 +183,11 @@ class _Entropy:
         self._suffixes = suffixes(draw.first & 0xFFFF, draw.second & 0xFFFF)
 
     def invocation_suffix(self) -> int:
-        """Draw 16 bits; sometimes those that another instance has drawn in the same millisecond."""
-        drawn, now = self._parts.suffixes, self._clock.now()
-        if drawn:
-            other, at, suffix = drawn[-1]
-            if other != self._name and at // MILLISECOND == now // MILLISECOND:
-                fault = self._parts.choices.fault("platform/suffix")
-                if fault is not None:
-                    return suffix
-        suffix = next(self._suffixes)
-        drawn.append((self._name, now, suffix))
-        return suffix
+        """Draw 16 bits."""
+        stop = self._clock.stopped.pop(self._parts.outside.running.delivery.number, None)
+        if stop is not None:
+            return stop[1]
+        return next(self._suffixes)
 
     def check_delay_seconds(self, low: int, high: int) -> int:
         """Draw whole seconds from [low, high)."""
@@ -236,8 +235,20 @@ class Instance:
             tell()
         self._app = self._make()
 
+    def _coincide(self) -> None:
+        """Sometimes let a delivery create its invocation in a millisecond, and with a suffix, of another instance.
+
+        Clocks differ by seconds, so another instance may show the same millisecond a little later.
+        """
+        drawn, now = self._parts.suffixes, self._parts.kernel.now()
+        if not drawn or drawn[-1][0] == self.name or abs(drawn[-1][1] - now) > _DRIFT:
+            return
+        if self._parts.choices.fault("platform/suffix") is not None:
+            self._clock.stopped[self._parts.outside.running.delivery.number] = drawn[-1][1:]
+
     def task(self, call: HttpCall) -> tuple[int, str]:
         """Handle a task; return status code and body."""
+        self._coincide()
         body, code, _ = cast("Any", self._entry.task(self._app, self._request(call)))
         return code, body
 
@@ -249,6 +260,7 @@ class Instance:
 
     def event(self, event: Event) -> tuple[int, str]:
         """Handle a push of Pub/Sub; return status code and body."""
+        self._coincide()
         is_commit = self.function == "on_gitiles_commit"
         handle = self._entry.commit if is_commit else self._entry.notification
         call = HttpCall("/", b"", account=_PUSH, audience=_PUSH_AUDIENCE)

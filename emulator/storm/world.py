@@ -49,7 +49,7 @@ from emulator.storm.stores import InstanceStore
 from emulator.storm.topic import TopicServer
 from emulator.storm.users import Users
 from emulator.storm.wire import Server, WireSession
-from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.identifiers import JobId, invocation_created
 from luci_scheduler.core.instants import HOUR, LAST_INSTANT, MINUTE, SECOND, Instant, parse_rfc3339
 from luci_scheduler.ports import CreateInvocation, UpdateInvocation, Write
 
@@ -266,6 +266,9 @@ class World:
         commit = Commit(number, self.kernel.now(), delivery.handler, delivery.instance, delivery.number, tuple(writes))
         self.history.commits.append(commit)
         self.trace.add("commit", number, commit.at, commit.handler, *map(_described, writes))
+        for write in writes:
+            if isinstance(write, CreateInvocation):
+                self._parts.suffixes.append((commit.instance, *invocation_created(write.invocation.id)))
         self._observe(lambda observer: observer.committed(self, commit))
 
     def _built(self, build: Build) -> None:

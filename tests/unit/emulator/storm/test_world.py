@@ -68,7 +68,7 @@ def test_each_kind_of_fault_has_a_point_that_is_reached() -> None:
     world = World(Schedule(1, tuple(lost), scenario="two-jobs"))
     world.run()
     possible = {kind for point in world.choices.points for kind in kinds_at(point)}
-    assert set(KINDS) - possible - {Kind.EQUAL_SUFFIX} == set()
+    assert set(KINDS) - possible == set()
 
 
 def test_the_same_seed_gives_the_same_run_in_each_process() -> None:
@@ -132,6 +132,16 @@ def test_a_broken_answer_cancels_its_build() -> None:
     result = _after(Fault(Kind.BUILD_ANSWER_BROKEN, f"{_SCHEDULE}/after", 0, 1))
     assert [build.status for build in result.history.builds] == ["CANCELED"]
     assert _ends(result) == ["FAILED"]
+
+
+def test_two_invocations_may_have_one_id() -> None:
+    """The ticks of two jobs draw the same millisecond and suffix. The second asks again under another request ID."""
+    equal = [Fault(Kind.EQUAL_SUFFIX, "platform/suffix", number) for number in range(60)]
+    late = Fault(Kind.TASK_LATE, "platform/task cron", 0, 2_000)
+    builds = run(Schedule(4, (*equal, late), scenario="cron")).history.builds
+    (second,) = [build for build in builds if build.request_id.endswith("-2")]
+    first = next(build for build in builds if build.invocation_id == second.invocation_id)
+    assert first.job_id != second.job_id
 
 
 def test_calls_name_their_points_and_whether_they_landed() -> None:
