@@ -49,8 +49,8 @@ rollout: $(STAMP)  ## functions of two releases side by side, 300 commits: ten m
 bench: $(STAMP)  ## one commit for 300 jobs, a month of virtual time, cold start: twenty minutes
 	$(BIN)/python -m tests.benchmarks
 
-# The last two lines need the folders of planted bugs and of random sequences.
 nightly: $(STAMP)  ## the long form of the proofs: 100,000 schedules of faults, all pairs, planted bugs: a night
+	@mkdir -p build/nightly
 	$(BIN)/python -m emulator storm --schedules 100000 --processes 2 --json build/nightly/schedules.json
 	for what in single hangs pairs; do \
 		$(BIN)/python -m emulator storm --enumerate $$what --processes 2 --json build/nightly/$$what.json || exit 1; done
