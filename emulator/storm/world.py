@@ -14,11 +14,15 @@ Modeled are:
 - Cloud Tasks: at least once, late, early, lost, doubled, named tasks, backoff, the dispatch deadline, pauses, purges.
 - Pub/Sub: at least once, late, out of order, acknowledgment deadlines, backoff, dead letters.
 - The repository host: histories, force pushes, a mirror that lags; and the bucket of configs, whose answers can be old.
-- Several instances of each function with clocks that are wrong, deaths, cold starts, and equal random suffixes.
+- Several instances of each function with clocks that are wrong, deaths, cold starts, and equal IDs of invocations; with
+  a `Release`, some of them run the functions of another release on the same documents.
 - Users: commits by event and by poll, config and policy changes, removed jobs, pauses, aborts, triggers, reruns,
   backfills, rotated keys.
 
 Handlers are interleaved at each call to the outside, before it lands and before its answer arrives.
+
+Each token of a caller is verified once, by the real verifier. In favor of clients, a lagging search and a forgotten
+request ID never hide the same build (`BuildServer`), and a server ends a request within seconds of its caller's limit.
 
 Not modeled are: threads inside a delivery (its jobs are handled one after the other), the byte level of HTTP and gRPC,
 the service accounts' own tokens, IAM, the platform's front end, probes, `url_fetch`, and pages.
