@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from emulator.storm.enumeration import scenarios, singles
+from emulator.storm.enumeration import followers, scenarios, singles
 from emulator.storm.faults import KINDS, Fault, Kind
 from emulator.storm.history import Schedule
 from emulator.storm.storming import Outcome, Tally, play_and_judge, shrunk
+from emulator.storm.world import run
 from luci_scheduler.managers.buildbucket.manager import BuildbucketManager
 
 SCHEDULES, SINGLES = 300, 40
@@ -56,6 +58,20 @@ def test_single_faults_hold() -> None:
     outcomes = [play_and_judge(item) for item in sample]
     assert complaints(outcomes) == []
     assert all(outcome.faults == outcome.schedule.faults for outcome in outcomes), "each fault happened"
+
+
+def test_second_faults_follow_the_first() -> None:
+    """After a call that hung, each later call can fail. Pairs stay within the handler and its successors."""
+    first = Fault(Kind.ENQUEUE_HANG, "on_gitiles_commit/queue.enqueue timer/before", 0)
+    played = run(Schedule(1, (first,), scenario="commit"))
+    hangs, pairs = (list(followers(played, which)) for which in ("hangs", "pairs"))
+    assert 0 < len(pairs) < len(hangs)
+    assert len(set(hangs)) == len(hangs)
+    assert first not in hangs
+    assert any(fault.point.startswith("on_gitiles_commit/store.commit") for fault in pairs), "its own later calls"
+    assert any(fault.point.startswith("on_build_completion/buildbucket") for fault in hangs), "calls of later handlers"
+    refused = replace(first, kind=Kind.ENQUEUE_REFUSED)
+    assert list(followers(run(Schedule(1, (refused,), scenario="commit")), "hangs")) == []
 
 
 def lost_answer(nth: int = 0) -> tuple[Fault, ...]:
