@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # Options for `demo` and `up`: make demo ARGS="--store memory"
 ARGS ?=
 
-.PHONY: help install check test bench bench-quick month crash rollout terraform-test terraform-year demo up replay wheel wheel-test lock clean
+.PHONY: help install check test bench bench-quick nightly month crash rollout terraform-test terraform-year demo up replay wheel wheel-test lock clean
 
 help:  ## this list (the default)
 	@echo "make TARGET, where TARGET is:"
@@ -52,6 +52,16 @@ bench: $(STAMP)  ## all measures beside their baselines, with Buildbot from the 
 
 bench-quick: $(STAMP)  ## the short form of the measures: a minute
 	$(BIN)/python -m tests.benchmarks --quick
+
+nightly: $(STAMP)  ## the long form of the proofs: 100,000 schedules of faults, all pairs, planted bugs: a night
+	@mkdir -p build/nightly
+	$(BIN)/python -m emulator storm --schedules 100000 --processes 2 --json build/nightly/schedules.json
+	$(BIN)/python -m emulator storm --enumerate single --processes 2 --json build/nightly/single.json
+	for what in hangs pairs; do $(BIN)/python -m emulator storm --enumerate $$what --scenario commit --processes 2 \
+		--json build/nightly/$$what.json || exit 1; done
+	$(BIN)/python -m emulator chaos --builds 200 --jobs 4 --kills 20 --terminations 10 --outages 10 --freezes 4
+	$(BIN)/python -m tests.planted --processes 2
+	SEQUENCES=5000 $(BIN)/python -m pytest tests/contract/test_sequences.py
 
 demo: $(STAMP)  ## a commit becomes a build, live; options in ARGS="--store memory"
 	$(BIN)/luci-scheduler local demo $(ARGS)

@@ -57,6 +57,7 @@ def main(arguments: Sequence[str], prog: str = "python -m emulator") -> int:
     )
     # These read their own arguments, --help included.
     commands.add_parser("replay", help="play a scenario through the real functions", add_help=False)
+    commands.add_parser("storm", help="test that faults lose nothing, in memory and in virtual time", add_help=False)
     commands.add_parser("chaos", help="test that faults and crashes of real processes lose nothing", add_help=False)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command in ("up", "demo"):
@@ -106,10 +107,17 @@ def _chaos(_: argparse.Namespace, rest: Sequence[str]) -> int:
     return chaos(rest)
 
 
+def _storm(_: argparse.Namespace, rest: Sequence[str]) -> int:
+    from emulator.storm.cli import main as storm  # noqa: PLC0415 - see above
+
+    return storm(rest)
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
     "up": _up,
     "demo": _demo,
     "replay": _replay,
+    "storm": _storm,
     "chaos": _chaos,
 }
 

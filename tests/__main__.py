@@ -18,7 +18,7 @@ from typing import IO
 
 __all__ = ["main", "run", "running"]
 
-BESIDE = (("tests/terraform",), ("tests/unit", "tests/vectors", "tests/fuzz"))
+BESIDE = (("tests/terraform",), ("tests/unit", "tests/vectors", "tests/fuzz", "tests/storm"))
 """Folders of each part. The tests of Terraform work in threads from their start to their end, so they have a process of
 their own: other tests change its environment and its clock."""
 _PATIENCE_SECONDS = 20.0

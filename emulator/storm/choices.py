@@ -92,6 +92,11 @@ class Choices:
         self._tables: dict[str, list[tuple[float, Kind, Spec]]] = {}
 
     @property
+    def counts(self) -> Mapping[str, int]:
+        """How often each point has occurred."""
+        return self._counts
+
+    @property
     def points(self) -> list[str]:
         """The points that the run has reached."""
         return list(self._counts)

@@ -256,13 +256,22 @@ def test_the_recorded_answer_belongs_to_the_invocation() -> None:
 
 def test_all_calls_of_an_attempt_share_its_deadline() -> None:
     """Search and request share the deadline of the attempt; a status check has its own."""
-    wire, ends = Wire({}), build_request(until=Instant(7))
+    wire, ends = Wire({"build": {"id": "1"}}), build_request(until=Instant(7))
     V1Client(wire).find(ends)
     assert wire.until == 7
     V1Client(wire).get("s", "1")
     assert wire.until is None
     V1Client(wire).schedule(ends, {})
     assert wire.until == 7
+
+
+@pytest.mark.parametrize("answer", [{}, {"build": {}}, {"build": "1"}, {"kind": "buildbucket#resourcesItem"}])
+def test_an_answer_without_a_build_says_nothing_about_it(answer: dict[str, Any]) -> None:
+    """A status check then fails for now, and the invocation stays RUNNING. The service's own error is its word."""
+    with pytest.raises(BuildbucketError, match="holds no build") as failed:
+        V1Client(Wire(answer)).get("s", "1")
+    assert failed.value.transient
+    assert V1Client(Wire({"error": {"reason": "BUILD_NOT_FOUND"}})).get("s", "1")
 
 
 def test_canceling_a_finished_build_is_not_an_error() -> None:

@@ -15,6 +15,7 @@ from luci_scheduler.core.invocation import Status
 from luci_scheduler.managers.buildbucket.build_request import BuildRequest
 from luci_scheduler.managers.buildbucket.gitiles_commit import GitilesCommit, extract_commit
 from luci_scheduler.managers.buildbucket.v2 import V2Client
+from luci_scheduler.ports import BuildbucketError
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 REPO = "https://r.googlesource.com/repo"
@@ -204,6 +205,14 @@ def test_an_unknown_status_fails_the_invocation(answer: dict[str, Any], named: s
     assert lines[1].startswith("Build:\n{")
 
 
+@pytest.mark.parametrize("answer", [{}, {"status": "STARTED"}, {"id": ""}])
+def test_an_answer_without_a_build_says_nothing_about_it(answer: dict[str, Any]) -> None:
+    """A status check then fails for now, and the invocation stays RUNNING."""
+    with pytest.raises(BuildbucketError, match="holds no build") as failed:
+        V2Client(Wire(answer)).get("s", "1")
+    assert failed.value.transient
+
+
 @pytest.mark.parametrize(
     ("number", "status"),
     [(12, Status.SUCCEEDED), (20, Status.FAILED), (36, Status.FAILED), (68, Status.ABORTED), (1, None), (2.0, None)],
@@ -352,7 +361,7 @@ def test_a_build_is_found_by_its_tag_within_its_builder() -> None:
 
 def test_all_calls_of_an_attempt_share_its_deadline() -> None:
     """Search and request share the deadline of the attempt; a status check has its own."""
-    wire, ends = Wire({}), build_request(until=Instant(7))
+    wire, ends = Wire({"id": "1"}), build_request(until=Instant(7))
     V2Client(wire).find(ends)
     assert wire.until == 7
     V2Client(wire).get("s", "1")

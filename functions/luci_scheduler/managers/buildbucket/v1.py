@@ -128,8 +128,16 @@ class V1Client:
         return Build(str(build["id"]), str(build.get("url", "")), status)
 
     def get(self, server: str, build_id: str) -> dict[str, Any]:
-        """Fetch a build."""
-        return self._wire.v1(server, "GET", f"builds/{build_id}")
+        """Fetch a build, or the service's own error.
+
+        Raises:
+            BuildbucketError: the server did not answer, or answered neither with a build nor with an error. The latter
+                says nothing about the build, so it is transient.
+        """
+        answer = self._wire.v1(server, "GET", f"builds/{build_id}")
+        if not (_error_of(answer) or self.build_id(answer)):
+            raise BuildbucketError("200", "the answer holds no build", transient=True)
+        return answer
 
     def checked(self, answer: Mapping[str, Any], log: Log) -> Status | None:
         """Read and log the answer to a status check. Return the final status, or None while the build is active.

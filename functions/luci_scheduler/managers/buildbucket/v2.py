@@ -24,7 +24,7 @@ from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical
 from luci_scheduler.managers.buildbucket.gitiles_commit import extract_commit
 from luci_scheduler.managers.buildbucket.protocol_client import Build, announce_topic, messages
 from luci_scheduler.managers.buildbucket.spelling import build_message
-from luci_scheduler.ports import Buildbucket
+from luci_scheduler.ports import Buildbucket, BuildbucketError
 
 __all__ = ["V2Client"]
 
@@ -158,8 +158,16 @@ class V2Client:
         return Build(str(answer["id"]), url, _status(answer, log))
 
     def get(self, server: str, build_id: str) -> dict[str, Any]:
-        """Fetch a build."""
-        return build_message(self._wire.v2(server, "GetBuild", {"id": build_id, "mask": {"fields": _FIELDS}}))
+        """Fetch a build.
+
+        Raises:
+            BuildbucketError: the server did not answer, refused, or answered without a build. The latter says nothing
+                about the build, so it is transient.
+        """
+        answer = build_message(self._wire.v2(server, "GetBuild", {"id": build_id, "mask": {"fields": _FIELDS}}))
+        if not answer.get("id"):
+            raise BuildbucketError("INTERNAL", "the answer to GetBuild holds no build", transient=True)
+        return answer
 
     def checked(self, answer: Mapping[str, Any], log: Log) -> Status | None:
         """Read and log the answer to ``GetBuild``. Return the final status, or None while the build is active."""

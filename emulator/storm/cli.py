@@ -1,0 +1,182 @@
+"""``python -m emulator storm``: plays schedules of faults on the real functions, and checks every invariant."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from emulator.arguments import whole_number
+from emulator.storm.enumeration import ENUMERATIONS, scenarios, singles
+from emulator.storm.faults import KINDS, Kind
+from emulator.storm.history import Schedule
+from emulator.storm.invariants import SENTENCES
+from emulator.storm.judgment import violations
+from emulator.storm.report import MISSING_KINDS_MATTER, document, missing_kinds, summary
+from emulator.storm.storming import Outcome, Tally, Work, shrunk, storm
+from emulator.storm.tales import tale
+from emulator.storm.world import run
+
+__all__ = ["main"]
+
+_STATUSES = "exit status: 0 every invariant held, 1 an invariant was violated, 2 wrong usage"
+_SHOWN = 5
+"""Failing schedules that are shrunk and printed; the others are listed by their seeds."""
+_PROGRESS_SECONDS = 1.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.list:
+        return _list()
+    if options.replay is not None:
+        return _replay(parser, options.replay)
+    return _storm(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m emulator storm",
+        description="Play schedules of faults on the real functions, in memory and on a virtual clock, and check every "
+        "invariant after each commit. Every decision follows from the seed.",
+        epilog=_STATUSES,
+        allow_abbrev=False,
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--schedules", type=whole_number(1), default=100, metavar="N", help="default: %(default)s")
+    what.add_argument("--replay", metavar="LINE", help="play one schedule again: the line that a failing run prints")
+    what.add_argument(
+        "--enumerate",
+        choices=ENUMERATIONS,
+        help="instead of drawn faults, play every single fault; every call that hangs, with each further fault; or "
+        "every pair of faults within a handler and its successors",
+    )
+    what.add_argument("--list", action="store_true", help="list the kinds of faults and the invariants")
+    parser.add_argument("--seed", type=int, default=1, help="of the first schedule (default: %(default)s)")
+    parser.add_argument("--processes", type=whole_number(1), default=1, metavar="P", help="default: %(default)s")
+    parser.add_argument("--scenario", default="", help="default: that of the schedules or of the enumeration")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--without", type=_kinds, default=(), metavar="KIND,…", help="switch kinds of faults off")
+    kinds.add_argument("--only", type=_kinds, default=(), metavar="KIND,…", help="switch all other kinds off")
+    parser.add_argument("--sample", type=whole_number(1), metavar="N", help="with --enumerate: play N of them, evenly")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to a file")
+    return parser
+
+
+def _kinds(text: str) -> tuple[Kind, ...]:
+    try:
+        return tuple(map(Kind, text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; --list names all kinds") from error
+
+
+def _list() -> int:
+    width = max(map(len, KINDS))
+    print(f"{len(KINDS)} kinds of faults:")
+    for kind, spec in KINDS.items():
+        print(f"  {kind:{width}}  {spec.says}{f' ({spec.amount})' if spec.amount else ''}")
+    print(f"{len(SENTENCES)} invariants:")
+    for invariant, sentence in SENTENCES.items():
+        print(f"  {invariant:{width}}  {sentence}")
+    return 0
+
+
+def _replay(parser: argparse.ArgumentParser, line: str) -> int:
+    try:
+        schedule = Schedule.parse(line)
+    except ValueError as error:
+        parser.error(str(error))
+    played = run(schedule)
+    found = violations(played)
+    print(tale(played, found))
+    print(f"trace hash: {played.trace_hash}")
+    return 1 if found else 0
+
+
+def _storm(options: argparse.Namespace) -> int:
+    began, tally = time.monotonic(), Tally()
+    items = _work(options)
+    with _Progress(len(items)) as progress:
+        for part in storm(items, options.processes):
+            tally.join(part)
+            progress.show(tally)
+    seconds, what = time.monotonic() - began, options.enumerate or ""
+    print(summary(tally, seconds, what))
+    _print_failures(tally.failed)
+    if options.json:
+        text = json.dumps(document(tally, seconds, what, options.seed, sampled=bool(options.sample)), indent=1)
+        options.json.write_text(text + "\n", encoding="utf-8")
+    missing = missing_kinds(tally, sorted(_without(options))) if tally.schedules >= MISSING_KINDS_MATTER else []
+    if missing and not what:
+        print(f"never occurred: {', '.join(missing)}")
+    return 1 if tally.failed else 0
+
+
+def _without(options: argparse.Namespace) -> frozenset[Kind]:
+    return frozenset(options.without or (set(Kind) - set(options.only) if options.only else ()))
+
+
+def _work(options: argparse.Namespace) -> Sequence[Work]:
+    without = _without(options)
+    if not options.enumerate:
+        seeds = range(options.seed, options.seed + options.schedules)
+        return [Work(Schedule(seed, without=without, scenario=options.scenario or "random")) for seed in seeds]
+    bases = [Schedule(options.seed, scenario=name) for name in scenarios(options.scenario)]
+    found = [replace(base, faults=(fault,)) for base in bases for fault in singles(base, without)]
+    follows = "" if options.enumerate == "single" else options.enumerate
+    return [Work(schedule, follows) for schedule in _sampled(found, options.sample or len(found))]
+
+
+def _sampled(schedules: Sequence[Schedule], count: int) -> list[Schedule]:
+    """Return ``count`` of the schedules, at equal distances."""
+    count = min(count, len(schedules))
+    return [schedules[len(schedules) * place // count] for place in range(count)]
+
+
+class _Progress:
+    """A line about the progress, on a terminal only."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._done = 0
+        self._next = 0.0
+        self._shows = sys.stderr.isatty()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shows:
+            sys.stderr.write("\r\x1b[K")
+
+    def show(self, tally: Tally) -> None:
+        """Count a piece of work, and show the state once a second."""
+        self._done += 1
+        if self._shows and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _PROGRESS_SECONDS
+            text = f"{self._done:,} of {self._total:,}, {tally.faults.total():,} faults, {len(tally.failed)} violations"
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+
+def _print_failures(failed: Sequence[Outcome]) -> None:
+    for outcome in failed[:_SHOWN]:
+        small = shrunk(outcome)
+        print(f"\nseed {outcome.schedule.seed}: {len(outcome.faults)} faults, shrunk to {len(small.faults)}")
+        try:
+            played = run(small.schedule)
+        except Exception as error:  # noqa: BLE001 - the run itself fails, which the line replays
+            print(f"the run fails: {error!r}")
+        else:
+            print(tale(played, violations(played)))
+        print(f"replay: python -m emulator storm --replay {shlex.quote(small.schedule.line())}")
+    for outcome in failed[_SHOWN:]:
+        print(f"also: python -m emulator storm --replay {shlex.quote(outcome.schedule.line())}")

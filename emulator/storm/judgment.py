@@ -1,0 +1,29 @@
+"""The judgment of a run: its history is replayed commit by commit, and each invariant is checked. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from emulator.storm.history import Run
+from emulator.storm.invariants import Violation
+from emulator.storm.output_checks import check_output
+from emulator.storm.run_checks import Film, check_run
+from emulator.storm.step_checks import Step, check_step
+
+__all__ = ["violations"]
+
+
+def violations(run: Run) -> list[Violation]:
+    """Return the violations of a run, the earliest first; there must be none."""
+    return sorted(_found(run), key=lambda violation: violation.at)
+
+
+def _found(run: Run) -> Iterator[Violation]:
+    film = Film(run)
+    for commit in run.history.commits:
+        changes = film.ledger.apply(commit)
+        film.add(commit, changes)
+        yield from check_step(Step(commit, changes, film.ledger))
+    film.close()
+    yield from check_run(film)
+    yield from check_output(film)

@@ -1,0 +1,158 @@
+"""``python -m emulator.storm.reliability FOLDER``: prints `docs/explanation/reliability.md` from stored results.
+
+The folder has the files that ``python -m emulator storm --json`` writes. Results of planted bugs are optional.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emulator.storm.faults import KINDS
+from emulator.storm.invariants import SENTENCES
+
+__all__ = ["main", "page"]
+
+_NAMES = {
+    "schedules": "random schedules",
+    "single": "single faults, each in a run of its own",
+    "hangs": "a call that hangs, with one more fault",
+    "pairs": "two faults in a handler and its successors",
+}
+_COMMANDS = {
+    "schedules": "--schedules N --seed {seed}",
+    "single": "--enumerate single",
+    "hangs": "--enumerate hangs",
+    "pairs": "--enumerate pairs",
+}
+_INTRODUCTION = """# What was tried, and what came out
+
+[How one build per invocation is kept](one-build-per-invocation.md)
+and [how nothing is lost](nothing-is-lost.md) are claims.
+This page shows the attempts to refute them.
+`python -m emulator.storm.reliability` generates it from stored results of real runs.
+
+The storm plays the real functions in memory on a virtual clock.
+Nothing in it waits, and every decision follows from one seed.
+Each call to the outside is a place where another handler may run, and where something may fail.
+After each commit and at the end of each run, every invariant is checked.
+[The reference](../reference/storm.md) describes the command.
+"""
+_LIMITS = """## Where the guarantee ends
+
+One build per invocation rests on two properties of Buildbucket. The storm stays within them:
+
+- Its index of tags and its memory of request IDs do not fail together.
+  A search may hide a build for 45 seconds, and the cache of v1 may lose a request ID.
+  But the ID of a hidden build stays known.
+  Otherwise nothing is left by which a client could find the build at once.
+- It ends a request at the limit that the request names, give or take some seconds.
+
+Buildbucket's own refusal is final.
+If it denies a status check for good, the invocation fails, although its build may run on.
+
+The storm does not model threads inside a delivery, the bytes of HTTP and gRPC, IAM, and the platform's front end.
+Contract tests compare the memory store, queue and topic with the emulators.
+`python -m emulator chaos` kills real processes.
+"""
+_REPEAT = """## Repeat it
+
+```
+python -m emulator storm --schedules 10000 --processes 2
+python -m emulator storm --enumerate single
+python -m emulator storm --enumerate hangs
+python -m emulator storm --enumerate pairs
+make nightly
+```
+
+A run that violates an invariant is shrunk to the faults that matter. The command prints one line that replays it.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the page; the second argument is the folder with the results of planted bugs."""
+    if not 1 <= len(arguments) <= 2:  # noqa: PLR2004 - folders
+        sys.stderr.write("usage: python -m emulator.storm.reliability RESULTS [PLANTED]\n")
+        return 2
+    results, planted = (_read(Path(folder)) for folder in (*arguments, "")[:2])
+    sys.stdout.write(page(results, planted))
+    return 0
+
+
+def page(results: Sequence[Mapping[str, Any]], planted: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Return the page, in Markdown.
+
+    Args:
+        results: documents of `report.document`.
+        planted: for each catalog its ``catalog``, ``caught``, ``survived`` and ``bugs``.
+    """
+    parts = [_INTRODUCTION, *_runs(results), *_invariants(results), *_kinds(results), *_planted(planted)]
+    return "\n".join([*parts, _LIMITS, _REPEAT])
+
+
+def _read(folder: Path) -> list[Mapping[str, Any]]:
+    files = sorted(folder.glob("*.json")) if folder.name else []
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def _runs(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield "## Runs\n"
+    yield "| what | runs | faults | builds | function calls | violations | longest time to rest | repeat |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for result in sorted(results, key=lambda result: list(_NAMES).index(result["what"])):
+        numbers = " | ".join(
+            f"{number:,}"
+            for number in (
+                result["schedules"],
+                sum(result["faults"].values()),
+                result["builds"],
+                result["deliveries"],
+                len(result["violations"]),
+            )
+        )
+        rest = f"{result['longest_rest_minutes']:.0f} min"
+        sample = f", {result['schedules']:,} of them, at equal distances" if result.get("sampled") else ""
+        command = f"`storm {_COMMANDS[result['what']].format(seed=result['seed'])}`"
+        yield f"| {_NAMES[result['what']]}{sample} | {numbers} | {rest} | {command} |"
+    yield "\nThe time to rest is virtual: from the last possible fault until nothing is in flight.\n"
+
+
+def _invariants(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    broken = Counter(
+        text.partition(":")[0] for result in results for item in result["violations"] for text in item["violations"]
+    )
+    yield "## Invariants\n"
+    yield "| invariant | says | violations |"
+    yield "|---|---|---|"
+    yield from (f"| `{name}` | {sentence} | {broken[str(name)]} |" for name, sentence in SENTENCES.items())
+    yield "\nFor each of them, `tests/storm/test_invariants.py` has a history that violates it.\n"
+
+
+def _kinds(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield f"## {len(KINDS)} kinds of faults\n"
+    yield "| kind | says | occurrences |"
+    yield "|---|---|---|"
+    for kind, spec in KINDS.items():
+        yield f"| `{kind}` | {spec.says} | {sum(result['faults'].get(str(kind), 0) for result in results):,} |"
+    yield ""
+
+
+def _planted(catalogs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not catalogs:
+        return
+    yield "## Planted bugs\n"
+    yield "A bug is planted into a copy of the code, and the tests must fail. `python -m tests.planted` repeats this.\n"
+    yield "| catalog | caught | survived | survivors |"
+    yield "|---|---|---|---|"
+    for item in catalogs:
+        survivors = [f"`{bug['name']}` ({bug['equivalent']})" for bug in item["bugs"] if not bug["caught_by"]]
+        yield f"| {item['catalog']} | {item['caught']} | {item['survived']} | {', '.join(survivors) or 'none'} |"
+    yield ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,59 @@
+"""The page about reliability is generated from the stored results, and tells the truth about them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.storm.faults import KINDS
+from emulator.storm.invariants import SENTENCES
+from emulator.storm.reliability import main, page
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "tests/storm/results"
+PLANTED = ROOT / "tests/planted/results"
+REMAKE = "python -m emulator.storm.reliability tests/storm/results tests/planted/results"
+
+
+def stored() -> list[dict[str, Any]]:
+    """Return the stored results."""
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))]
+
+
+def test_the_page_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    """The committed page is exactly what the command prints."""
+    assert main([str(RESULTS), str(PLANTED)]) == 0
+    made = capsys.readouterr().out
+    assert (ROOT / "docs/explanation/reliability.md").read_text(encoding="utf-8") == made, f"run: {REMAKE}"
+
+
+def test_the_page_counts() -> None:
+    """The page has each kind, each invariant, the sums of the runs, and the survivors of planted bugs."""
+    planted = {
+        "catalog": "c",
+        "caught": 1,
+        "survived": 1,
+        "bugs": [{"name": "b", "caught_by": "", "equivalent": "why"}],
+    }
+    text = page(stored(), [planted])
+    assert all(f"| `{name}` |" in text for name in (*KINDS, *SENTENCES))
+    assert all(f" | {result['schedules']:,} | " in text for result in stored())
+    assert "| c | 1 | 1 | `b` (why) |" in text
+
+
+def test_the_page_hides_no_violation() -> None:
+    """A violation in a result is counted at its run and at its invariant."""
+    (result, *_) = stored()
+    bad = {**result, "violations": [{"replay": "{}", "violations": ["rest: run: too long"], "error": ""}]}
+    text = page([bad])
+    assert f"| `rest` | {SENTENCES[next(name for name in SENTENCES if name == 'rest')]} | 1 |" in text
+    assert f" | {result['deliveries']:,} | 1 | " in text
+
+
+def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a folder, the command explains itself."""
+    assert main([]) == 2
+    assert "usage:" in capsys.readouterr().err
