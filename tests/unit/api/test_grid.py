@@ -12,7 +12,6 @@ from luci_scheduler.adapters.gitiles import GitilesClient
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.api import commit_host
 from luci_scheduler.api import grid as grid_module
-from luci_scheduler.api.access import parse_access
 from luci_scheduler.api.errors import ApiError
 from luci_scheduler.api.explain import explain_commit
 from luci_scheduler.api.grid import MAX_READS, Grid, GridQuery, grid_choices, grid_of
@@ -210,7 +209,8 @@ def test_a_caller_who_sees_a_realm_learns_nothing_of_other_jobs() -> None:
     gitiles.push(MAIN)
     world = _crowd(90, gitiles)
     grants = [{"project": "proj", "realm": "public", "role": "READER", "to": [f"user:{READER}"]}]
-    world.app = replace(world.app, access=parse_access(json.dumps({"version": 1, "grants": grants})))
+    access = json.dumps({"version": 1, "grants": grants})
+    world.app = replace(world.app, settings=replace(world.app.settings, access=access))
     with pytest.raises(ApiError):
         _grid(world)
     assert gitiles.calls == []
