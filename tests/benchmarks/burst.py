@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import psutil
 
@@ -23,30 +24,42 @@ Side = Callable[[Burst], Outcome]
 
 
 def measures(*, quick: bool) -> list[Measure]:
-    """Measure bursts of one job, of ten jobs and of 300 jobs; without ``quick`` also a kill."""
-    with ExitStack() as stack:
-        emulated = stack.enter_context(Contender("emulators"))
-        memory = stack.enter_context(Contender("memory"))
-        peer, missing = _peer(stack)
-        sides: dict[str, Side] = {
+    """Measure bursts of one job, of ten jobs and of 300 jobs; without ``quick`` also a kill, and Buildbot beside all."""
+    with Contender("emulators") as emulated, Contender("memory") as memory:
+        ours: dict[str, Side] = {
             "emulators": emulated.play,
             "direct": lambda burst: emulated.play(Burst(burst.category, burst.commits, burst.number, direct=True)),
             "memory": memory.play,
         }
+        with _beside("one", ours, quick=quick) as (sides, peer, missing):
+            found = _bursts(sides, "one", "1 job", quick=quick, must=5, aim=8, missing=missing)
+            found += [] if quick else _kill(sides, peer, missing)
+        with _beside("ten", ours, quick=quick) as (sides, _, missing):
+            found += _bursts(sides, "ten", "10 jobs", quick=quick, must=6, aim=10, missing=missing)
+        with _beside("many", ours, quick=quick) as (sides, _, missing):
+            return found + _fan_out(sides, quick=quick, missing=missing)
+
+
+@contextmanager
+def _beside(
+    category: str, ours: Mapping[str, Side], *, quick: bool
+) -> Iterator[tuple[dict[str, Side], Buildbot | None, str]]:
+    """Start a Buildbot that has the builders of one category, because each idle builder slows its master down.
+
+    Yields all sides, the Buildbot, and the reason why there is none.
+    """
+    with ExitStack() as stack:
+        peer, missing = (None, "the short form plays no Buildbot") if quick else _peer(stack, category)
+        sides = dict(ours)
         if peer is not None:
-            sides["Buildbot"] = lambda burst: _on_buildbot(peer, burst)
-        found = [
-            *_bursts(sides, "one", "1 job", quick=quick, must=5, aim=8, missing=missing),
-            *_bursts(sides, "ten", "10 jobs", quick=quick, must=6, aim=10, missing=missing),
-            *_fan_out(sides, quick=quick, missing=missing),
-        ]
-        return found if quick else [*found, *_kill(sides, peer, missing)]
+            sides["Buildbot"] = partial(_on_buildbot, peer)
+        yield sides, peer, missing
 
 
-def _peer(stack: ExitStack) -> tuple[Buildbot | None, str]:
+def _peer(stack: ExitStack, category: str) -> tuple[Buildbot | None, str]:
     """Start Buildbot; if it cannot be installed, return the reason."""
     try:
-        return stack.enter_context(Buildbot(BUILDERS)), ""
+        return stack.enter_context(Buildbot({category: BUILDERS[category]})), ""
     except BuildbotError as error:
         return None, f"no peer: {error}"
 

@@ -27,7 +27,7 @@ VERSION = "4.3.0"
 _PACKAGES = (f"buildbot=={VERSION}", f"buildbot-worker=={VERSION}")
 _HERE = Path(__file__).parent
 _INSTALL_SECONDS, _START_SECONDS, _GRACE_SECONDS = 600.0, 120.0, 10.0
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.25  # each look reads the database that the master writes
 _BUILDS = """
     SELECT sourcestamps.revision, builders.name, builds.results, builds.complete_at IS NOT NULL
     FROM builds
