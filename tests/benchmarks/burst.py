@@ -24,7 +24,7 @@ Side = Callable[[Burst], Outcome]
 
 
 def measures(*, quick: bool) -> list[Measure]:
-    """Measure bursts of one job, of ten jobs and of 300 jobs; without ``quick`` also a kill, and Buildbot beside all."""
+    """Measure bursts of one job, ten jobs and 300 jobs; without ``quick`` also a kill, and Buildbot beside all."""
     with Contender("emulators") as emulated, Contender("memory") as memory:
         ours: dict[str, Side] = {
             "emulators": emulated.play,
