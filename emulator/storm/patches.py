@@ -17,7 +17,7 @@ from luci_scheduler.core.instants import SECOND, Instant
 
 __all__ = ["replaced"]
 
-_TIMED = ("budget", "adapters.http", "adapters.firestore")
+_TIMED = ("budget", "adapters.http", "adapters.firestore", "adapters.firestore_wire")
 """The modules that measure limits on the machine's monotonic clock."""
 _POOLED = (
     "engine.triggers",

@@ -131,3 +131,9 @@ class _Documents:
     def encode_invocation_state(self, invocation: Any, _version: object) -> Any:
         """Encode the state of an invocation."""
         return self._own.encode_invocation_state(invocation)
+
+    def check_invocation_size(
+        self, invocation: Any, _document: object, log_bytes: int, _version: object = None
+    ) -> None:
+        """Check that an invocation fits into the store. The last release encodes it again for that."""
+        self._own.check_invocation_size(invocation, log_bytes)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import grpc
 from google.api_core import exceptions
 
 from emulator.memory.store import MemoryStore
@@ -22,7 +24,7 @@ def _error(kind: type[exceptions.GoogleAPICallError], text: str) -> exceptions.G
     return kind(text)
 
 
-_ERRORS: dict[Kind, Callable[[], Exception]] = {
+_ERRORS: dict[Kind, Callable[[], exceptions.GoogleAPICallError]] = {
     Kind.STORE_UNAVAILABLE: lambda: _error(exceptions.ServiceUnavailable, "the service is unavailable"),
     Kind.STORE_QUOTA: lambda: _error(exceptions.ResourceExhausted, "quota exceeded"),
     Kind.STORE_ABORTED: lambda: _error(exceptions.Aborted, "too much contention on these documents"),
@@ -33,11 +35,41 @@ _ERRORS: dict[Kind, Callable[[], Exception]] = {
 }
 
 
+class _Refusal(grpc.RpcError):
+    """The error of a call on a channel, with the code of one of the library's errors."""
+
+    def __init__(self, error: exceptions.GoogleAPICallError) -> None:
+        self._error = error
+
+    def code(self) -> Any:
+        return self._error.grpc_status_code
+
+    def details(self) -> str:
+        return str(self._error.message)
+
+    def trailing_metadata(self) -> Sequence[tuple[str, str]]:
+        return ()
+
+
 class _Failing:
-    """A Firestore client whose every call raises an error, so that the real adapter translates it."""
+    """A Firestore client whose every call raises an error, so that the real adapter translates it.
+
+    Today's functions call the channel below the library. The last release calls the library's own methods.
+    """
+
+    _database_string = "projects/p/databases/d"
+    _rpc_metadata: Sequence[tuple[str, str]] = ()
 
     def __init__(self) -> None:
-        self.error: Exception = _error(exceptions.ServiceUnavailable, "the service is unavailable")
+        self.error = _error(exceptions.ServiceUnavailable, "the service is unavailable")
+        channel = SimpleNamespace(unary_unary=self._method, unary_stream=self._method)
+        self._firestore_api = SimpleNamespace(transport=SimpleNamespace(grpc_channel=channel))
+
+    def _method(self, *_: object) -> Callable[..., NoReturn]:
+        return self._refuse
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise _Refusal(self.error)
 
     def collection(self, _: str) -> _Failing:
         return self

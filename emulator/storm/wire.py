@@ -100,7 +100,7 @@ class WireSession:
     ) -> Reply:
         """Send a request; ``timeout`` is the whole call's."""
         parts = urlsplit(url)
-        query = tuple(params.items() if isinstance(params, Mapping) else params)
+        query = tuple(params.items() if isinstance(params, Mapping) else params or ())
         request = HttpRequest(method, parts.hostname or "", parts.path, query, data or b"")
         server = self._server_of(request.host)
         with self._outside.call(server.method(request)) as calling:
