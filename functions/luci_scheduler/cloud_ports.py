@@ -5,6 +5,7 @@ This module loads Google's client libraries. The entry points import it with the
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from pathlib import Path
@@ -84,10 +85,12 @@ def _late(make: Callable[[], Callable[[Headers], T]]) -> Callable[[Headers], T]:
     A function checks one kind of caller. It does not load the other checks, and in the local cloud, which trusts every
     sender, no check at all.
     """
-    made = cache(make)
+    made, lock = cache(make), threading.Lock()
 
     def check(headers: Headers) -> T:
-        return made()(headers)
+        with lock:  # two first requests share one check, with one set of keys and one count of token lookups
+            checked = made()
+        return checked(headers)
 
     return check
 

@@ -1,6 +1,9 @@
 """The ports of a deployment, and the application that is made of them."""
 
 import inspect
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +54,27 @@ def test_the_clients_of_a_deployment_have_the_documented_limits(monkeypatch: pyt
     assert inspect.signature(http.default_credentials).parameters["limit"].default == http.CREDENTIALS_LIMIT == 20
     assert access_tokens._TIMEOUT == 5 * SECOND
     ports.store._client.close()
+
+
+def test_first_requests_side_by_side_share_one_check_of_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two checks would have two sets of keys, and two counts of the lookups of access tokens."""
+    made: list[None] = []
+
+    def make(*_: Any) -> Any:
+        made.append(None)
+        time.sleep(0.05)  # a slow start, during which the other first requests arrive
+        return str
+
+    monkeypatch.setattr(cloud_ports_module, "make_identify", make)
+    identify, barrier = cloud_ports(_settings(), store=MemoryStore()).identify, threading.Barrier(8)
+
+    def first(_: int) -> Any:
+        barrier.wait(30)
+        return identify({})
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(first, range(8))) == ["{}"] * 8
+    assert len(made) == 1
 
 
 def test_a_store_and_a_clock_can_be_given() -> None:

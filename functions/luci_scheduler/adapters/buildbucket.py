@@ -9,7 +9,7 @@ from typing import Any
 import requests
 from google.auth.exceptions import GoogleAuthError
 
-from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
+from luci_scheduler.adapters.http import Deadline, TooLargeError, read_json_body
 from luci_scheduler.budget import time_left
 from luci_scheduler.core import transience
 from luci_scheduler.core.foreign_json import read_answer
@@ -19,7 +19,7 @@ from luci_scheduler.ports import BuildbucketError, Clock
 
 __all__ = ["MAX_BODY_BYTES", "BuildbucketClient"]
 
-MAX_BODY_BYTES = 32 << 20
+MAX_BODY_BYTES = 16 << 20
 """The limit of an unpacked answer. A build has at most about 1 MB of properties, and a search returns ten builds."""
 
 _MAX_TEXT = 4096  # of an error's body; a proxy in front of the service may answer with a long page
@@ -139,7 +139,7 @@ class BuildbucketClient:
                 allow_redirects=False,
                 stream=True,
             ) as answer:
-                return _Answer(answer.status_code, answer.headers, read_body(answer, MAX_BODY_BYTES))
+                return _Answer(answer.status_code, answer.headers, read_json_body(answer, MAX_BODY_BYTES))
         except TooLargeError as error:
             raise _broken(str(error)) from error
         except (requests.RequestException, GoogleAuthError) as error:

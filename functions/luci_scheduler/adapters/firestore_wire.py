@@ -280,7 +280,10 @@ _FILLERS: Mapping[type, _Filler] = {
 
 def _filler(value: Any) -> _Filler:
     kind: type = type(value)
-    return _FILLERS.get(kind) or next(_FILLERS[base] for base in kind.__mro__ if base in _FILLERS)
+    filler = _FILLERS.get(kind) or next((_FILLERS[base] for base in kind.__mro__ if base in _FILLERS), None)
+    if filler is None:
+        raise TypeError(f"a document cannot hold a value of the type {kind.__name__}")
+    return filler
 
 
 def _value(message: Any) -> Any:

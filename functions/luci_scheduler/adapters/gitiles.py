@@ -12,7 +12,7 @@ import requests
 import structlog
 from google.auth.exceptions import GoogleAuthError
 
-from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
+from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body, read_json_body
 from luci_scheduler.core import transience
 from luci_scheduler.core.foreign_json import read_answer
 from luci_scheduler.core.foreign_text import sanitized
@@ -22,7 +22,7 @@ from luci_scheduler.ports import Clock, GitCommit, GitilesError, LogPage
 
 __all__ = ["MAX_BODY_BYTES", "GitilesClient", "host_urls", "parse_time"]
 
-MAX_BODY_BYTES = 32 << 20
+MAX_BODY_BYTES = 16 << 20
 """The limit of an unpacked answer. 30,000 refs, which only the largest repositories have, take about 3 MiB."""
 
 _MAX_ERROR_BYTES = 4096  # more than the first line needs
@@ -158,7 +158,7 @@ class GitilesClient:
             ) as answer:
                 if answer.status_code != requests.codes.ok:
                     raise self._error(answer, read_body(answer, _MAX_ERROR_BYTES, cut=True))
-                return read_answer(read_body(answer, MAX_BODY_BYTES), needs_guard=True)
+                return read_answer(read_json_body(answer, MAX_BODY_BYTES), needs_guard=True)
         except ValueError as error:
             raise _broken(str(error)) from error
         except TooLargeError as error:

@@ -32,6 +32,7 @@ from urllib3.util import Timeout
 from luci_scheduler.adapters.sockets import bounded, connect, resolve
 from luci_scheduler.budget import time_left
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.untrusted import check_values
 
 __all__ = [
     "CREDENTIALS_LIMIT",
@@ -42,6 +43,7 @@ __all__ = [
     "fetch",
     "limit_session",
     "read_body",
+    "read_json_body",
     "sessions",
 ]
 
@@ -369,6 +371,21 @@ def read_body(answer: requests.Response, limit: int, *, cut: bool = False) -> by
                 break
             raise TooLargeError(f"the answer has more than {limit} bytes")
     return bytes(body[:limit])
+
+
+def read_json_body(answer: requests.Response, limit: int) -> bytes:
+    """Read the body of a streamed answer that holds JSON, and count its values before a parser sees it.
+
+    Raises:
+        TooLargeError: the body has more than ``limit`` bytes, or too many values for a function's memory.
+        requests.RequestException: the answer broke off, or was not complete in time.
+    """
+    body = read_body(answer, limit)
+    try:
+        check_values(body)
+    except ValueError as error:
+        raise TooLargeError(f"the answer is too large: {error}") from error
+    return body
 
 
 def fetch(url: str, limit: float = KEYS_LIMIT) -> bytes:

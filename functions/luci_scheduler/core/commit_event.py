@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from sys import intern
 from typing import Any
 
 from luci_scheduler.core.errors import MalformedError
@@ -89,7 +90,8 @@ def checked_commit(
     if not isinstance(ref, str) or len(ref) > _MAX_REF or not ref.isprintable() or not _REF.fullmatch(ref):
         raise MalformedError(f"{names[1]} must be a full ref name (refs/...) of at most {_MAX_REF} characters")
     try:
-        return CommitEvent(str(parse_repo_url(repo)), ref, revision)
+        # Interned: the thousands of refs of one event share the text.
+        return CommitEvent(intern(str(parse_repo_url(repo))), ref, revision)
     except BadRepoUrlError as error:
         raise MalformedError(f"{names[0]}: {error}") from error
 

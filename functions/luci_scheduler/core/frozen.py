@@ -25,9 +25,15 @@ def frozen(cls: type[T]) -> type[T]:
 
     The functions of ``dataclasses`` take its instances, and ``field``, ``KW_ONLY`` and ``__post_init__`` have their
     usual meaning. Methods of the class itself have precedence. A subclass with fields of its own must be `frozen` too.
+
+    Raises:
+        TypeError: a field has the option ``init=False`` or ``hash``, which no class here needs.
     """
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
     members = fields(made)
+    for item in members:
+        if not item.init or item.hash is not None:
+            raise TypeError(f"the field {item.name} of a frozen class cannot have the option init=False or hash")
     values = _values(tuple(item.name for item in members if item.compare))
     methods = {
         "__repr__": _repr,
@@ -57,15 +63,18 @@ def _late_init(cls: Any) -> Callable[..., None]:
 
 
 def _compiled_init(cls: Any, members: tuple[Field[Any], ...]) -> Callable[..., None]:
-    """Compile ``__init__``. It sets the slots through their descriptors, because instances refuse assignments."""
-    names: dict[str, Any] = {"absent": _ABSENT}
+    """Compile ``__init__``. It sets the slots through their descriptors, because instances refuse assignments.
+
+    Its own names start with two underscores, so that a field may have any other name.
+    """
+    names: dict[str, Any] = {"__absent": _ABSENT}
     places = [item for item in members if not item.kw_only]
     named = [item for item in members if item.kw_only]
     parameters = [_parameter(item, names) for item in places]
     if named:
         parameters += ["*", *(_parameter(item, names) for item in named)]
-    names |= {f"set_{item.name}": getattr(cls, item.name).__set__ for item in members}
-    lines = [f"set_{item.name}(self, {_value(item)})" for item in members]
+    names |= {f"__set_{item.name}": getattr(cls, item.name).__set__ for item in members}
+    lines = [f"__set_{item.name}(self, {_value(item)})" for item in members]
     lines += ["self.__post_init__()"] if hasattr(cls, "__post_init__") else []
     exec(f"def __init__({', '.join(['self', *parameters])}):\n " + "\n ".join(lines or ["pass"]), names)  # noqa: S102
     init: Callable[..., None] = names["__init__"]
@@ -76,17 +85,17 @@ def _compiled_init(cls: Any, members: tuple[Field[Any], ...]) -> Callable[..., N
 def _parameter(item: Field[Any], names: dict[str, Any]) -> str:
     """Return a field's parameter in ``__init__``, and note its default among the names."""
     if item.default is not MISSING:
-        names[f"default_{item.name}"] = item.default
-        return f"{item.name}=default_{item.name}"
+        names[f"__default_{item.name}"] = item.default
+        return f"{item.name}=__default_{item.name}"
     if item.default_factory is not MISSING:
-        names[f"make_{item.name}"] = item.default_factory
-        return f"{item.name}=absent"
+        names[f"__make_{item.name}"] = item.default_factory
+        return f"{item.name}=__absent"
     return item.name
 
 
 def _value(item: Field[Any]) -> str:
     name = item.name
-    return name if item.default_factory is MISSING else f"make_{name}() if {name} is absent else {name}"
+    return name if item.default_factory is MISSING else f"__make_{name}() if {name} is __absent else {name}"
 
 
 def _values(names: tuple[str, ...]) -> Callable[[Any], Any]:

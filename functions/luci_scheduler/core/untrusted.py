@@ -20,8 +20,8 @@ PARSER_ERRORS: tuple[type[Exception], ...] = (
 """All errors that Python raises when it reads a value of an unexpected type, size, depth or encoding."""
 
 MAX_VALUES = 500_000
-"""The JSON values of one Pub/Sub message. Ten megabytes hold up to five million values, each takes up to 200 bytes of
-memory, and a function has 512 MB. The 50,000 refs of a Gerrit event of ten megabytes take 300,000 values."""
+"""The JSON values of one message or answer. Ten megabytes hold up to five million values, each takes up to 200 bytes of
+memory, and a function has 256 MiB. The 50,000 refs of a Gerrit event of ten megabytes take 200,000 values."""
 
 
 def check_values(data: bytes) -> None:

@@ -13,6 +13,7 @@ from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.untrusted import MAX_VALUES
 from luci_scheduler.ports import BuildbucketError
 from tests.answering import Answer, answering
 from tests.unit.adapters.dripping import HALF_A_HEAD, HEAD, dripping
@@ -119,6 +120,16 @@ def test_an_answer_has_a_maximum_size(monkeypatch: pytest.MonkeyPatch) -> None:
         headers = {"X-Prpc-Grpc-Code": "0", "Content-Encoding": "gzip"}
         server.answers = [Answer(200, gzip.compress(body), headers)]
         with pytest.raises(BuildbucketError, match="more than 1000 bytes") as raised:
+            client(server.url).v2("host", "GetBuild", {})
+    assert raised.value.transient
+
+
+def test_the_values_of_an_answer_are_counted_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next answer may be smaller."""
+    monkeypatch.setattr(buildbucket, "read_answer", lambda _: pytest.fail("nothing may be parsed"))
+    with answering() as server:
+        server.answers = [Answer(200, b'{"a":[0' + b",0" * MAX_VALUES + b"]}", {"X-Prpc-Grpc-Code": "0"})]
+        with pytest.raises(BuildbucketError, match=f"more than {MAX_VALUES} values") as raised:
             client(server.url).v2("host", "GetBuild", {})
     assert raised.value.transient
 

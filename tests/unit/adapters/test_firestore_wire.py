@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
+from enum import StrEnum
 from typing import Any
 
 import grpc
 import pytest
 from google.cloud import firestore
-from google.cloud.firestore_v1 import types
+from google.cloud.firestore_v1 import _helpers, types
 from google.cloud.firestore_v1.field_path import FieldPath
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from luci_scheduler.adapters import firestore_wire
 from luci_scheduler.adapters.firestore_wire import Document, Wire
 
 FIELDS: dict[str, Any] = {
@@ -213,3 +215,44 @@ def test_a_timestamp_may_be_of_a_subclass(client: Any) -> None:
     wire = Wire(client)
     frozen = Frozen(2026, 3, 1, tzinfo=UTC)
     assert wire.create(PATH, {"when": frozen}) == wire.create(PATH, {"when": datetime(2026, 3, 1, tzinfo=UTC)})
+
+
+class _Name(StrEnum):
+    A = "a"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC),
+        datetime(2026, 3, 1, 12, 0, 0, 1, tzinfo=timezone(timedelta(hours=-3, minutes=-30))),
+        datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+        datetime(2026, 3, 1),  # noqa: DTZ001 - the library takes it as UTC
+        _Name.A,
+        {_Name.A: [_Name.A, True, 1, 0]},
+        -(2**63),
+        2**63 - 1,
+        "",
+        b"",
+        [None, [], {}, ""],
+        {"`": 2, "a.b": {"\\": {}}},
+    ],
+)
+def test_a_value_is_that_of_the_library(client: Any, value: Any) -> None:
+    """Times with and without a zone, subclasses, the largest numbers, empty values, and names that need quotes."""
+    wire, batch = Wire(client), client.batch()
+    for ours, set_theirs in (
+        (wire.create(PATH, {"x": value}), lambda: batch.create(client.document(PATH), {"x": value})),
+        (wire.merge(PATH, {"x": value}), lambda: batch.set(client.document(PATH), {"x": value}, merge=True)),
+    ):
+        set_theirs()
+        assert types.Write.wrap(ours) == batch._write_pbs[-1]
+    (message,) = wire.create(PATH, {"x": value}).update.fields.values()
+    assert firestore_wire._value(message) == _helpers.decode_value(types.Value.wrap(message), client)
+
+
+@pytest.mark.parametrize("value", [1.5, object(), ("a",), {"a": [{"b": 1j}]}])
+def test_a_value_of_another_type_is_an_error(client: Any, value: Any) -> None:
+    """A document has no such values. The error names the type."""
+    with pytest.raises(TypeError, match=r"cannot hold a value of the type (float|object|tuple|complex)"):
+        Wire(client).create(PATH, {"x": value})

@@ -22,6 +22,7 @@ from luci_scheduler.adapters.http import sessions
 from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.core.instants import SECOND, parse_rfc3339
 from luci_scheduler.core.repo_url import RepoUrl
+from luci_scheduler.core.untrusted import MAX_VALUES
 from luci_scheduler.ports import GitilesError
 from tests.unit.adapters.dripping import HEAD, dripping
 
@@ -210,6 +211,17 @@ def test_an_answer_is_unpacked_only_up_to_the_limit(recorded: Recorded, monkeypa
     error = refusal(lambda: client(recorded.url).refs(TINT, "refs/heads"))
     assert (error.code, error.transient) == ("INTERNAL", False)
     assert "more than 1048576 bytes" in str(error)
+
+
+def test_the_values_of_an_answer_are_counted_before_it_is_parsed(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen megabytes of small objects would take more memory than a function has. A retry would not help."""
+    monkeypatch.setattr(gitiles, "read_answer", lambda *_, **__: pytest.fail("nothing may be parsed"))
+    recorded.body = b")]}'\n{" + b",".join(b'"a":{}' for _ in range(MAX_VALUES // 2 + 1)) + b"}"
+    error = refusal(lambda: client(recorded.url).refs(TINT, "refs/heads"))
+    assert (error.code, error.transient) == ("INTERNAL", False)
+    assert f"more than {MAX_VALUES} values" in str(error)
 
 
 def test_forbidden_hosts() -> None:

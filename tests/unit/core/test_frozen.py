@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, FrozenInstanceError, asdict, dataclass, field, fields, is_dataclass, replace
+from threading import Barrier
 from typing import Any, Generic, TypeVar
 
 import pytest
@@ -168,3 +170,50 @@ def test_methods_of_the_class_have_precedence() -> None:
     assert Case("A") == Case("a")
     assert len({Case("A"), Case("a")}) == 1
     assert repr(Case("A")) == "case"
+
+
+def test_a_field_may_have_any_name() -> None:
+    """Names in the compiled constructor do not hide those of fields."""
+
+    @frozen
+    class Names:
+        absent: int
+        items: list[int] = field(default_factory=list)
+        make_items: int = 1
+        set_items: int = 2
+        default_set_items: int = 3
+
+    first = Names(0)
+    assert (first.items, first.make_items, first.set_items, first.default_set_items) == ([], 1, 2, 3)
+    assert Names(absent=5, items=[6], set_items=7) == Names(5, [6], 1, 7, 3)
+
+
+@pytest.mark.parametrize("option", [{"init": False, "default": 1}, {"hash": True}])
+def test_an_unsupported_option_of_a_field_is_an_error(option: dict[str, Any]) -> None:
+    """A field that is silently treated otherwise would be a trap."""
+
+    class Options:
+        """Has one field with an option."""
+
+        x: int = field(**option)
+
+    with pytest.raises(TypeError, match="the field x of a frozen class cannot have"):
+        frozen(Options)
+
+
+def test_the_first_instances_may_be_made_side_by_side() -> None:
+    """The first instance compiles the constructor."""
+
+    @frozen
+    class Late:
+        x: int
+        y: int = 2
+
+    barrier = Barrier(8)
+
+    def first(number: int) -> Late:
+        barrier.wait(30)
+        return Late(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(first, range(8))) == [Late(number) for number in range(8)]

@@ -12,15 +12,19 @@ from luci_scheduler.core.identifiers import InvocationId
 __all__ = ["document_id", "invocation_document_id", "plain_id", "watchers_document_id", "watchers_range"]
 
 _MAX_ID_BYTES = 1_000  # Firestore's limit is 1,500 bytes
+_MAX_CACHED = 300  # characters: the cache must not keep the long texts that a sender may invent
 
 
-@lru_cache(4096)  # the names of jobs and triggers recur; the longest take some megabytes
 def document_id(identifier: str) -> str:
     """Encode an identifier as a document ID: no slashes, no leading dots or underscores, bounded length.
 
     Raises:
         PermanentError: the identifier is empty, or is not valid Unicode.
     """
+    return _cached(identifier) if len(identifier) <= _MAX_CACHED else _encode(identifier)
+
+
+def _encode(identifier: str) -> str:
     try:
         encoded = quote(identifier, safe="")
     except UnicodeEncodeError as error:
@@ -32,6 +36,9 @@ def document_id(identifier: str) -> str:
     if encoded[:1] in "._":
         return f"%{ord(encoded[0]):02X}{encoded[1:]}"
     return encoded
+
+
+_cached = lru_cache(4096)(_encode)  # the names of jobs and triggers recur; all entries take at most some megabytes
 
 
 def plain_id(encoded: str) -> str:
