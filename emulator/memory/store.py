@@ -467,7 +467,8 @@ def _place(due: int, path: Path) -> Place:
 
 def _refuse_like_firestore(path: Path, stored: _Stored) -> None:
     """Refuse a document that is too large together with the fields that an update keeps, as Firestore does."""
-    size = documents.stored_size(stored.document) + sum(len(chunk.encode()) + _CHUNK for chunk in stored.log)
+    log = len("".join(stored.log).encode()) + _CHUNK * len(stored.log)
+    size = documents.stored_size(stored.document) + log
     if size > _FIRESTORE_LIMIT:
         raise PermanentError(f"{'/'.join(path)} would have {size} bytes, Firestore takes {_FIRESTORE_LIMIT}")
 
