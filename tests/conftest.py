@@ -18,6 +18,9 @@ freezegun.configure(extend_ignore_list=["google.api_core", "grpc", "subprocess"]
 # Its messages below errors would mix with the standard error that a test reads.
 os.environ["GRPC_VERBOSITY"] = "ERROR"
 
+# The default one shows the local variables of every frame, which takes seconds for each logged exception.
+structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
+
 for _name in [name for name in os.environ if name.startswith("SCHEDULER_")]:
     del os.environ[_name]
 

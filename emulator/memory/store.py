@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -153,8 +154,9 @@ class MemoryStore:
     ) -> Sequence[Invocation]:
         """List a job's invocations, newest first."""
         with self._lock:
-            ids = sorted(InvocationId(int(path[3])) for path in self._history(job_id, status))
-            left = [_path_of(job_id, identifier) for identifier in ids if after is None or identifier > after]
+            left = sorted(self._history(job_id, status))
+            if after is not None:
+                left = left[bisect_right(left, _path_of(job_id, after)) :]
             found: list[Invocation] = []
             while left and len(found) < limit:
                 wanted = limit - len(found)
@@ -170,7 +172,9 @@ class MemoryStore:
     def _history(self, job_id: JobId, status: Status | None) -> list[Path]:
         """Return the documents of a job's invocations, in no order."""
         paths = self._under(*_named("jobs", job_id, "invocations"))
-        return [path for path in paths if status in (None, self._documents[path].document.get("status"))]
+        if status is None:
+            return paths
+        return [path for path in paths if self._documents[path].document.get("status") == status]
 
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
         """Read many invocations at once."""
@@ -463,7 +467,8 @@ def _place(due: int, path: Path) -> Place:
 
 def _refuse_like_firestore(path: Path, stored: _Stored) -> None:
     """Refuse a document that is too large together with the fields that an update keeps, as Firestore does."""
-    size = documents.stored_size(stored.document) + sum(len(chunk.encode()) + _CHUNK for chunk in stored.log)
+    log = len("".join(stored.log).encode()) + _CHUNK * len(stored.log)
+    size = documents.stored_size(stored.document) + log
     if size > _FIRESTORE_LIMIT:
         raise PermanentError(f"{'/'.join(path)} would have {size} bytes, Firestore takes {_FIRESTORE_LIMIT}")
 

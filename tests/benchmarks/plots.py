@@ -49,11 +49,18 @@ def _part(report: Report, found: re.Match[str]) -> str:
     if name == "missed":
         text = "".join(f"- {each}\n" for each in report.missed) or "No must was missed.\n"
         return f"{begin}{text}{end}"
-    return f"{begin}{_table(_suite(report, name))}\n{end}"
+    suite = _suite(report, name)
+    return f"{begin}{_table(suite) if suite else 'Not part of this run.'}\n{end}"
 
 
-def _suite(report: Report, module: str) -> SuiteResult:
-    return next(suite for suite in report.suites if suite.module == module)
+def _suite(report: Report, module: str) -> SuiteResult | None:
+    """Return the results of a suite, or None if the run did not have it: the short form leaves some out."""
+    return next((suite for suite in report.suites if suite.module == module), None)
+
+
+def _measures(report: Report, module: str) -> tuple[Measure, ...]:
+    suite = _suite(report, module)
+    return suite.measures if suite else ()
 
 
 def _machine(report: Report) -> str:
@@ -79,7 +86,8 @@ def _table(suite: SuiteResult) -> str:
         "",
         f"The machine was {state}: other work took {beside.foreign:.0%} of it. {load}",
     ]
-    notes = dict.fromkeys(note for measure in suite.measures for note in measure.notes)
+    baselines = dict.fromkeys(f"baseline: {each.against}" for each in suite.measures if each.baseline and each.against)
+    notes = dict.fromkeys([*baselines, *(note for measure in suite.measures for note in measure.notes)])
     lines += ["", *(f"- {note}" for note in notes)] if notes else []
     lines += ["", f"Not complete: {suite.problem}"] if suite.problem else []
     return "\n".join(lines)
@@ -134,8 +142,10 @@ class _Chart:
         end = max((*(bar.total for bar in self.bars), *(value for value, _ in self.marks)), default=1.0) or 1.0
         scale = (_WIDTH - _LABEL - 150) / end
         body = [*self._head(), *self._marks(top, height, scale)]
+        last_mark = max((value for value, _ in self.marks), default=0.0)
         for place, bar in enumerate(self.bars):
-            body += _bar(bar, top + place * (_BAR + _GAP), scale)
+            words_left = _LABEL + max(bar.total, last_mark) * scale + 8  # no line crosses the number
+            body += _bar(bar, top + place * (_BAR + _GAP), scale, words_left)
         words = escape(f"{self.title}. {self.subtitle}", {'"': "&quot;"})
         opening = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img"'
         return "\n".join([f'{opening} aria-label="{words}">', f"<style>{_STYLE}</style>", *body, "</svg>", ""])
@@ -158,7 +168,7 @@ class _Chart:
         return lines
 
 
-def _bar(bar: _Bar, top: int, scale: float) -> list[str]:
+def _bar(bar: _Bar, top: int, scale: float, words_left: float) -> list[str]:
     left, middle = float(_LABEL), top + _BAR * 0.72
     lines = [_text(_LABEL - 10, middle, bar.label, "", "end")]
     for style, value in bar.parts:
@@ -166,7 +176,7 @@ def _bar(bar: _Bar, top: int, scale: float) -> list[str]:
         rect = f'x="{left:.1f}" y="{top}" width="{width:.1f}" height="{_BAR}"'
         lines.append(f'<rect class="{style}" {rect}><title>{escape(number(value))}</title></rect>')
         left += width
-    return [*lines, _text(left + 8, middle, bar.text or number(bar.total), "soft")]
+    return [*lines, _text(words_left, middle, bar.text or number(bar.total), "soft")]
 
 
 def _text(left: float, top: float, words: str, style: str, anchor: str = "start") -> str:
@@ -175,10 +185,10 @@ def _text(left: float, top: float, words: str, style: str, anchor: str = "start"
 
 def _ratios(report: Report) -> str:
     """Our handlers as a multiple of the same calls without our code."""
-    found = [each for name in ("handlers", "many_jobs") for each in _suite(report, name).measures if each.ratio]
+    found = [each for name in ("handlers", "many_jobs") for each in _measures(report, name) if each.ratio]
     bars = [_Bar(each.name, (("ours", each.ratio or 0.0),), f"{each.ratio:.2f}") for each in found]
     subtitle = "times the same calls without our code; shorter is better"
-    return _Chart("Cost of our code", subtitle, bars, [(1.0, "raw calls 1.0"), (1.1, "must 1.1")]).svg()
+    return _Chart("Cost of our code", subtitle, bars, [(1.0, "raw calls 1.0"), (1.1, "must of a handler 1.1")]).svg()
 
 
 def _bursts(report: Report) -> str:
@@ -188,8 +198,10 @@ def _bursts(report: Report) -> str:
         bars.append(_Bar(_burst_label(each.name), (("ours", each.median),)))
         if each.baseline and each.name.endswith("in memory"):
             bars.append(_Bar("Buildbot, the same commits", (("other", each.baseline_median or 0.0),)))
-    legend = [("ours", "ours"), ("other", "Buildbot")]
-    return _Chart("Bursts of commits", "builds per second; longer is better", bars, legend=legend).svg()
+    compared = any("other" in dict(bar.parts) for bar in bars)
+    subtitle = "builds per second; longer is better" + ("" if compared else "; this run has no number of Buildbot")
+    legend = [("ours", "ours"), ("other", "Buildbot")] if compared else []
+    return _Chart("Bursts of commits", subtitle, bars, legend=legend).svg()
 
 
 def _burst_label(name: str) -> str:
@@ -199,7 +211,7 @@ def _burst_label(name: str) -> str:
 
 
 def _of_bursts(report: Report) -> list[Measure]:
-    return [each for each in _suite(report, "burst").measures if each.name.startswith("burst, ")]
+    return [each for each in _measures(report, "burst") if each.name.startswith("burst, ")]
 
 
 _STYLES = ("ours", "c2", "c3", "c4", "c5", "c6", "other")
@@ -217,7 +229,7 @@ def _cpu(report: Report) -> str:
         _Bar(label, tuple((styles[name], value) for name, value in stack.items() if name in styles))
         for label, stack in stacks.items()
     ]
-    legend = [(styles[name], name.removeprefix("on_")) for name in names]
+    legend = [(styles[name], name) for name in names]
     return _Chart("Processor time of a build", "milliseconds; shorter is better", bars, legend=legend[:7]).svg()
 
 
@@ -230,7 +242,7 @@ def _groups(details: Mapping[str, float], whose: str) -> dict[str, float]:
 
 def _pages(report: Report) -> str:
     """The reads of each page."""
-    measures = [each for each in _suite(report, "pages").measures if each.unit == "reads"]
+    measures = [each for each in _measures(report, "pages") if each.unit == "reads"]
     bars = [
         _Bar(each.name.partition(",")[0].removeprefix("page "), (("ours", each.median),), _page_text(each))
         for each in measures

@@ -10,7 +10,7 @@ import pytest
 
 from tests.benchmarks.machine import Beside
 from tests.benchmarks.measure import Better, Measure, Verdict, interleave, read_measure
-from tests.benchmarks.plots import PAGE, RESULTS, made, read_results
+from tests.benchmarks.plots import IMAGES, PAGE, RESULTS, made, read_results
 from tests.benchmarks.report import Report, SuiteResult, read_report, table
 from tests.benchmarks.suites import SUITES
 
@@ -104,3 +104,25 @@ def test_another_result_changes_the_page() -> None:
     suite["measures"][0]["ours"] = [123456.0]
     page = made(read_report(row), PAGE.read_text(encoding="utf-8"))[PAGE]
     assert "| 123,456 reads |" in page
+
+
+def test_the_page_has_a_part_for_each_suite() -> None:
+    """A suite that the run left out has a sentence. A table names its baselines."""
+    page = PAGE.read_text(encoding="utf-8")
+    for suite in SUITES:
+        assert f"<!-- begin: {suite.module} -->" in page
+    compared = Measure("m", "ms", [2.0], [1.0], against="the same raw calls")
+    files = made(_report(compared), page)
+    assert "- baseline: the same raw calls" in files[PAGE]
+    assert files[PAGE].count("Not part of this run.") == len(SUITES) - 1
+    assert "no number of Buildbot" in files[IMAGES / "performance-bursts.svg"]
+
+
+def test_no_line_of_a_plot_crosses_a_number() -> None:
+    """A short bar has its number on the far side of the vertical lines."""
+    plots = made(_report(Measure("m", "ms", [0.5], [1.0])), PAGE.read_text(encoding="utf-8"))
+    picture = ET.fromstring(plots[IMAGES / "performance-ratios.svg"])  # noqa: S314 - ours
+    lines = [float(each.attrib["x1"]) for each in picture.iter() if each.tag.endswith("line")]
+    (number,) = (each for each in picture.iter() if each.text == "0.50")
+    assert len(lines) == 2
+    assert float(number.attrib["x"]) > max(lines)

@@ -40,8 +40,7 @@ SEVERITIES = {"info": "INFO", "warning": "WARNING", "error": "ERROR", "exception
 def _events() -> dict[str, set[str]]:
     """Return the names of all events in the code with their severities."""
     events: dict[str, set[str]] = {}
-    modules = [_nodes(path) for path in Path("functions").rglob("*.py")]
-    for assignments, calls in modules:
+    for assignments, calls in _nodes_with("logger"):
         named = {
             target.id: {part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)}
             for node in assignments
@@ -51,19 +50,26 @@ def _events() -> dict[str, set[str]]:
             if isinstance(call.func, ast.Attribute) and _is_logger(call.func):
                 first = call.args[0]
                 names = {first.value} if isinstance(first, ast.Constant) else named.get(ast.unparse(first))
-                for name in names or _passed([call for _, calls in modules for call in calls], ast.unparse(first)):
+                for name in names or _passed(ast.unparse(first)):
                     events.setdefault(str(name), set()).add(SEVERITIES[call.func.attr])
     return events
 
 
-def _nodes(path: Path) -> tuple[list[ast.Assign], list[ast.Call]]:
-    """Return the assignments and the calls of a module. One walk finds both."""
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-    return [node for node in nodes if isinstance(node, ast.Assign)], [n for n in nodes if isinstance(n, ast.Call)]
+def _nodes_with(word: str) -> Iterator[tuple[list[ast.Assign], list[ast.Call]]]:
+    """Yield the assignments and the calls of each module that has a word. Parsing takes most of the time."""
+    for path in Path("functions").rglob("*.py"):
+        if word in (source := path.read_text(encoding="utf-8")):
+            nodes = list(ast.walk(ast.parse(source)))
+            yield (
+                [node for node in nodes if isinstance(node, ast.Assign)],
+                [n for n in nodes if isinstance(n, ast.Call)],
+            )
 
 
-def _passed(calls: list[ast.Call], keyword: str) -> set[str]:
+@cache
+def _passed(keyword: str) -> set[str]:
     """Return the texts that calls pass under a keyword: a helper logs the event that its caller names."""
+    calls = [call for _, found in _nodes_with(f"{keyword}=") for call in found]
     values = [argument.value for call in calls for argument in call.keywords if argument.arg == keyword]
     found = {str(value.value) for value in values if isinstance(value, ast.Constant)}
     assert found, f"no call passes {keyword}"

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import pytest
 
@@ -47,22 +47,36 @@ _COMMENT = re.compile(r"(?:^\s*|  )#(?!.*\bnoqa\b) *(.*)$", re.MULTILINE)
 _TERRAFORM_TEXT = re.compile(r"^\s*# (.*)$|(?:description|error_message|says) *= \"(.*)\"", re.MULTILINE)
 
 
+class _Module(NamedTuple):
+    """The findings of a module. Its tree is not kept, because a million nodes slow each garbage collection down."""
+
+    prose: list[str]
+    """Docstrings and comments."""
+    undescribed: list[str]
+    """Public names without a docstring."""
+
+
 @cache
-def _modules(folder: str) -> dict[Path, tuple[str, ast.Module]]:
-    """Return the source and the tree of each module in a folder. Parsing takes most of the time of these tests.
+def _modules(folder: str) -> dict[Path, _Module]:
+    """Read each module in a folder. Parsing takes most of the time of these tests.
 
     Hidden folders hold other people's packages, such as the environment of the generated client.
     """
     paths = (path for path in sorted((ROOT / folder).rglob("*.py")) if "/." not in str(path.relative_to(ROOT)))
-    sources = {path: path.read_text(encoding="utf-8") for path in paths}
-    return {path: (source, ast.parse(source)) for path, source in sources.items()}
+    return {path: _read(path) for path in paths}
+
+
+def _read(path: Path) -> _Module:
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    prose = [ast.get_docstring(tree) or "", *_docstrings(tree), *_COMMENT.findall(source)]
+    return _Module(prose, list(_undescribed(path, tree)))
 
 
 def _python_prose(folder: str) -> Iterator[tuple[Path, str]]:
     """Yield the docstrings and comments of a folder's modules."""
-    for path, (source, tree) in _modules(folder).items():
-        yield path, ast.get_docstring(tree) or ""
-        for text in (*_docstrings(tree), *_COMMENT.findall(source)):
+    for path, module in _modules(folder).items():
+        for text in module.prose:
             yield path, text
 
 
@@ -191,4 +205,4 @@ def test_every_public_name_has_a_docstring(folder: str) -> None:
     """Modules, classes, functions and methods are described."""
     modules = _modules(folder)
     assert len(modules) > 50
-    assert [name for path, (_, tree) in modules.items() for name in _undescribed(path, tree)] == []
+    assert [name for module in modules.values() for name in module.undescribed] == []
