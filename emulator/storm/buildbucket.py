@@ -3,8 +3,8 @@
 The protocol v2 remembers a request ID for a minute, per caller and not per builder, as the service promises. The cache
 of v1 remembers it about as long, and may lose it. A canceled build that has started runs on for some seconds.
 
-One assumption is in favor of clients, because none could work without it: the index of tags and the memory of request
-IDs do not fail together. If a lagging search did not show a build, its request ID is known for three more minutes.
+In favor of clients of v1, because none could work without it, the cache loses no ID of a build that a lagging search
+did not show.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ __all__ = ["BuildServer", "Notice"]
 _KNOWN = 60 * SECOND
 """How long a request ID is known (https://cloud.google.com/apis/design/design_patterns#request_duplication, and the
 comment of ``ScheduleBuildRequest.request_id``)."""
-_KNOWN_IF_HIDDEN = 180 * SECOND
 _LONGEST = 8 * MINUTE
 _CANCELING = 30
 """The longest time that a started build needs to stop, in seconds."""
@@ -61,8 +60,8 @@ class _Job:
     """As the request carries it: base64 in v2."""
     is_v1: bool
     statuses: list[tuple[Instant, str]] = field(default_factory=list)
-    hidden: int = 0
-    """When a search last did not show it."""
+    is_hidden: bool = False
+    """Whether the last search did not show it."""
 
     def status_at(self, instant: int) -> str:
         """Return the status at an instant, the first one before its creation."""
@@ -175,10 +174,9 @@ class BuildServer:
 
     def _recall(self, request_id: str, *, forgets: bool = False) -> _Job | None:
         at, job = self._known.get(request_id, (Instant(0), None))
-        now = self._kernel.now()
-        if job is None or now - job.hidden < _KNOWN_IF_HIDDEN:
-            return job
-        return job if now - at < _KNOWN and not forgets else None
+        if job is None or self._kernel.now() - at >= _KNOWN or (forgets and not job.is_hidden):
+            return None
+        return job
 
     def _create(
         self,
@@ -253,8 +251,7 @@ class BuildServer:
             if place.items() <= job.place.items() and set(wanted) <= set(job.tags)
         ]
         for job in found:
-            if job.build.created > as_of:
-                job.hidden = self._kernel.now()
+            job.is_hidden = job.build.created > as_of
         return [job for job in found if job.build.created <= as_of]
 
     def _got(self, build_id: str, as_of: int) -> Reply:

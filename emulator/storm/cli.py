@@ -15,10 +15,11 @@ from typing import Self
 from emulator.arguments import whole_number
 from emulator.storm.enumeration import ENUMERATIONS, scenarios, singles
 from emulator.storm.faults import KINDS, Kind
-from emulator.storm.history import Schedule
+from emulator.storm.history import LARGEST_SEED, Schedule
 from emulator.storm.invariants import SENTENCES
 from emulator.storm.judgment import violations
 from emulator.storm.report import MISSING_KINDS_MATTER, document, missing_kinds, summary
+from emulator.storm.scripts import SCENARIOS
 from emulator.storm.storming import Outcome, Tally, Work, shrunk, storm
 from emulator.storm.tales import tale
 from emulator.storm.world import run
@@ -39,6 +40,10 @@ def main(arguments: Sequence[str]) -> int:
         return _list()
     if options.replay is not None:
         return _replay(parser, options.replay)
+    if options.sample and not options.enumerate:
+        parser.error("--sample needs --enumerate; --schedules limits drawn schedules")
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"the folder of --json does not exist: {options.json.parent}")
     return _storm(options)
 
 
@@ -60,9 +65,16 @@ def _parser() -> argparse.ArgumentParser:
         "every pair of faults within a handler and its successors",
     )
     what.add_argument("--list", action="store_true", help="list the kinds of faults and the invariants")
-    parser.add_argument("--seed", type=int, default=1, help="of the first schedule (default: %(default)s)")
+    seed = whole_number(0, LARGEST_SEED)
+    parser.add_argument("--seed", type=seed, default=1, help="of the first schedule (default: %(default)s)")
     parser.add_argument("--processes", type=whole_number(1), default=1, metavar="P", help="default: %(default)s")
-    parser.add_argument("--scenario", default="", help="default: that of the schedules or of the enumeration")
+    parser.add_argument(
+        "--scenario",
+        default="",
+        choices=SCENARIOS,
+        metavar="NAME",
+        help=f"one of {', '.join(SCENARIOS)}; default: random schedules, or an enumeration of all others",
+    )
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--without", type=_kinds, default=(), metavar="KIND,…", help="switch kinds of faults off")
     kinds.add_argument("--only", type=_kinds, default=(), metavar="KIND,…", help="switch all other kinds off")
@@ -72,10 +84,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _kinds(text: str) -> tuple[Kind, ...]:
-    try:
-        return tuple(map(Kind, text.split(",")))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}; --list names all kinds") from error
+    names = text.split(",")
+    if unknown := [name for name in names if name not in KINDS]:
+        raise argparse.ArgumentTypeError(f"no kind of faults has the name {unknown[0]!r}; --list names all kinds")
+    return tuple(map(Kind, names))
 
 
 def _list() -> int:

@@ -273,7 +273,7 @@ class Fault:
         """
         match = re.fullmatch(r"([a-z-]+)@(.+)#(\d+)=(-?\d+)", text)
         if match is None:
-            raise ValueError(f"not a fault, which reads kind@point#nth=amount: {text!r}")
+            raise ValueError(f"a fault reads kind@point#nth=amount: {text!r}")
         return cls(Kind(match[1]), match[2], int(match[3]), int(match[4]))
 
 

@@ -10,10 +10,12 @@ from typing import Any, Protocol, Self
 
 from emulator.memory.store import MemoryStore
 from emulator.storm.faults import Fault, Kind
+from emulator.storm.scripts import SCENARIOS
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.ports import Write
 
 __all__ = [
+    "LARGEST_SEED",
     "Answer",
     "Build",
     "Call",
@@ -27,6 +29,9 @@ __all__ = [
     "Run",
     "Schedule",
 ]
+
+
+LARGEST_SEED = 10**9 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +67,22 @@ class Schedule:
         try:
             document = json.loads(line)
             faults = document.get("faults")
-            return cls(
+            schedule = cls(
                 seed=int(document["seed"]),
                 faults=None if faults is None else tuple(map(Fault.parse, faults)),
                 without=frozenset(map(Kind, document.get("without", ()))),
                 rate=float(document.get("rate", 1.0)),
                 scenario=str(document.get("scenario", "random")),
             )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a schedule: {error!r}") from error
+        except KeyError as error:
+            raise ValueError(f"the line has no {error.args[0]}") from error
+        except (TypeError, AttributeError, OverflowError, ValueError) as error:
+            raise ValueError(f"the line is no schedule: {error}") from error
+        if schedule.scenario not in SCENARIOS:
+            raise ValueError(f"the line has an unknown scenario: {schedule.scenario!r}")
+        if not 0 <= schedule.seed <= LARGEST_SEED:
+            raise ValueError(f"the line has a seed that is not from 0 to {LARGEST_SEED}: {schedule.seed}")
+        return schedule
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,13 +44,16 @@ After each commit and at the end of each run, every invariant is checked.
 """
 _LIMITS = """## Where the guarantee ends
 
-One build per invocation rests on two properties of Buildbucket. The storm stays within them:
+One build per invocation rests on three properties of Buildbucket. The storm stays within them:
 
-- Its index of tags and its memory of request IDs do not fail together.
-  A search may hide a build for 45 seconds, and the cache of v1 may lose a request ID.
-  But the ID of a hidden build stays known.
-  Otherwise nothing is left by which a client could find the build at once.
-- It ends a request at the limit that the request names, give or take some seconds.
+- It ends a request at the limit that the request names, give or take 5 seconds.
+- The protocol v2 recognizes a request ID for 60 seconds, as its comments promise.
+- A search shows each build that is older than 45 seconds. This number is ours: Buildbucket promises none.
+
+A repeated request ends 10 seconds after its search began. So it falls within one of the two periods.
+A search that hides a build for longer than 45 seconds can double the build.
+The cache of v1 may lose a request ID. The storm spares only the IDs of builds that the last search did not show:
+then nothing is left by which a client could find the build at once.
 
 Buildbucket's own refusal is final.
 If it denies a status check for good, the invocation fails, although its build may run on.

@@ -21,8 +21,9 @@ Modeled are:
 
 Handlers are interleaved at each call to the outside, before it lands and before its answer arrives.
 
-Each token of a caller is verified once, by the real verifier. In favor of clients, a lagging search and a forgotten
-request ID never hide the same build (`BuildServer`), and a server ends a request within seconds of its caller's limit.
+Each token of a caller is verified once, by the real verifier. In favor of clients, the cache of v1 loses no request ID
+of a build that a lagging search has just hidden (`BuildServer`), and a server ends a request within seconds of its
+caller's limit.
 
 Not modeled are: threads inside a delivery (its jobs are handled one after the other), the byte level of HTTP and gRPC,
 the service accounts' own tokens, IAM, the platform's front end, probes, `url_fetch`, and pages.

@@ -16,6 +16,8 @@ from emulator.storm.faults import KINDS, Fault, Kind
 from emulator.storm.history import Schedule
 from emulator.storm.storming import Outcome, Tally, play_and_judge, shrunk
 from emulator.storm.world import run
+from luci_scheduler.core.instants import MINUTE
+from luci_scheduler.managers.buildbucket import manager
 from luci_scheduler.managers.buildbucket.manager import BuildbucketManager
 
 SCHEDULES, SINGLES = 300, 40
@@ -99,6 +101,25 @@ def test_a_planted_double_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -
     assert set(small.faults) < set(outcome.faults)
     assert {fault.kind for fault in small.faults} <= {Kind.BUILD_ANSWER_LOST, Kind.STORE_ABORTED}
     assert not small.holds
+
+
+@pytest.mark.parametrize(
+    ("scenario", "request_", "search"),
+    [("commit", "ScheduleBuild", "SearchBuilds"), ("commit-v1", "v1.put", "v1.search")],
+)
+def test_a_slow_request_behind_a_lagging_search_doubles_no_build(
+    monkeypatch: pytest.MonkeyPatch, scenario: str, request_: str, search: str
+) -> None:
+    """The request ends while its ID is known. Three faults double the build if it may take the rest of the attempt."""
+    faults = (
+        Fault(Kind.BUILD_ANSWER_LOST, f"on_gitiles_commit/buildbucket.{request_}/after", 0),
+        Fault(Kind.BUILD_SEARCH_LAG, f"on_task launch/buildbucket.{search}/after", 0, 45),
+        Fault(Kind.BUILD_LATE_LANDING, f"on_task launch/buildbucket.{request_}/before", 0, 4000),
+    )
+    outcome = play_and_judge(Schedule(1, faults, scenario=scenario))
+    assert (outcome.faults, outcome.builds, complaints([outcome])) == (faults, 1, [])
+    monkeypatch.setattr(manager, "_SEARCH_TRUSTED", MINUTE)
+    assert {str(item.invariant) for item in play_and_judge(outcome.schedule).violations} == {"one-build"}
 
 
 def digest_of_runs() -> str:

@@ -98,12 +98,31 @@ def test_the_list_explains_everything(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [["--only", "rain"], ["--replay", "{}"], ["--replay", "nothing"], ["--schedules", "0"], ["--enumerate", "x"]],
+    ("wrong", "says"),
+    [
+        (["--only", "rain"], "no kind of faults has the name 'rain'; --list names all kinds"),
+        (["--without", "task-late,"], "no kind of faults has the name ''"),
+        (["--schedules", "0"], "'0' must be a whole number, at least 1"),
+        (["--seed", "1000000000"], "'1000000000' must be a whole number"),
+        (["--scenario", "nowhere"], "invalid choice: 'nowhere'"),
+        (["--enumerate", "x"], "invalid choice: 'x'"),
+        (["--sample", "3"], "--sample needs --enumerate"),
+        (["--json", "/nowhere/storm.json"], "the folder of --json does not exist: /nowhere"),
+        (["--replay", "{}"], "the line has no seed"),
+        (["--replay", "nothing"], "the line is no schedule"),
+        (["--replay", "[]"], "the line is no schedule"),
+        (["--replay", '{"seed":1e999}'], "the line is no schedule"),
+        (["--replay", '{"seed":-1}'], "the line has a seed that is not from 0 to 999999999: -1"),
+        (["--replay", '{"seed":1,"scenario":"nowhere"}'], "the line has an unknown scenario: 'nowhere'"),
+        (["--replay", '{"seed":1,"faults":["rain"]}'], "a fault reads kind@point#nth=amount: 'rain'"),
+        (["--replay", '{"seed":1,"faults":["rain@a/b#0=1"]}'], "'rain' is not a valid Kind"),
+    ],
 )
-def test_wrong_usage(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage(wrong: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Wrong usage exits with status 2 and says what is wrong."""
     with pytest.raises(SystemExit) as left:
         main(["storm", *wrong])
     assert left.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "usage:" in error
+    assert says in error

@@ -223,6 +223,27 @@ def test_an_attempt_is_over_when_its_claim_ends() -> None:
     assert ends == claims
 
 
+def test_a_request_after_an_empty_search_is_over_while_its_id_is_known() -> None:
+    """A search may hide a build of 45 seconds, whose request ID is known for 15 more: the repeated request takes 10."""
+    world = World()
+    world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "", transient=True)]
+    world.commit()
+    calls: list[tuple[str, Instant, Instant | None]] = []
+    answer = world.buildbucket.v2
+
+    def v2(server: str, method: str, request: Any, *, until: Instant | None = None) -> dict[str, Any]:
+        calls.append((method, world.clock.now(), until))
+        world.clock.advance(3 * SECOND)
+        return answer(server, method, request)
+
+    world.buildbucket.v2 = v2  # type: ignore[method-assign]
+    world.tick(5)
+    (search, began, attempt_end), (ask, _, end) = calls
+    assert (search, ask) == ("SearchBuilds", "ScheduleBuild")
+    assert end == began + 10 * SECOND
+    assert attempt_end == began + MINUTE
+
+
 def test_one_message_delivered_twice_at_once_requests_each_build_once() -> None:
     """The deliveries have the same key, but the delivery that lost the claim does not mistake it for its own."""
     world = World(config(policy="triggering_policy { max_concurrent_invocations: 2 max_batch_size: 1 }"))

@@ -42,6 +42,13 @@ _REQUEST_KNOWN = 45 * SECOND
 The API promises a minute; a slow request may use up some of it.
 """
 
+_SEARCH_TRUSTED = 10 * SECOND
+"""How long after the start of an empty search a request may still create a build.
+
+A build that the search did not show is less than 45 seconds old, so its request ID is known for 15 more seconds.
+Buildbucket ends a request at the limit that the request names, give or take some seconds.
+"""
+
 _REQUESTS = 4
 """The largest number of requests of one attempt, each under another ID.
 
@@ -112,9 +119,11 @@ class BuildbucketManager:
         for number in range(1, _REQUESTS + 1):
             numbered = replace(request, number=number)
             if number > 1 or controller.invocation.attempts > 1:
+                trusted = Instant(controller.clock.now() + _SEARCH_TRUSTED)
                 found = self._existing(controller, client, numbered)
                 if found is not None:
                     return found
+                numbered = replace(numbered, until=min(trusted, numbered.until or trusted))
             name = _numbered("launch", number)
             answer = self._call(controller, name, action, partial(client.schedule, numbered, body))
             if client.is_ours(request, answer):
