@@ -146,7 +146,6 @@ BAD_COMMITS = {
     "unknown field": _commit(extra=1),
     "deep": b"[" * 100_000,
     "large": _commit().ljust(70_000),  # valid except for the white space after it
-    "too large": _commit().ljust(len(TOO_LARGE)),
 }
 
 
@@ -200,10 +199,14 @@ def test_forged_notifications_are_acknowledged(caller: Caller, data: bytes, attr
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_an_oversized_notification_is_refused(caller: Caller) -> None:
-    """A message of that size does not exist."""
-    assert caller.message("on_build_completion", TOO_LARGE) == 400
-    caller.logged_once("on_build_completion", "malformed")
+@pytest.mark.parametrize(
+    ("function", "data"),
+    [("on_build_completion", TOO_LARGE), ("on_gitiles_commit", _commit().ljust(len(TOO_LARGE)))],
+)
+def test_an_oversized_event_is_refused(caller: Caller, function: str, data: bytes) -> None:
+    """No message has that size. The refusal comes before the framework reads the event."""
+    assert caller.message(function, data) == 400
+    caller.logged_once(function, "refused_by_framework")
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -85,7 +85,7 @@ BAD = {
     ),
     "no-answer": (_set(*DELIVERY, "answers"), "deliveries[5].answers: the scenario has no answer to a call of v1.get"),
     "unasked-answer": (
-        _set(*DELIVERY, "answers", to=[{"reply": {}}, {"reply": {}}, {"reply": {}}]),
+        _set(*DELIVERY, "answers", to=[{"reply": {"build": {"id": "1", "status": "STARTED"}}}] * 3),
         "deliveries[5].answers: 2 of them were not used (calls: v1.get answered 200)",
     ),
     "no-suffix": (_set("chance", "suffixes", to=[]), "deliveries[0]: chance.suffixes: there are more invocations"),

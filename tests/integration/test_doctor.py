@@ -26,7 +26,6 @@ from emulator.settings import queue_path
 from emulator.start import start_local_cloud
 from luci_scheduler import entry, process
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue
-from luci_scheduler.api.access import load_access
 from luci_scheduler.bootstrap import App
 from luci_scheduler.cli.doctor import command
 from luci_scheduler.cli.doctor import inside as inside_module
@@ -216,7 +215,7 @@ def _changed_app(change: Callable[[App, LocalCloud], App]) -> Plant:
 
 
 def _with_access(policy: str) -> Plant:
-    return _changed_app(lambda app, _: replace(app, access=load_access(policy)))
+    return _changed_app(lambda app, _: replace(app, settings=replace(app.settings, access=policy)))
 
 
 def _with_queue(**changes: str) -> Plant:

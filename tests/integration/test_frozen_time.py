@@ -7,6 +7,7 @@ from typing import Any
 import freezegun
 import pytest
 
+from emulator.memory.queue import MemoryQueue
 from luci_scheduler.adapters.firestore import FirestoreStore
 from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.bootstrap import make_app
@@ -36,7 +37,9 @@ def test_a_claim_ends_with_its_lease(firestore_client: Any, year: int) -> None:
     """A duplicate under a live claim makes no call; at its end it finds the build that the dead process requested."""
     world = World()
     began = datetime(year, 5, 6, 7, 8, 9, tzinfo=UTC)
-    ports = replace(world.ports, store=FirestoreStore(firestore_client), clock=SystemClock())
+    clock = SystemClock()
+    queue = MemoryQueue(clock)
+    ports = replace(world.ports, store=FirestoreStore(firestore_client), clock=clock, queue=queue)
     app = make_app(world.app.settings, ports)
     with freezegun.freeze_time(began) as frozen:
         published = Instant(int(began.timestamp()) * SECOND)
@@ -52,7 +55,7 @@ def test_a_claim_ends_with_its_lease(firestore_client: Any, year: int) -> None:
         frozen.move_to(began + LEASE - MILLISECOND)
         deliver()
         assert world.buildbucket.calls == ["ScheduleBuild"]
-        (task,) = world.queue.tasks
+        (task,) = queue.tasks
         assert task.kind == "launch"
         assert task.eta == published + 75 * SECOND
         frozen.tick(MILLISECOND)
