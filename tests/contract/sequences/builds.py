@@ -167,10 +167,10 @@ class _Wire:
         self._server = server
         self._kernel = kernel
 
-    def request(self, method: str, url: str, *, params: Any = (), data: bytes | None = None, **_: Any) -> Reply:
+    def request(self, method: str, url: str, *, params: Any = None, data: bytes | None = None, **_: Any) -> Reply:
         """Send a request."""
         parts = urlsplit(url)
-        request = HttpRequest(method, parts.hostname or "", parts.path, tuple(params), data or b"")
+        request = HttpRequest(method, parts.hostname or "", parts.path, tuple(params or ()), data or b"")
         return self._server.answer(request, as_of=self._kernel.now(), fault=None)
 
 

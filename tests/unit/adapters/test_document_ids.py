@@ -4,7 +4,7 @@ from luci_scheduler.adapters.documents import document_id, ids
 
 
 def test_long_identifiers_are_not_kept() -> None:
-    """A commit event may name a repository of sixty kilobytes. A few thousand of them would fill a function's memory."""
+    """A commit event may name a repository of sixty kilobytes. A few thousand of them would fill the memory."""
     ids._cached.cache_clear()
     name = "https://r.googlesource.com/" + "x" * 60_000
     assert document_id(name) == document_id(name)
