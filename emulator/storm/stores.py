@@ -47,7 +47,7 @@ class _Refusal(grpc.RpcError):
     def details(self) -> str:
         return str(self._error.message)
 
-    def trailing_metadata(self) -> Sequence[tuple[str, str]]:
+    def trailing_metadata(self) -> tuple[Any, ...]:
         return ()
 
 
