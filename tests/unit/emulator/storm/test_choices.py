@@ -55,9 +55,9 @@ def test_a_schedule_is_one_line() -> None:
     assert Schedule.parse(schedule.line()) == schedule
     assert "\n" not in schedule.line()
     assert Schedule.parse(Schedule(5).line()) == Schedule(5)
-    with pytest.raises(ValueError, match="not a schedule"):
+    with pytest.raises(ValueError, match="the line is no schedule"):
         Schedule.parse("[]")
-    with pytest.raises(ValueError, match="not a fault"):
+    with pytest.raises(ValueError, match="a fault reads"):
         Fault.parse("crash")
 
 
