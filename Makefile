@@ -26,7 +26,7 @@ check: $(STAMP)  ## lint, formats, types, import rules, Terraform
 
 install: $(STAMP)  ## only the environment; `. .venv/bin/activate` activates it
 
-test: $(STAMP)  ## all tests, in two processes at a time
+test: $(STAMP)  ## all tests, in three processes at a time
 	$(BIN)/python -m tests
 
 terraform-test: $(STAMP)  ## only the tests of infra/terraform

@@ -1,7 +1,7 @@
-"""Runs all tests in two processes at a time: ``python -m tests``.
+"""Runs all tests in three processes at a time: ``python -m tests``.
 
-The parts of `BESIDE`, which keep a processor busy, run one after the other. Beside them run all other tests, which
-mostly wait for servers. The output of these parts comes last, and the exit code of each part at the very end.
+The parts of `BESIDE` keep a processor busy, and all other tests mostly wait for servers. So three fill two processors.
+The output of the parts of `BESIDE` comes last, and the exit code of each part at the very end.
 Options go to all runs of pytest.
 To select tests, run pytest itself: a run without tests counts as a failure.
 """
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from signal import SIGINT
 from typing import IO
 
@@ -34,26 +34,23 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(beside: Mapping[str, Sequence[str]], others: Sequence[str]) -> int:
-    """Run the commands of ``beside``, by name, one after the other, and ``others`` beside them.
+    """Run the commands of ``beside``, by name, and ``others``, all at the same time.
 
-    Prints the output of ``beside`` last.
+    Prints the output of ``beside`` last, one part after the other.
 
     Returns:
         0 if all succeed, otherwise the exit code of a command that fails; negative if a signal ended it.
     """
-    with tempfile.TemporaryFile() as log:
-        with running(others) as child:
-            codes = {name: _run(command, log) for name, command in beside.items()}
-            codes["all other tests"] = child.wait()
-        log.seek(0)
-        sys.stdout.write(log.read().decode(errors="replace"))
+    with ExitStack() as stack:
+        logs = {name: stack.enter_context(tempfile.TemporaryFile()) for name in beside}
+        first = stack.enter_context(running(others))
+        children = {name: stack.enter_context(running(command, logs[name])) for name, command in beside.items()}
+        codes = {name: child.wait() for name, child in children.items()} | {"all other tests": first.wait()}
+        for log in logs.values():
+            log.seek(0)
+            sys.stdout.write(log.read().decode(errors="replace"))
     sys.stdout.write("; ".join(f"{name}: exit code {code}" for name, code in codes.items()) + "\n")
     return next((code for code in reversed(codes.values()) if code), 0)
-
-
-def _run(command: Sequence[str], log: IO[bytes]) -> int:
-    with running(command, log) as child:
-        return child.wait()
 
 
 @contextmanager

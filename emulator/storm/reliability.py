@@ -34,7 +34,7 @@ _INTRODUCTION = """# What was tried, and what came out
 [How one build per invocation is kept](one-build-per-invocation.md)
 and [how nothing is lost](nothing-is-lost.md) are claims.
 This page shows the attempts to refute them.
-`python -m emulator.storm.reliability` generates it from stored results of real runs.
+`python -m emulator.storm.reliability tests/storm/results tests/planted/results` generates it from stored results.
 
 The storm plays the real functions in memory on a virtual clock.
 Nothing in it waits, and every decision follows from one seed.
