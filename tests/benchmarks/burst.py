@@ -81,9 +81,8 @@ def _bursts(
     """Play the same burst on all sides, in turn; the first, smaller round does not count."""
     commits, rounds = (_QUICK_COMMITS, 1) if quick else (_COMMITS, 3)
     base = 100 if category == "one" else 200
-    warm = Burst(category, max(2, commits[category] // 5), base, patience=_PATIENCE)
-    for side in sides.values():
-        side(warm)
+    for place, side in enumerate(sides.values()):  # two sides share a local cloud, which builds a revision once
+        side(Burst(category, max(2, commits[category] // 5), base + place, patience=_PATIENCE))
     outcomes: dict[str, list[Outcome]] = {name: [] for name in sides}
     for number in range(rounds):
         for place, (name, side) in enumerate(sides.items()):
