@@ -50,7 +50,7 @@ bench: $(STAMP)  ## all measures beside their baselines, with Buildbot from the 
 	$(BIN)/python -m tests.benchmarks --json docs/performance.json; code=$$?; \
 	$(BIN)/python -m tests.benchmarks.plots && exit $$code
 
-bench-quick: $(STAMP)  ## the short form of the measures: a minute
+bench-quick: $(STAMP)  ## the short form of the measures: two minutes
 	$(BIN)/python -m tests.benchmarks --quick
 
 nightly: $(STAMP)  ## the long form of the proofs: 100,000 schedules of faults, all pairs, planted bugs: a night
