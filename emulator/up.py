@@ -93,7 +93,7 @@ def _check_content(folder: Path) -> None:
 
 
 def _is_new(folder: Path) -> bool:
-    """Return whether no local cloud has started in a folder; one that was refused leaves only the lock of the state."""
+    """Return whether no local cloud has started in a folder; a refused start leaves only the lock of the state."""
     return not folder.is_dir() or not {path.name for path in folder.iterdir()} - {"state"}
 
 

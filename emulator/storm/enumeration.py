@@ -1,7 +1,7 @@
 """Enumeration: every single fault at every occurrence of every point of the fixed scenarios, and combinations of two.
 
-A scenario without faults tells which points occur, and how often. Each kind of fault that can happen at a point is one
-run for each of its amounts that matter. For pairs, the run with the first fault tells where a second one can follow.
+A scenario without faults shows which points occur, and how often. Each kind of fault that can happen at a point is one
+run for each of its amounts that matter. For pairs, the run with the first fault shows where a second one can follow.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HANGS = frozenset(
     }
 )
 _SUCCESSORS = 4
-"""Deliveries after the one with the first fault that count as its successors, besides its own repetitions."""
+"""Deliveries after the one with the first fault that count as its successors. Its own repetitions also count."""
 _IDLE = ("on_task sync", "on_task sweep")
 """Handlers that run each minute, and mostly find nothing to do. They are successors only if they commit something."""
 _SELECTS = 8

@@ -252,7 +252,7 @@ KINDS: dict[Kind, Spec] = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault that happened, or that is to happen, at the ``nth`` occurrence of a point, counted from 0."""
+    """A past or planned fault at the ``nth`` occurrence of a point, counted from 0."""
 
     kind: Kind
     point: str

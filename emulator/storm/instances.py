@@ -203,9 +203,9 @@ class Instance:
     """One instance of a function.
 
     Args:
-        parts: what it shares with the others.
+        parts: the services that all instances share.
         function: its entry point.
-        number: tells it from the other instances of the function.
+        number: distinguishes it from the other instances of the function.
         secrets: the previous, the current and the next signing secret.
     """
 
@@ -223,7 +223,7 @@ class Instance:
         self.life = 0
         """How often it has started anew."""
         self.open: dict[int, Callable[[], None]] = {}
-        """Number of each delivery in progress → the function that tells its sender that the connection broke."""
+        """Number of each delivery in progress → the function that reports a broken connection to its sender."""
         self._app = self._make()
 
     def restart(self, secrets: Sequence[str] = ()) -> None:

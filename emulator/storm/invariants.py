@@ -1,4 +1,4 @@
-"""The invariants: promises that hold after each commit and at the end of every run, whatever fails."""
+"""The invariants: promises that hold after each commit and at the end of every run, under all faults."""
 
 from __future__ import annotations
 

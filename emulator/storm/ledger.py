@@ -1,6 +1,6 @@
 """The documents of a run after each commit, replayed from its history.
 
-Writes are recognized by the names of their classes, because an instance of the last release has classes of its own.
+Writes are recognized by the names of their classes, because the last release has separate classes.
 """
 
 from __future__ import annotations
@@ -108,6 +108,6 @@ class Ledger:
 
 
 def may_triage(job: Any) -> bool:
-    """Return whether a job has a free slot, or discards what is pending because it is paused or disabled."""
+    """Return whether a job has a free slot, or discards pending triggers because it is paused or disabled."""
     is_free = len(job.active_invocations) < job.definition.policy.max_concurrent_invocations
     return is_free or job.paused or not job.enabled

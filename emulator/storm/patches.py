@@ -72,7 +72,7 @@ class _Pool:
 def replaced(
     outside: Outside, start: Instant, log: Callable[[dict[str, Any]], None], codes: Sequence[Code]
 ) -> Iterator[None]:
-    """Run the functions in virtual time, without threads of their own, and give each log line to ``log``."""
+    """Run the functions in virtual time, without further threads, and give each log line to ``log``."""
     before = [(module, name, getattr(module, name)) for module, name in _places(codes)]
     time, logging_before = _Time(outside, start), structlog.get_config()
     for module, name, _ in before:

@@ -1,4 +1,4 @@
-"""The platform of a world: it routes deliveries to instances, and repeats those that fail."""
+"""The platform of a world: it routes deliveries to instances, and repeats failed deliveries."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Platform:
         call: Callable[[Instance], tuple[int, str]],
         done: Callable[[Delivery], None],
     ) -> None:
-        """Call a function in a process of its own. ``done`` is called once, when the sender knows the outcome."""
+        """Call a function in a separate process. ``done`` is called once, when the sender knows the outcome."""
         instances = self.instances[function]
         instance = instances[self._choices.draw(f"route/{function}").below(len(instances))]
         number = len(self._history.deliveries) + 1

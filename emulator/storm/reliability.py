@@ -19,7 +19,7 @@ __all__ = ["main", "page"]
 
 _NAMES = {
     "schedules": "random schedules",
-    "single": "single faults, each in a run of its own",
+    "single": "single faults, each in a separate run",
     "hangs": "a call that hangs, with one more fault",
     "pairs": "two faults in a handler and its successors",
 }
@@ -29,7 +29,7 @@ _COMMANDS = {
     "hangs": "--enumerate hangs",
     "pairs": "--enumerate pairs",
 }
-_INTRODUCTION = """# What was tried, and what came out
+_INTRODUCTION = """# Reliability: attempts to refute the claims, and their results
 
 [How one build per invocation is kept](one-build-per-invocation.md)
 and [how nothing is lost](nothing-is-lost.md) are claims.

@@ -35,7 +35,7 @@ class Version:
 
 @dataclass(slots=True)
 class Film:
-    """The versions of each document over a run, and the periods in which a job could have started what was pending."""
+    """The versions of each document over a run, and the periods in which a job could start its pending triggers."""
 
     run: Run
     ledger: Ledger = field(default_factory=Ledger)
@@ -152,7 +152,7 @@ def _touched(film: Film, deliveries: Collection[int]) -> Collection[Key]:
 def _denied(film: Film) -> Collection[Key]:
     """Return the invocations in whose delivery Buildbucket itself refused for good, or created a build without an ID.
 
-    Its word ends an invocation, and nobody can watch or cancel a build against its will.
+    Its word ends an invocation, and no client can watch or cancel a build against its will.
     """
     run = film.run
     denied = {(fault.point, fault.nth) for fault in run.faults if _is_word(fault)}

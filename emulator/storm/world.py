@@ -8,7 +8,7 @@ no sockets. Time limits, leases, pauses and retries are those of production, in 
 Modeled are:
 
 - the store, which is `MemoryStore` with the size limits and preconditions of Firestore. Its errors pass through the
-  real adapter's translation. A commit can land late, or land and be told as aborted.
+  real adapter's translation. A commit can land late, or land and be reported as aborted.
 - Buildbucket in both protocols: request IDs known for a minute (v1: a cache that can miss), stale builds, searches that
   lag, quotas, refusals, proxies, hangs until the caller's limit, requests that land after it, slow cancellations.
 - Cloud Tasks: at least once, late, early, lost, doubled, named tasks, backoff, the dispatch deadline, pauses, purges.

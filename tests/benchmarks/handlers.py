@@ -1,7 +1,7 @@
 """The handlers of a build's life beside the same calls without our code, in turn, in one process.
 
 The servers run in another process. The calls without our code use Google's client libraries and ``requests``. They
-send documents, tasks and requests of the same content: those that our code stored and sent for the first build.
+send documents, tasks and requests with the content that our code stored and sent for the first build.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import statistics
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -113,7 +114,7 @@ def made_up(app: App) -> App:
 
 
 @dataclass(slots=True)
-class _Player:
+class _Player(ABC):
     """Plays a build's life: a commit, its repetition, a notification, a status check, the end of the build."""
 
     settings: Settings
@@ -123,9 +124,9 @@ class _Player:
     def __post_init__(self) -> None:
         self.control.trust_env = False
 
+    @abstractmethod
     def play(self, number: int) -> Times:
         """Play one build, and return the times of its handlers."""
-        raise NotImplementedError
 
     def timed(self, handler: str, call: Callable[[], Any]) -> None:
         """Add a handler's times."""
@@ -206,7 +207,7 @@ def _accepted(answer: Any) -> None:
 
 
 class _Raw(_Player):
-    """The calls of the libraries. They write to collections of their own."""
+    """The calls of the libraries. They write to separate collections."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -155,7 +155,7 @@ def interleave(
 
 
 def seconds_of(call: Callable[[int], object]) -> Callable[[int], float]:
-    """Turn a call into one that returns its own seconds."""
+    """Return a function that makes the call and returns its seconds."""
 
     def timed(number: int) -> float:
         begun = time.perf_counter()

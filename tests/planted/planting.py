@@ -49,7 +49,7 @@ class Verdict:
 
 
 def unit_tests_of(file: str) -> str:
-    """Return the folder of the unit tests of a file's package; all unit tests if the package has none of its own."""
+    """Return the folder of the unit tests of a file's package; all unit tests if the package has no folder."""
     parts = Path(file).parts
     name = parts[2] if parts[0] == "functions" and len(parts) > 3 else parts[0]
     folder = f"tests/unit/{name}"
@@ -57,7 +57,7 @@ def unit_tests_of(file: str) -> str:
 
 
 def copy_files(root: Path, target: Path) -> None:
-    """Copy the files of a checkout, new ones included, without those that git ignores; of these, only the bytecode."""
+    """Copy the files of a checkout, new files included. Of the files that git ignores, copy only the bytecode."""
     command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     names = [Path(name) for name in listed.split("\0") if name and (root / name).is_file()]
@@ -94,7 +94,7 @@ class Copy:
         return Verdict(bug, caught_by, time.monotonic() - begun)
 
     def check(self, verdicts: Sequence[Verdict]) -> None:
-        """Run without a bug what has caught bugs.
+        """Run the tests that caught bugs, without a bug.
 
         Raises:
             RedError: something fails.

@@ -1,9 +1,9 @@
 """The stored results of the catalogs: ``results/NAME.json``.
 
-Each file has the catalog's name, the numbers of bugs that were caught and that survived, the names of those that have
-not been planted yet, and a list of the others in the order of the catalog. A bug has its name, file and promise, the
-test that caught it (empty for a survivor), the reason why no test can catch it (``equivalent``), and the date and the
-commit of its last run.
+Each file has the catalog's name, the numbers of caught and surviving bugs, and the names of bugs that wait for their
+first run. A list in the order of the catalog has the tried bugs. A bug has its name, file and promise, the test that
+caught it (empty for a survivor), the reason why no test can catch it (``equivalent``), and the date and the commit of
+its last run.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def test_no_call_follows_a_redirect(call: OutsideCall, status: int) -> None:
 
 
 def test_the_query_about_an_access_token_follows_no_redirect() -> None:
-    """With the settings of a deployment. Whoever gets the query gets the token, and could vouch for it."""
+    """With the settings of a deployment. A server that gets the query gets the token, and could vouch for it."""
     good = b'{"aud":"c","scope":"https://www.googleapis.com/auth/userinfo.email","email":"a@b.c"}'
     with (
         answering(Answer(200, good)) as elsewhere,

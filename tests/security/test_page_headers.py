@@ -1,4 +1,4 @@
-"""The headers of the console's own answers, without those that the framework's hook adds to every answer."""
+"""The headers of the console's own answers, without the headers that the framework's hook adds to every answer."""
 
 from __future__ import annotations
 

@@ -293,7 +293,7 @@ def test_keys_after_a_rotation(key: str, accepted: bool) -> None:
 
 
 def test_a_token_of_another_invocation_changes_only_that_one() -> None:
-    """Whatever the message says about a build: its token names the invocation, and Buildbucket the status."""
+    """The build that a message names does not count: its token names the invocation, and Buildbucket the status."""
     world = world_for(config(("job", "other")))
     with guarded(world) as (functions, doors):
         (mine,), (other,) = world.invocations(), world.invocations("proj/other")  # type: ignore[arg-type]

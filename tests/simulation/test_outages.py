@@ -47,7 +47,7 @@ class Outage:
     """What is down, and the jobs whose builds go on meanwhile."""
 
     part: str
-    """A name of the simulator's parts; ``pubsub`` and ``queue deliveries`` hold back what they have accepted."""
+    """A name of the simulator's parts; ``pubsub`` and ``queue deliveries`` hold back accepted messages and tasks."""
     goes_on: tuple[str, ...] = BUILT
 
 

@@ -1,4 +1,4 @@
-"""The page about reliability is generated from the stored results, and tells the truth about them."""
+"""The page about reliability is generated from the stored results, and agrees with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``python -m emulator storm``: its output, its exit status, and what it refuses."""
+"""The command ``python -m emulator storm``: its output, its exit status, and its errors."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_the_list_explains_everything(capsys: pytest.CaptureFixture[str]) -> Non
     ],
 )
 def test_wrong_usage(wrong: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Wrong usage exits with status 2 and says what is wrong."""
+    """Wrong usage exits with status 2 and names the mistake."""
     with pytest.raises(SystemExit) as left:
         main(["storm", *wrong])
     assert left.value.code == 2

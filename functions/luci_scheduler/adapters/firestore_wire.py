@@ -65,7 +65,7 @@ class Wire:
             translated = _translated(error)
             if not isinstance(translated, NotFound):
                 raise translated from error
-        # The same code is the answer if the database is missing. A read of several documents tells the two apart.
+        # The same code is the answer if the database is missing. A read of several documents distinguishes the two.
         return next(iter(self.read([path], fields, max(0.0, end - time.monotonic()))), None)
 
     def read(self, paths: Sequence[str], fields: Sequence[str] | None, timeout: float) -> list[Document]:

@@ -134,7 +134,7 @@ class Access:
 def load_access(text: str) -> Access:
     """Read a policy; a missing or invalid policy allows nothing and gives its reason in ``problem``.
 
-    The policies of the latest texts are kept, because each request to the console asks for the same policy.
+    The policies of the latest texts are kept, because each request to the console needs the same policy.
     """
     if not text.strip():
         return Access(problem="no access policy is set, so all access is denied: set SCHEDULER_ACCESS")

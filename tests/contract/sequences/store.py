@@ -427,7 +427,7 @@ class _StoreSide(Side):
         return _sorted(self._store.deferred_of_revision(revision, limit))
 
     def do_due(self, kind: str, before: Instant, limit: int) -> object:
-        """List what is due, in pages, each after the last record of the page before."""
+        """List due records in pages. Each page starts after the last record of the page before."""
         read: Callable[..., Sequence[Any]] = getattr(self._store, f"due_{kind}")
         pages = [list(read(before, limit))]
         while len(pages[-1]) == limit:

@@ -30,7 +30,7 @@ class _Unreachable(requests.Session):
 
 @pytest.mark.parametrize(("until", "timeout"), [(None, "60000m"), (Instant(NOW + 7 * SECOND + SECOND // 2), "7500m")])
 def test_server_learns_how_long_the_scheduler_waits(until: Instant | None, timeout: str) -> None:
-    """In milliseconds, up to the end of the attempt: a server that works longer builds for nobody."""
+    """In milliseconds, up to the end of the attempt: a server that works longer builds in vain."""
     session = _Unreachable()
     client = BuildbucketClient(lambda _: "http://127.0.0.1:1", lambda: session, SteppedClock(NOW), 60 * SECOND)
     with pytest.raises(BuildbucketError, match="no answer"):

@@ -154,7 +154,7 @@ def test_copies() -> None:
 
 
 def test_keywords_checks_and_subclasses() -> None:
-    """``KW_ONLY`` and ``__post_init__`` work, also in a subclass with a field of its own."""
+    """``KW_ONLY`` and ``__post_init__`` work, also in a subclass that adds a field."""
     with pytest.raises(TypeError, match="positional"):
         Named("a")  # type: ignore[misc]
     with pytest.raises(ValueError, match="no name"):

@@ -20,7 +20,7 @@ def test_triage_is_always_later_than_its_request(after: int, wait: int) -> None:
 
 
 def test_requests_of_two_seconds_share_a_task() -> None:
-    """Ten requests at once are one triage; a later request, and another job, have tasks of their own."""
+    """Ten requests at once are one triage; a later request, and another job, have separate tasks."""
     names = [triage_kick(JOB, Instant(BOUNDARY + offset))[1] for offset in (0, 1, 2 * SECOND - 1)]
     assert len(set(names)) == 1
     assert triage_kick(JOB, Instant(BOUNDARY + 2 * SECOND))[1] not in names

@@ -1,4 +1,4 @@
-"""Each commit of an invocation has a number and a name of its own."""
+"""Each commit of an invocation has its own number and name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_commit_of_a_life_raises_the_counter_and_has_a_new_name() -> None:
 
 
 def test_two_deliveries_with_one_key_do_not_share_a_claim() -> None:
-    """The queue delivers a task twice at once. The one that loses the race does not take the claim for its own."""
+    """The queue delivers a task twice at once. The loser of the race does not take the claim for its own."""
     world = World()
     world.buildbucket.on_schedule = _die
     with pytest.raises(Crash):

@@ -71,7 +71,7 @@ def test_launch_task_of_an_earlier_attempt_does_not_cut_the_pause() -> None:
 
 
 def test_repeated_commit_does_not_cut_the_pause() -> None:
-    """The message comes again while the retry waits: the pause grows with each failure, whatever is repeated."""
+    """The message comes again while the retry waits: the pause grows with each failure, not with a repetition."""
     world = World()
     world.buildbucket.faults = [DOWN]
     world.commit("a", "m1")
@@ -80,7 +80,7 @@ def test_repeated_commit_does_not_cut_the_pause() -> None:
 
 
 def test_overtaken_launch_leaves_the_recorded_build_alone() -> None:
-    """It stalled past its claim, and the next attempt found its build and watches it: nothing is to be canceled."""
+    """It stalled past its claim, and the next attempt found its build and watches it: no build is canceled."""
     world = World()
     build = world.buildbucket._ScheduleBuild
 
