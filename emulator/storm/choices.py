@@ -16,6 +16,8 @@ from emulator.storm.faults import KINDS, Fault, Kind, Spec, kinds_at
 __all__ = ["Choices", "Draw", "Trace"]
 
 _SCALE = 1 << 32
+_FOCUSED = 0.5
+"""The highest rate of a kind in a focused run: often enough to meet itself, seldom enough that calls succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Choices:
         faults: exactly these faults happen; None: faults are drawn.
         without: kinds that are never drawn. A kind that is switched off leaves the others as they are.
         rate: multiplies the rate of each kind.
+        focus: only these kinds are drawn, each at no more than half of its occasions; empty: all kinds are.
         trace: gets each fault.
     """
 
@@ -75,12 +78,14 @@ class Choices:
         *,
         without: Iterable[Kind] = (),
         rate: float = 1.0,
+        focus: Iterable[Kind] = (),
         trace: Trace,
     ) -> None:
         self._key = seed.to_bytes(16, "big", signed=True)
         self._counts: Counter[str] = Counter()
         self._rate = rate
         self._without = frozenset(without)
+        self._focus = frozenset(focus)
         self._given: Mapping[tuple[str, int], Fault] | None = None
         if faults is not None:
             self._given = {(fault.point, fault.nth): fault for fault in faults}
@@ -138,7 +143,10 @@ class Choices:
         if table is None:
             table, end = [], 0.0
             for kind in kinds_at(point):
-                end += KINDS[kind].rate * self._rate
+                if kind in self._focus:
+                    end += min(KINDS[kind].rate * self._rate, _FOCUSED)
+                elif not self._focus:
+                    end += KINDS[kind].rate * self._rate
                 table.append((end, kind, KINDS[kind]))
             self._tables[point] = table
         return table

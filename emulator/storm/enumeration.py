@@ -12,7 +12,7 @@ from itertools import islice
 
 from emulator.storm.faults import KINDS, Fault, Kind, kinds_at
 from emulator.storm.history import Call, Run, Schedule
-from emulator.storm.scripts import SCENARIOS
+from emulator.storm.scripts import DRAWN, SCENARIOS
 from emulator.storm.world import World
 
 __all__ = ["ENUMERATIONS", "followers", "points_of", "scenarios", "singles"]
@@ -54,7 +54,7 @@ def singles(schedule: Schedule, without: Collection[Kind] = ()) -> Iterator[Faul
 
 def scenarios(only: str = "") -> Sequence[str]:
     """Return the names of the enumerated scenarios."""
-    return [only] if only else [name for name in SCENARIOS if name != "random"]
+    return [only] if only else [name for name in SCENARIOS if name not in DRAWN]
 
 
 def followers(run: Run, which: str) -> Iterator[Fault]:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Self
 
-__all__ = ["KINDS", "Fault", "Kind", "Spec", "kinds_at"]
+__all__ = ["GENTLE", "KINDS", "Fault", "Kind", "Spec", "kinds_at"]
 
 
 class Kind(StrEnum):
@@ -37,6 +37,7 @@ class Kind(StrEnum):
     STORE_LATE_LANDING = "store-late-landing"
     STORE_READ_FAILED = "store-read-failed"
     STORE_OUTAGE = "store-outage"
+    STORE_SLOW = "store-slow"
 
     BUILD_UNAVAILABLE = "build-unavailable"
     BUILD_QUOTA = "build-quota"
@@ -55,6 +56,7 @@ class Kind(StrEnum):
     ENQUEUE_REFUSED = "enqueue-refused"
     ENQUEUE_HANG = "enqueue-hang"
     ENQUEUE_ANSWER_LOST = "enqueue-answer-lost"
+    ENQUEUE_SLOW = "enqueue-slow"
     TASK_EARLY = "task-early"
     TASK_LATE = "task-late"
     TASK_LOST = "task-lost"
@@ -149,6 +151,9 @@ KINDS: dict[Kind, Spec] = {
     ),
     Kind.STORE_READ_FAILED: Spec("a read fails, with its quick repetitions", _BEFORE.format(_READ), 0.005),
     Kind.STORE_OUTAGE: Spec("the store is down", _MINUTE, 0.003, 1, 60, "minutes"),
+    Kind.STORE_SLOW: Spec(
+        "a commit is slow, and lands", _BEFORE.format(_STORE), 0.01, 100, 8_000, "milliseconds until it lands"
+    ),
     Kind.BUILD_UNAVAILABLE: Spec("Buildbucket is unavailable for a call", _BEFORE.format(_BB), 0.02),
     Kind.BUILD_QUOTA: Spec(
         "Buildbucket refuses a call for its quota", _BEFORE.format(_BB), 0.01, 0, 90, "Retry-After in seconds; 0: none"
@@ -188,6 +193,9 @@ KINDS: dict[Kind, Spec] = {
     Kind.ENQUEUE_REFUSED: Spec("the queue refuses a task", _BEFORE.format(_ADD), 0.01),
     Kind.ENQUEUE_HANG: Spec("the queue does not answer, and takes no task", _BEFORE.format(_ADD), 0.002),
     Kind.ENQUEUE_ANSWER_LOST: Spec("the queue takes a task, and its answer is lost", _AFTER.format(_ADD), 0.01),
+    Kind.ENQUEUE_SLOW: Spec(
+        "the queue takes a task, and its answer is slow", _AFTER.format(_ADD), 0.01, 100, 8_000, "milliseconds"
+    ),
     Kind.TASK_EARLY: Spec("a task comes early", "platform/task .*", 0.05, 1, 900, "milliseconds"),
     Kind.TASK_LATE: Spec("a task comes late", "platform/task .*", 0.1, 1, 600_000, "milliseconds"),
     Kind.TASK_LOST: Spec("a task never comes", "platform/task .*", 0.02),
@@ -248,6 +256,46 @@ KINDS: dict[Kind, Spec] = {
     ),
 }  # fmt: skip
 """All kinds, in the order in which points draw them."""
+
+
+GENTLE = frozenset(
+    {
+        Kind.CLOCK_SKEW,
+        Kind.COLD_START,
+        Kind.EQUAL_SUFFIX,
+        Kind.STORE_ABORTED,
+        Kind.STORE_TOLD_CONFLICT,
+        Kind.STORE_SLOW,
+        Kind.BUILD_STALE,
+        Kind.BUILD_SEARCH_LAG,
+        Kind.BUILD_ID_FORGOTTEN,
+        Kind.ENQUEUE_SLOW,
+        Kind.ENQUEUE_ANSWER_LOST,
+        Kind.TASK_EARLY,
+        Kind.TASK_DOUBLED,
+        Kind.NOTICE_DOUBLED,
+        Kind.NOTICE_LATE,
+        Kind.NOTICE_LOST,
+        Kind.EVENT_LATE,
+        Kind.EVENT_DOUBLED,
+        Kind.PUBLISH_REFUSED,
+        Kind.PUBLISH_ANSWER_LOST,
+        Kind.HOST_LAG,
+        Kind.FORCE_PUSH,
+        Kind.CONFIG_UNREADABLE,
+        Kind.CONFIG_SLOW,
+        Kind.CONFIG_CHANGE,
+        Kind.POLICY_CHANGE,
+        Kind.JOB_REMOVED,
+        Kind.PAUSE,
+        Kind.ABORT,
+        Kind.ABORT_JOB,
+        Kind.TRIGGER,
+        Kind.RERUN,
+        Kind.BACKFILL,
+    }
+)
+"""The kinds that lose no work and hold none up for minutes: whatever they do, the sweep has nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ class Schedule:
     """Kinds that are not drawn."""
     rate: float = 1.0
     """Multiplies the rate of each drawn kind."""
+    focus: frozenset[Kind] = frozenset()
+    """Only these kinds are drawn; empty: all are. `focus.focused` selects them."""
     scenario: str = "random"
     """A name in `scripts.SCENARIOS`: which jobs there are, and what users do."""
 
@@ -53,6 +55,8 @@ class Schedule:
         document: dict[str, Any] = {"seed": self.seed, "scenario": self.scenario, "rate": self.rate}
         if self.without:
             document["without"] = sorted(self.without)
+        if self.focus:
+            document["focus"] = sorted(self.focus)
         if self.faults is not None:
             document["faults"] = [str(fault) for fault in self.faults]
         return json.dumps(document, separators=(",", ":"))
@@ -72,6 +76,7 @@ class Schedule:
                 faults=None if faults is None else tuple(map(Fault.parse, faults)),
                 without=frozenset(map(Kind, document.get("without", ()))),
                 rate=float(document.get("rate", 1.0)),
+                focus=frozenset(map(Kind, document.get("focus", ()))),
                 scenario=str(document.get("scenario", "random")),
             )
         except KeyError as error:

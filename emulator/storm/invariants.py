@@ -24,6 +24,7 @@ class Invariant(StrEnum):
     OUTBOX = "outbox"
     REST = "rest"
     RECOVERY = "recovery"
+    PROMPT = "prompt"
     CONFIG = "config"
     ANNOUNCED = "announced"
     SECRET = "secret"  # noqa: S105 - the name of an invariant
@@ -42,6 +43,7 @@ SENTENCES: Mapping[Invariant, str] = {
     Invariant.OUTBOX: "Each unfinished document has a due time, from which the sweep makes its task again.",
     Invariant.REST: "Everything comes to rest: no task, deferred work or request for a triage renews itself forever.",
     Invariant.RECOVERY: "Overdue work is done within 75 minutes, not counting outages.",
+    Invariant.PROMPT: "Without a fault that loses work or holds it up for minutes, the sweep finds nothing to do.",
     Invariant.CONFIG: "An older config never replaces a newer one.",
     Invariant.ANNOUNCED: "Each start of a build and each end of an invocation is announced.",
     Invariant.SECRET: "No key, token or password is in a log line, an answer, a document or an announcement.",

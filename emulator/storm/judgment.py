@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from emulator.storm.history import Run
 from emulator.storm.invariants import Violation
 from emulator.storm.output_checks import check_output
+from emulator.storm.prompt_checks import check_prompt
 from emulator.storm.run_checks import Film, check_run
 from emulator.storm.step_checks import Step, check_step
 
@@ -27,3 +28,4 @@ def _found(run: Run) -> Iterator[Violation]:
     film.close()
     yield from check_run(film)
     yield from check_output(film)
+    yield from check_prompt(run)

@@ -131,6 +131,8 @@ class QueueClient:
             fault = self._outside.landed(calling)
             if fault is not None and fault.kind is Kind.ENQUEUE_ANSWER_LOST:
                 raise _error(exceptions.ServiceUnavailable, "connection reset")
+            if fault is not None and fault.kind is Kind.ENQUEUE_SLOW:
+                self._outside.sleep(fault.amount * MILLISECOND)
 
 
 def _error(kind: type[exceptions.GoogleAPICallError], text: str) -> exceptions.GoogleAPICallError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from emulator.storm.choices import Choices
 from emulator.storm.faults import Kind
 
-__all__ = ["PROJECT", "REPO", "SCENARIOS", "V1_HOST", "V2_HOST", "JobSpec", "Script", "UserAction", "config_text"]
+__all__ = ["DRAWN", "PROJECT", "REPO", "SCENARIOS", "V1_HOST", "V2_HOST", "JobSpec", "Script", "UserAction", "config_text"]
 
 PROJECT = "p"
 REPO = "https://r.googlesource.com/repo"
@@ -22,6 +22,8 @@ _POLICIES = (
     "kind: LOGARITHMIC_BATCHING max_concurrent_invocations: 1 log_base: 2",
     "kind: NEWEST_FIRST max_concurrent_invocations: 1 pending_timeout { seconds: 1800 }",
 )
+_BUSY_SECONDS = 420
+_BUSY_ACTIONS = (Kind.ABORT, Kind.ABORT, Kind.ABORT_JOB, Kind.TRIGGER, Kind.POLICY_CHANGE, Kind.CONFIG_CHANGE)
 _CRONS = ("with 7m interval", "*/10 * * * *", "*/10 * * * *")
 
 
@@ -114,6 +116,22 @@ def _pushes(choices: Choices, seconds: int, *, is_polled: bool) -> list[tuple[in
     return found
 
 
+def _busy(choices: Choices) -> Script:
+    """Draw bursts of commits for jobs with few slots, and users who act within seconds of them."""
+    shape = choices.draw("script/shape")
+    jobs = [_build(choices, number) for number in range(1 + shape.below(3))]
+    watch = JobSpec("watch", "gitiles", targets=tuple(job.name for job in jobs))
+    pushes, actions, second = [], [], 70
+    while second < _BUSY_SECONDS:
+        draw, act = choices.draw("script/push"), choices.draw("script/act")
+        pushes.append((second, True))
+        if act.second & 1:
+            kind = _BUSY_ACTIONS[act.below(len(_BUSY_ACTIONS))]
+            actions.append(UserAction(second + act.second % 40, kind, (act.second >> 8) % 256))
+        second += (3 + draw.second % 25) if draw.below(3) else 60 + draw.second % 90
+    return Script((*jobs, watch), tuple(pushes), 8, tuple(actions))
+
+
 def _fixed(*jobs: JobSpec, pushes: Sequence[int] = (90,), minutes: int = 6, **more: Sequence[UserAction]) -> Script:
     targets = tuple(job.name for job in jobs if job.kind in ("v1", "v2"))
     poll = "with 3m interval" if not pushes or minutes > 10 else "triggered"  # noqa: PLR2004 - minutes
@@ -126,6 +144,7 @@ _V2, _V1 = JobSpec("one", "v2"), JobSpec("two", "v1")
 
 SCENARIOS: Mapping[str, Callable[[Choices], Script]] = {
     "random": _random,
+    "busy": _busy,
     "commit": lambda _: _fixed(_V2),
     "commit-v1": lambda _: _fixed(_V1),
     "two-jobs": lambda _: _fixed(_V2, _V1, pushes=(90, 120)),
@@ -140,4 +159,7 @@ SCENARIOS: Mapping[str, Callable[[Choices], Script]] = {
     "chain": lambda _: _fixed(_V2, JobSpec("chain", "noop", "with 4m interval", targets=("one",))),
     "trigger": lambda _: _fixed(_V2, actions=(UserAction(100, Kind.TRIGGER), UserAction(150, Kind.BACKFILL))),
 }  # fmt: skip
-"""Name → the script that it makes from a run's choices. All but ``random`` are short and always the same."""
+"""Name → the script that it makes from a run's choices. All but those of `DRAWN` are short and always the same."""
+
+DRAWN = ("random", "busy")
+"""The scenarios that depend on the seed."""

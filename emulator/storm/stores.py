@@ -145,6 +145,8 @@ class InstanceStore:
     def _refuse(self, fault: Fault, writes: Sequence[Write]) -> None:
         if fault.kind in (Kind.STORE_HANG, Kind.STORE_LATE_LANDING):
             self._outside.sleep(round(self._time_left(LIMIT) * SECOND))
+        if fault.kind is Kind.STORE_SLOW:
+            self._outside.sleep(fault.amount * MILLISECOND)
         if fault.kind is Kind.STORE_LATE_LANDING:
             kernel, running = self._outside.kernel, self._outside.running
             kernel.spawn(kernel.now() + fault.amount * MILLISECOND, lambda: self._land(running, writes))

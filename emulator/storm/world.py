@@ -83,7 +83,9 @@ class World:
         without = schedule.without if release else schedule.without | {Kind.OLD_VERSION}
         self.kernel = Kernel(START)
         self.trace = Trace()
-        self.choices = Choices(schedule.seed, schedule.faults, without=without, rate=schedule.rate, trace=self.trace)
+        self.choices = Choices(
+            schedule.seed, schedule.faults, without=without, rate=schedule.rate, focus=schedule.focus, trace=self.trace
+        )
         self.history = History()
         self.store = MemoryStore()
         """The documents, without faults."""
