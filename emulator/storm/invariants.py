@@ -25,6 +25,8 @@ class Invariant(StrEnum):
     REST = "rest"
     RECOVERY = "recovery"
     PROMPT = "prompt"
+    CLAIM = "claim"
+    PAUSE = "pause"
     CONFIG = "config"
     ANNOUNCED = "announced"
     SECRET = "secret"  # noqa: S105 - the name of an invariant
@@ -40,10 +42,13 @@ SENTENCES: Mapping[Invariant, str] = {
     Invariant.COUNTERS: "Counters, logs and their sizes only grow, and an ended invocation never changes its status.",
     Invariant.ACTIVE: "A job lists exactly its unfinished invocations, and starts none beyond its limit.",
     Invariant.FREE_SLOT: "No trigger stays pending beside a free slot.",
-    Invariant.OUTBOX: "Each unfinished document has a due time, from which the sweep makes its task again.",
+    Invariant.OUTBOX: "Each unfinished document is due when its earliest work is, and the sweep makes the task again.",
     Invariant.REST: "Everything comes to rest: no task, deferred work or request for a triage renews itself forever.",
     Invariant.RECOVERY: "Overdue work is done within 75 minutes, not counting outages.",
-    Invariant.PROMPT: "Without a fault that loses work or holds it up for minutes, the sweep finds nothing to do.",
+    Invariant.PROMPT: "Without a fault that loses work or holds it up for minutes, the sweep finds nothing to do, and a "
+    "launch, an end and a free slot wait less than a minute.",
+    Invariant.CLAIM: "While a claim lasts, only its delivery ends the attempt, and it requests one build.",
+    Invariant.PAUSE: "An attempt does not begin before the pause after the last one is over.",
     Invariant.CONFIG: "An older config never replaces a newer one.",
     Invariant.ANNOUNCED: "Each start of a build and each end of an invocation is announced.",
     Invariant.SECRET: "No key, token or password is in a log line, an answer, a document or an announcement.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from emulator.storm.claim_checks import check_claims
 from emulator.storm.history import Run
 from emulator.storm.invariants import Violation
 from emulator.storm.output_checks import check_output
@@ -28,4 +29,5 @@ def _found(run: Run) -> Iterator[Violation]:
     film.close()
     yield from check_run(film)
     yield from check_output(film)
-    yield from check_prompt(run)
+    yield from check_prompt(film)
+    yield from check_claims(film)

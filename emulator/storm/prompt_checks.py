@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from emulator.storm.faults import GENTLE, Kind
 from emulator.storm.history import Run
 from emulator.storm.invariants import Invariant, Violation
-from luci_scheduler.core.instants import MINUTE, Instant
+from emulator.storm.run_checks import Film
+from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 
 __all__ = ["check_prompt"]
 
+Found = tuple[Instant, str, str]
 _FAILING = frozenset(
     {
         Kind.STORE_ABORTED,
@@ -23,24 +25,46 @@ _FAILING = frozenset(
     }
 )
 """The gentle kinds that make a handler fail, so that its task comes again after a pause that grows."""
+_SILENT = frozenset({Kind.NOTICE_LOST, Kind.NOTICE_LATE, Kind.BUILD_STALE})
+_LONG = MINUTE
 _MANY = 2
 _SYNC = "on_task sync/store.commit"
 _RECENT = 10 * MINUTE
 """Two failures within ten minutes can make the pauses of one task longer than the sweep's grace."""
 
 
-def check_prompt(run: Run) -> Iterator[Violation]:
-    """Yield each task that the sweep enqueued again although every fault of the run was gentle."""
+def check_prompt(film: Film) -> Iterator[Violation]:
+    """Yield what took long although every fault of the run was gentle."""
+    run = film.run
     if any(fault.kind not in GENTLE for fault in run.faults):
         return
     failures = _failures(run)
+    for at, subject, text in (*_sweeps(run), *_slow(film)):
+        if bisect_right(failures, at) - bisect_left(failures, at - _RECENT) < _MANY:
+            yield Violation(Invariant.PROMPT, at, subject, text)
+
+
+def _sweeps(run: Run) -> Iterator[Found]:
     for line in run.history.log:
         if line["message"] == "swept":
-            recent = bisect_right(failures, line["at"]) - bisect_left(failures, line["at"] - _RECENT)
-            if recent < _MANY:
-                about = {key: value for key, value in line.items() if key in ("job_id", "invocation_id", "deferred")}
-                text = f"it enqueued the task {line['task']} again, {about}"
-                yield Violation(Invariant.PROMPT, line["at"], "sweep", text)
+            about = {key: value for key, value in line.items() if key in ("job_id", "invocation_id", "deferred")}
+            yield line["at"], "sweep", f"it enqueued the task {line['task']} again, {about}"
+
+
+def _slow(film: Film) -> Iterator[Found]:
+    for job_id, since, until in film.idle:
+        if until - since > _LONG:
+            yield until, f"job {job_id}", f"a trigger was pending beside a free slot for {(until - since) // SECOND} s"
+    is_told = not any(fault.kind in _SILENT for fault in film.run.faults)
+    ended = {(build.job_id, build.invocation_id): build.ended for build in film.run.history.builds}
+    for key, versions in film.versions.items():
+        if key[0] == "invocation" and versions[0].record.task.kind == "buildbucket":
+            launched = next((version.at for version in versions if not version.record.status.is_initial), None)
+            if launched is not None and launched - versions[0].at > _LONG:
+                yield launched, " ".join(map(str, key)), f"its launch took {(launched - versions[0].at) // SECOND} s"
+            finished, end = versions[-1].record.finished, ended.get((key[1], key[2]))
+            if is_told and finished and end and finished - end > _LONG:
+                yield finished, " ".join(map(str, key)), f"it ended {(finished - end) // SECOND} s after its build"
 
 
 def _failures(run: Run) -> Sequence[Instant]:
