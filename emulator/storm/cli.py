@@ -15,6 +15,7 @@ from typing import Self
 from emulator.arguments import whole_number
 from emulator.storm.enumeration import ENUMERATIONS, scenarios, singles
 from emulator.storm.faults import KINDS, Kind
+from emulator.storm.focus import focused
 from emulator.storm.history import LARGEST_SEED, Schedule
 from emulator.storm.invariants import SENTENCES
 from emulator.storm.judgment import violations
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
         return _replay(parser, options.replay)
     if options.sample and not options.enumerate:
         parser.error("--sample needs --enumerate; --schedules limits drawn schedules")
+    if options.focused and options.enumerate:
+        parser.error("--focused draws faults, and --enumerate does not")
     if options.json and not options.json.parent.is_dir():
         parser.error(f"the folder of --json does not exist: {options.json.parent}")
     return _storm(options)
@@ -74,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=SCENARIOS,
         metavar="NAME",
         help=f"one of {', '.join(SCENARIOS)}; default: random schedules, or an enumeration of all others",
+    )
+    parser.add_argument(
+        "--focused", action="store_true", help="draw a few kinds per schedule at a high rate, where work is contended"
     )
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--without", type=_kinds, default=(), metavar="KIND,…", help="switch kinds of faults off")
@@ -120,7 +126,7 @@ def _storm(options: argparse.Namespace) -> int:
         for part in storm(items, options.processes):
             tally.join(part)
             progress.show(tally)
-    seconds, what = time.monotonic() - began, options.enumerate or ""
+    seconds, what = time.monotonic() - began, options.enumerate or ("focused" if options.focused else "")
     print(summary(tally, seconds, what))
     _print_failures(tally.failed)
     if options.json:
@@ -140,6 +146,8 @@ def _work(options: argparse.Namespace) -> Sequence[Work]:
     without = _without(options)
     if not options.enumerate:
         seeds = range(options.seed, options.seed + options.schedules)
+        if options.focused:
+            return [Work(replace(focused(seed, options.scenario), without=without)) for seed in seeds]
         return [Work(Schedule(seed, without=without, scenario=options.scenario or "random")) for seed in seeds]
     bases = [Schedule(options.seed, scenario=name) for name in scenarios(options.scenario)]
     found = [replace(base, faults=(fault,)) for base in bases for fault in singles(base, without)]

@@ -26,7 +26,7 @@ _FAILING = frozenset(
 )
 """The gentle kinds that make a handler fail, so that its task comes again after a pause that grows."""
 _SILENT = frozenset({Kind.NOTICE_LOST, Kind.NOTICE_LATE, Kind.BUILD_STALE})
-_LONG = MINUTE
+_LONG = 50 * SECOND
 _MANY = 2
 _SYNC = "on_task sync/store.commit"
 _RECENT = 10 * MINUTE

@@ -19,12 +19,14 @@ __all__ = ["main", "page"]
 
 _NAMES = {
     "schedules": "random schedules",
+    "focused": "focused schedules: a few kinds at a high rate",
     "single": "single faults, each in a separate run",
     "hangs": "a call that hangs, with one more fault",
     "pairs": "two faults in a handler and its successors",
 }
 _COMMANDS = {
     "schedules": "--schedules N --seed {seed}",
+    "focused": "--schedules N --focused --seed {seed}",
     "single": "--enumerate single",
     "hangs": "--enumerate hangs",
     "pairs": "--enumerate pairs",
@@ -152,9 +154,20 @@ def _planted(catalogs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "| catalog | caught | survived | survivors |"
     yield "|---|---|---|---|"
     for item in catalogs:
+        if "found_by_storm" in item:
+            continue
         survivors = [f"`{bug['name']}` ({bug['equivalent']})" for bug in item["bugs"] if not bug["caught_by"]]
         yield f"| {item['catalog']} | {item['caught']} | {item['survived']} | {', '.join(survivors) or 'none'} |"
     yield ""
+    for item in catalogs:
+        if "found_by_storm" in item:
+            found = ", ".join(f"`{name}` ({how})" for name, how in item["found_by_storm"].items())
+            missed = ", ".join(f"`{name}`" for name in item["missed_by_storm"])
+            tried = len(item["found_by_storm"]) + len(item["missed_by_storm"])
+            yield f"The storm alone finds {len(item['found_by_storm'])} of the {tried} bugs that it was tried on,"
+            yield f"with at most {item['schedules']} focused schedules for each: `python -m tests.planted.probe`.\n"
+            yield f"- found: {found}"
+            yield f"- missed: {missed}\n"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,13 @@ __all__ = ["MISSING_KINDS_MATTER", "document", "missing_kinds", "summary"]
 
 MISSING_KINDS_MATTER = 1000
 """From this number of schedules on, each kind that is not switched off must have occurred."""
+_NAMES = {
+    "": "schedules",
+    "focused": "focused schedules",
+    "single": "single faults",
+    "hangs": "hangs with one more fault",
+    "pairs": "pairs",
+}
 _SHOWN = 5
 _SCALE = 1000
 
@@ -26,7 +33,7 @@ def missing_kinds(tally: Tally, without: Sequence[str]) -> list[str]:
 def summary(tally: Tally, seconds: float, what: str) -> str:
     """Return the result of many runs as a text."""
     lines = [f"  {kind:22} {tally.faults[kind]:>9,}  {KINDS[kind].says}" for kind in KINDS if tally.faults[kind]]
-    name = {"": "schedules", "single": "single faults", "hangs": "hangs with one more fault", "pairs": "pairs"}[what]
+    name = _NAMES[what]
     rest = tally.longest_rest_ms // 60_000
     faults = f"{tally.faults.total():,} faults of {len(+tally.faults)} kinds"
     lines.append(f"{tally.schedules:,} {name} with {faults}, {seconds:,.0f} s")

@@ -127,7 +127,7 @@ def _busy(choices: Choices) -> Script:
         pushes.append((second, True))
         if act.second & 1:
             kind = _BUSY_ACTIONS[act.below(len(_BUSY_ACTIONS))]
-            actions.append(UserAction(second + act.second % 40, kind, (act.second >> 8) % 256))
+            actions.append(UserAction(second + 1 + act.second % 12, kind, (act.second >> 8) % 256))
         second += (3 + draw.second % 25) if draw.below(3) else 60 + draw.second % 90
     return Script((*jobs, watch), tuple(pushes), 8, tuple(actions))
 

@@ -114,6 +114,18 @@ class Copy:
         if (self.root / "emulator" / "storm").is_dir():
             yield _STORM
 
+    def output_with(self, bug: Bug, command: Sequence[str]) -> str:
+        """Run a module of Python with a bug; return its output.
+
+        Raises:
+            RedError: the module failed otherwise than by a finding.
+        """
+        with self._planted(bug):
+            code, output = self._run(command)
+        if code not in (0, _RED):
+            raise RedError(f"{bug.name}: exit code {code} of {' '.join(command)}\n{output}")
+        return output
+
     def _caught_by(self, bug: Bug, command: tuple[str, ...]) -> str:
         with self._planted(bug):
             code, output = self._run(command)

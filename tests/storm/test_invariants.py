@@ -140,6 +140,29 @@ def outlive(run: Run) -> None:
     run.ended = Instant(run.ended + 10 * MINUTE)
 
 
+def request_twice(run: Run) -> None:
+    """Repeat the request of the build under the same attempt."""
+    run.history.calls += [call for call in run.history.calls if "ScheduleBuild" in call.point]
+
+
+def take_over(run: Run) -> None:
+    """Let another delivery end the claimed attempt."""
+    number = next(
+        n
+        for n, commit in enumerate(run.history.commits)
+        if any(isinstance(w, UpdateInvocation) and w.invocation.status is Status.RUNNING for w in commit.writes)
+    )
+    run.history.commits[number] = replace(run.history.commits[number], delivery=0)
+
+
+def hurry(run: Run) -> None:
+    """Begin another attempt a minute before the pause after the last one is over."""
+    last = updates(run)[-1]
+    waits = replace(last, status=Status.RETRYING, next_due=Instant(run.ended + MINUTE), claim_until=None)
+    for attempts in (1, 2):
+        add(run, UpdateInvocation(replace(waits, attempts=attempts), None))
+
+
 def answer(run: Run, code: int) -> None:
     """Change the code of the last answer."""
     run.history.deliveries[-1].code = code
@@ -165,6 +188,12 @@ def answer(run: Run, code: int) -> None:
         (Invariant.ACTIVE, list_another),
         (Invariant.FREE_SLOT, lambda run: add(run, CreateTrigger(pending(run)))),
         (Invariant.OUTBOX, lambda run: change_invocation(run, nth=0, next_due=None)),
+        (Invariant.OUTBOX, lambda run: change_invocation(run, nth=0, next_due=Instant(run.ended + HOUR))),
+        (Invariant.PROMPT, lambda run: log(run, "swept", task="launch")),
+        (Invariant.PROMPT, late),
+        (Invariant.CLAIM, request_twice),
+        (Invariant.CLAIM, take_over),
+        (Invariant.PAUSE, hurry),
         (Invariant.REST, lambda run: add(run, PutDeferred(work(run), None))),
         (Invariant.REST, lambda run: setattr(run, "is_quiet", False)),
         (Invariant.RECOVERY, late),
