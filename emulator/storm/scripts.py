@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 from emulator.storm.choices import Choices
 from emulator.storm.faults import Kind
 
-__all__ = ["DRAWN", "PROJECT", "REPO", "SCENARIOS", "V1_HOST", "V2_HOST", "JobSpec", "Script", "UserAction", "config_text"]
+__all__ = [
+    "DRAWN",
+    "PROJECT",
+    "REPO",
+    "SCENARIOS",
+    "V1_HOST",
+    "V2_HOST",
+    "JobSpec",
+    "Script",
+    "UserAction",
+    "config_text",
+]
 
 PROJECT = "p"
 REPO = "https://r.googlesource.com/repo"
