@@ -56,6 +56,7 @@ bench-quick: $(STAMP)  ## the short form of the measures: two minutes
 nightly: $(STAMP)  ## the long form of the proofs: 100,000 schedules of faults, all pairs, planted bugs: a night
 	@mkdir -p build/nightly
 	$(BIN)/python -m emulator storm --schedules 100000 --processes 2 --json build/nightly/schedules.json
+	$(BIN)/python -m emulator storm --schedules 20000 --focused --processes 2 --json build/nightly/focused.json
 	$(BIN)/python -m emulator storm --enumerate single --processes 2 --json build/nightly/single.json
 	for what in hangs pairs; do $(BIN)/python -m emulator storm --enumerate $$what --scenario commit --processes 2 \
 		--json build/nightly/$$what.json || exit 1; done

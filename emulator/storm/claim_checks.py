@@ -80,13 +80,12 @@ def _requests(film: Film) -> Iterator[Violation]:
     """A delivery requests a build at most once for each attempt that it has claimed."""
     if any(fault.kind in _FOREIGN for fault in film.run.faults):
         return
-    claims = Counter(
-        before_after[1].commit.delivery
-        for key, versions in film.versions.items()
-        if key[0] == "invocation"
-        for before_after in pairwise((None, *versions))
-        if before_after[1].record.attempts > (before_after[0].record.attempts if before_after[0] else 0)
-    )
+    claims: Counter[int] = Counter()
+    for key, versions in film.versions.items():
+        attempts = 0
+        for version in versions if key[0] == "invocation" else ():
+            claims[version.commit.delivery] += version.record.attempts > attempts
+            attempts = version.record.attempts
     asked: Counter[int] = Counter()
     for call in film.run.history.calls:
         if call.point.endswith(_REQUESTS):

@@ -44,6 +44,15 @@ def test_the_page_counts() -> None:
     assert "| c | 1 | 1 | `b` (why) |" in text
 
 
+def test_the_page_names_the_bugs_that_the_storm_finds() -> None:
+    """The figures of the storm alone come from their own file."""
+    alone = {"schedules": 7, "found_by_storm": {"a": "end, seed 1"}, "missed_by_storm": ["b", "c"]}
+    text = page(stored(), [alone])
+    assert "finds 1 of the 3 bugs" in text
+    assert "at most 7 focused schedules" in text
+    assert "- found: `a` (end, seed 1)\n- missed: `b`, `c`\n" in text
+
+
 def test_the_page_hides_no_violation() -> None:
     """A violation in a result is counted at its run and at its invariant."""
     (result, *_) = stored()

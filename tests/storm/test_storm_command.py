@@ -9,8 +9,10 @@ import pytest
 
 from emulator.cli import main
 from emulator.storm.faults import KINDS, Fault, Kind
+from emulator.storm.focus import focused
 from emulator.storm.history import Schedule
 from emulator.storm.invariants import SENTENCES
+from emulator.storm.storming import play_and_judge
 from luci_scheduler.managers.buildbucket.manager import BuildbucketManager
 
 DOUBLE = (
@@ -46,6 +48,19 @@ def test_kinds_are_switched_off(tmp_path: Path) -> None:
     faults = json.loads(file.read_text())["faults"]
     assert not faults["task-late"]
     assert sum(faults.values())
+
+
+def test_focused_schedules_draw_few_kinds(tmp_path: Path) -> None:
+    """A focused schedule follows from its seed, and only kinds of its focus happen. Its line replays it."""
+    for seed in range(4):
+        planned = focused(seed)
+        assert planned == focused(seed) == Schedule.parse(planned.line())
+        assert len(planned.focus) <= 6
+        outcome = play_and_judge(planned)
+        assert {fault.kind for fault in outcome.faults} <= planned.focus
+    file = tmp_path / "storm.json"
+    assert main(["storm", "--schedules", "2", "--focused", "--json", str(file)]) == 0
+    assert json.loads(file.read_text())["what"] == "focused"
 
 
 def test_enumeration_names_its_number(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +121,7 @@ def test_the_list_explains_everything(capsys: pytest.CaptureFixture[str]) -> Non
         (["--seed", "1000000000"], "'1000000000' must be a whole number"),
         (["--scenario", "nowhere"], "invalid choice: 'nowhere'"),
         (["--enumerate", "x"], "invalid choice: 'x'"),
+        (["--focused", "--enumerate", "single"], "--focused draws faults, and --enumerate does not"),
         (["--sample", "3"], "--sample needs --enumerate"),
         (["--json", "/nowhere/storm.json"], "the folder of --json does not exist: /nowhere"),
         (["--replay", "{}"], "the line has no seed"),
