@@ -28,7 +28,7 @@ _FAILING = frozenset(
 _SILENT = frozenset({Kind.NOTICE_LOST, Kind.NOTICE_LATE, Kind.BUILD_STALE})
 _LONG = 50 * SECOND
 _MANY = 2
-_SYNC = "on_task sync/store.commit"
+_LEFT = ("on_task sync/store.commit", "on_task deferred/store.commit")
 _RECENT = 10 * MINUTE
 """Two failures within ten minutes can make the pauses of one task longer than the sweep's grace."""
 
@@ -70,12 +70,13 @@ def _slow(film: Film) -> Iterator[Found]:
 def _failures(run: Run) -> Sequence[Instant]:
     """Return the instants of the calls that failed by a fault.
 
-    A sync that reads its own commit as a conflict leaves the triages of changed jobs to the sweep. It counts as many.
+    A sync that reads its own commit as a conflict leaves the triages of changed jobs to the sweep, and deferred work
+    whose last commit fails is tried again by the sweep. Each of them counts as many.
     """
     failing = {(fault.point, fault.nth) for fault in run.faults if fault.kind in _FAILING}
     return sorted(
         call.at
         for call in run.history.calls
         if (f"{call.point}/before", call.before) in failing or (f"{call.point}/after", call.after) in failing
-        for _ in range(_MANY if call.point == _SYNC else 1)
+        for _ in range(_MANY if call.point in _LEFT else 1)
     )
