@@ -45,8 +45,7 @@ SENTENCES: Mapping[Invariant, str] = {
     Invariant.OUTBOX: "Each unfinished document is due when its earliest work is, and the sweep makes the task again.",
     Invariant.REST: "Everything comes to rest: no task, deferred work or request for a triage renews itself forever.",
     Invariant.RECOVERY: "Overdue work is done within 75 minutes, not counting outages.",
-    Invariant.PROMPT: "Without a fault that loses work or holds it up for minutes, the sweep finds nothing to do, "
-    "and a launch, an end and a free slot wait less than 50 seconds.",
+    Invariant.PROMPT: "If every fault is gentle, the sweep stays idle, and no step waits 50 seconds.",
     Invariant.CLAIM: "While a claim lasts, only its delivery ends the attempt, and it requests one build.",
     Invariant.PAUSE: "An attempt does not begin before the pause after the last one is over.",
     Invariant.CONFIG: "An older config never replaces a newer one.",

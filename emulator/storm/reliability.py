@@ -161,13 +161,13 @@ def _planted(catalogs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield ""
     for item in catalogs:
         if "found_by_storm" in item:
-            found = ", ".join(f"`{name}` ({how})" for name, how in item["found_by_storm"].items())
-            missed = ", ".join(f"`{name}`" for name in item["missed_by_storm"])
             tried = len(item["found_by_storm"]) + len(item["missed_by_storm"])
             yield f"The storm alone finds {len(item['found_by_storm'])} of the {tried} bugs that it was tried on,"
             yield f"with at most {item['schedules']} focused schedules for each: `python -m tests.planted.probe`.\n"
-            yield f"- found: {found}"
-            yield f"- missed: {missed}\n"
+            yield "| bug | violates |\n|---|---|"
+            yield from (f"| `{name}` | {how} |" for name, how in item["found_by_storm"].items())
+            yield from (f"| `{name}` | missed |" for name in item["missed_by_storm"])
+            yield ""
 
 
 if __name__ == "__main__":

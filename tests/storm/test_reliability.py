@@ -50,7 +50,7 @@ def test_the_page_names_the_bugs_that_the_storm_finds() -> None:
     text = page(stored(), [alone])
     assert "finds 1 of the 3 bugs" in text
     assert "at most 7 focused schedules" in text
-    assert "- found: `a` (end, seed 1)\n- missed: `b`, `c`\n" in text
+    assert "| `a` | end, seed 1 |\n| `b` | missed |\n| `c` | missed |\n" in text
 
 
 def test_the_page_hides_no_violation() -> None:
