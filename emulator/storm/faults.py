@@ -33,7 +33,7 @@ class Kind(StrEnum):
     STORE_ABORTED = "store-aborted"
     STORE_HANG = "store-hang"
     STORE_ANSWER_LOST = "store-answer-lost"
-    STORE_TOLD_CONFLICT = "store-told-conflict"
+    STORE_FALSE_CONFLICT = "store-false-conflict"
     STORE_LATE_LANDING = "store-late-landing"
     STORE_READ_FAILED = "store-read-failed"
     STORE_OUTAGE = "store-outage"
@@ -143,7 +143,7 @@ KINDS: dict[Kind, Spec] = {
     Kind.STORE_ABORTED: Spec("the store aborts a commit for contention", _BEFORE.format(_STORE), 0.01),
     Kind.STORE_HANG: Spec("a commit hangs until its limit and never lands", _BEFORE.format(_STORE), 0.003),
     Kind.STORE_ANSWER_LOST: Spec("a commit lands, and its answer is lost", _AFTER.format(_STORE), 0.01),
-    Kind.STORE_TOLD_CONFLICT: Spec(
+    Kind.STORE_FALSE_CONFLICT: Spec(
         "a commit lands, and the caller reads that it was aborted", _AFTER.format(_STORE), 0.01
     ),
     Kind.STORE_LATE_LANDING: Spec(
@@ -264,7 +264,7 @@ GENTLE = frozenset(
         Kind.COLD_START,
         Kind.EQUAL_SUFFIX,
         Kind.STORE_ABORTED,
-        Kind.STORE_TOLD_CONFLICT,
+        Kind.STORE_FALSE_CONFLICT,
         Kind.STORE_SLOW,
         Kind.BUILD_STALE,
         Kind.BUILD_SEARCH_LAG,

@@ -17,7 +17,7 @@ Found = tuple[Instant, str, str]
 _FAILING = frozenset(
     {
         Kind.STORE_ABORTED,
-        Kind.STORE_TOLD_CONFLICT,
+        Kind.STORE_FALSE_CONFLICT,
         Kind.ENQUEUE_ANSWER_LOST,
         Kind.PUBLISH_REFUSED,
         Kind.PUBLISH_ANSWER_LOST,

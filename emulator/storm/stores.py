@@ -31,7 +31,7 @@ _ERRORS: dict[Kind, Callable[[], exceptions.GoogleAPICallError]] = {
     Kind.STORE_HANG: lambda: _error(exceptions.DeadlineExceeded, "deadline exceeded"),
     Kind.STORE_LATE_LANDING: lambda: _error(exceptions.DeadlineExceeded, "deadline exceeded"),
     Kind.STORE_ANSWER_LOST: lambda: _error(exceptions.ServiceUnavailable, "connection reset"),
-    Kind.STORE_TOLD_CONFLICT: lambda: _error(exceptions.Aborted, "the transaction was aborted"),
+    Kind.STORE_FALSE_CONFLICT: lambda: _error(exceptions.Aborted, "the transaction was aborted"),
 }
 
 
