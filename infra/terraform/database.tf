@@ -18,9 +18,11 @@ resource "terraform_data" "protection" {
 
   depends_on = [
     google_billing_budget.this, google_iap_settings.console, google_iap_web_cloud_run_service_iam_binding.users, google_kms_crypto_key_iam_member.this, google_project_service.this, google_project_service_identity.this,
-    google_pubsub_subscription.rotation, google_service_account_iam_member.enqueuers_act_as_tasks,
+    google_iam_workload_identity_pool.github, google_iam_workload_identity_pool_provider.github, google_project_iam_member.private_pools,
+    google_pubsub_subscription.rotation, google_pubsub_topic_iam_member.actions, google_secret_manager_secret_iam_member.github,
+    google_service_account_iam_member.enqueuers_act_as_tasks,
     google_service_account_iam_member.pubsub_signs_as_push, google_storage_bucket_iam_member.configs, google_vpc_access_connector.this,
-    module.console_iap, module.database, module.function, module.monitoring, module.queue, module.schedule, module.signing_secret,
+    module.build_notifications, module.build_project, module.console_iap, module.database, module.github_webhook, module.function, module.monitoring, module.queue, module.schedule, module.signing_secret,
     module.image, module.topic,
   ]
 

@@ -1,9 +1,9 @@
-# The four functions: Cloud Run services that run one image. Pub/Sub reaches them through separate push subscriptions
-# (topics.tf), because a service has no event trigger.
+# The functions: Cloud Run services that run one image. Pub/Sub reaches them through separate push subscriptions
+# (topics.tf, cloud_build.tf), because a service has no event trigger. The webhook of GitHub is in github.tf.
 
 locals {
   # Pub/Sub waits no longer than the acknowledgment deadline, so the event functions have that time limit.
-  functions = {
+  functions = merge({
     on_gitiles_commit = {
       account         = "functions"
       invokers        = [google_service_account.this["push"].member]
@@ -37,9 +37,21 @@ locals {
       ingress         = local.front_end.ingress
       environment     = merge(local.front_end.iam_checks ? local.behind_iam : {}, local.console_environment)
     }
-  }
+    }, { for function in local.optional_functions : function => {
+    account         = "functions"
+    invokers        = [google_service_account.this["push"].member]
+    timeout_seconds = local.ack_deadline_seconds[function]
+    size            = var.functions[function]
+    ingress         = "INGRESS_TRAFFIC_INTERNAL_ONLY"
+    environment     = merge(local.behind_iam, local.push, { SCHEDULER_PUSH_AUDIENCE = local.urls[function] })
+  } })
 
-  names = { for function in ["on_gitiles_commit", "on_build_completion", "on_task", "console"] : function => "${local.prefix}luci-scheduler-${replace(function, "_", "-")}" }
+  optional_functions = var.cloud_build == null ? [] : ["on_cloud_build"]
+
+  names = {
+    for function in concat(["on_gitiles_commit", "on_build_completion", "on_task", "console"], local.optional_functions) :
+    function => "${local.prefix}luci-scheduler-${replace(function, "_", "-")}"
+  }
 
   # Cloud Run gives every service this address. It is known in advance, so on_task's environment can contain its address.
   urls = { for function, name in local.names : function => "https://${name}-${data.google_project.this.number}.${var.region}.run.app" }
@@ -53,7 +65,7 @@ locals {
   # Each member of var.tuning is the setting of that name.
   tuning = { for name, value in var.tuning : "SCHEDULER_${upper(name)}" => value }
 
-  environment = { for name, value in merge(local.tuning, {
+  environment = { for name, value in merge(local.tuning, local.cloud_build_environment, local.github_environment, {
     SCHEDULER_PROJECT      = var.project_id
     SCHEDULER_LOCATION     = var.region
     SCHEDULER_DATABASE     = module.database.name
@@ -74,7 +86,7 @@ locals {
     ])
     SCHEDULER_CONFIG_SOURCES = jsonencode([
       for source in var.configs : {
-        for name, value in merge(source, { kind = source.bucket == null ? "gitiles" : "bucket" }) : name => value if value != null
+        for name, value in merge(source, { kind = source.bucket != null ? "bucket" : can(regex(local.gitiles_repo, source.repo)) ? "gitiles" : "github" }) : name => value if value != null
       }
     ])
     SCHEDULER_EVENTS_TOPIC        = one(google_pubsub_topic.events[*].id)
@@ -89,6 +101,9 @@ locals {
       instances = size.max_instances
     }
   }
+
+  # All other repositories with configs are GitHub's.
+  gitiles_repo = "^https://([a-z0-9-]+|HOST)\\.googlesource\\.com/.+$"
 
   # Signing key → the environment variable that contains it.
   token_secrets = {
@@ -128,11 +143,16 @@ module "function" {
   invoker_iam_disabled = each.key == "console" && local.front_end.invoker_iam_disabled
   timeout_seconds      = each.value.timeout_seconds
   size                 = each.value.size
-  environment          = merge(local.environment, each.value.environment)
-  secrets = {
-    for key, version in module.signing_secret[each.value.account].versions :
-    local.token_secrets[key] => { name = module.signing_secret[each.value.account].name, version = version }
-  }
+  environment = merge(
+    local.environment, each.value.environment, contains(local.github_callers, each.key) ? local.github_app_environment : {},
+  )
+  secrets = merge(
+    {
+      for key, version in module.signing_secret[each.value.account].versions :
+      local.token_secrets[key] => { name = module.signing_secret[each.value.account].name, version = version }
+    },
+    lookup(local.github_secrets, each.key, {}),
+  )
   canary        = var.canary
   vpc_connector = one(google_vpc_access_connector.this[*].id)
   kms_key       = local.kms_key

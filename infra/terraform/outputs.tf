@@ -48,6 +48,21 @@ output "notification_topics" {
   value       = { for publisher in keys(local.publisher_topics) : publisher => module.topic[publisher].topic }
 }
 
+output "build_account" {
+  description = "Account that builds of Cloud Build run as, or null without `cloud_build`. Grant it the roles that the builds' steps need."
+  value       = local.build_account
+}
+
+output "github_webhook" {
+  description = "Address of the webhook for GitHub, or null without `github.webhook`."
+  value       = local.webhook == null ? null : "https://${one(module.github_webhook[*].name)}-${data.google_project.this.number}.${var.region}.run.app/github"
+}
+
+output "github_actions_provider" {
+  description = "Workload identity provider for workflows of GitHub Actions, or null without `github.actions`."
+  value       = local.actions == null ? null : "projects/${data.google_project.this.number}/locations/global/workloadIdentityPools/${google_iam_workload_identity_pool.github[0].workload_identity_pool_id}/providers/${google_iam_workload_identity_pool_provider.github[0].workload_identity_pool_provider_id}"
+}
+
 output "events_topic" {
   description = "Topic that announces starts and ends of invocations, or null without `invocation_events.enabled`."
   value       = one(google_pubsub_topic.events[*].id)
@@ -55,7 +70,7 @@ output "events_topic" {
 
 output "dead_letter_subscriptions" {
   description = "Subscriptions that hold refused messages for an operator."
-  value       = sort([for topic in module.topic : topic.dead_letter_subscription])
+  value       = sort(concat(values(module.topic)[*].dead_letter_subscription, values(module.build_notifications)[*].dead_letter_subscription))
 }
 
 output "database" {

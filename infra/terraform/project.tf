@@ -20,6 +20,9 @@ locals {
       "storage.googleapis.com",
     ],
     var.image.build ? ["cloudbuild.googleapis.com", "cloudfunctions.googleapis.com"] : [],
+    # Google counts a call of an API for the project of the caller's account, so the API is enabled there as well.
+    var.cloud_build == null ? [] : ["cloudbuild.googleapis.com"],
+    try(var.github.actions, null) == null ? [] : ["sts.googleapis.com"],
     local.behind_iap ? ["iap.googleapis.com"] : [],
     var.console.front_end == "load_balancer" ? ["compute.googleapis.com"] : [],
     var.budget == null ? [] : ["billingbudgets.googleapis.com"],

@@ -5,6 +5,7 @@ locals {
   ack_deadline_seconds = {
     on_gitiles_commit   = 300
     on_build_completion = 120
+    on_cloud_build      = 120
   }
 
   commit_topic = "${local.prefix}gitiles-commit"

@@ -48,11 +48,12 @@ variable "buildbucket_servers" {
     protocol      = optional(string, "v2")
     notifications = optional(bool, true)
   }))
+  default     = []
   description = "Buildbucket servers that jobs may name: the host as in configs, the account that publishes notifications, and the protocol. notifications: false where an organization's policy iam.allowedPolicyMemberDomains refuses that account; status checks alone find the ends of builds then."
 
   validation {
-    condition     = length(var.buildbucket_servers) > 0
-    error_message = "buildbucket_servers is empty, so no job could start a build: name at least one, e.g. { host = \"cr-buildbucket.appspot.com\", publisher = \"cr-buildbucket@appspot.gserviceaccount.com\" }."
+    condition     = length(var.buildbucket_servers) > 0 || var.cloud_build != null
+    error_message = "buildbucket_servers is empty, so no job could start a build: name at least one, e.g. { host = \"cr-buildbucket.appspot.com\", publisher = \"cr-buildbucket@appspot.gserviceaccount.com\" }, or set cloud_build = {} for jobs of Cloud Build."
   }
 
   validation {
@@ -85,7 +86,7 @@ variable "configs" {
     bucket  = optional(string)
     object  = optional(string)
   }))
-  description = "Sources of configs: the luci-scheduler.cfg of each LUCI project, in a Gitiles repository (repo, ref, path) or in a bucket (bucket, object)."
+  description = "Sources of configs: the luci-scheduler.cfg of each LUCI project, in a repository of Gitiles or GitHub (repo, ref, path) or in a bucket (bucket, object). A repository of GitHub needs the credentials of the variable github."
 
   validation {
     condition     = length(var.configs) > 0
@@ -111,13 +112,18 @@ variable "configs" {
   }
 
   validation {
-    condition     = alltrue([for source in var.configs : source.repo == null || can(regex("^https://([a-z0-9-]+|HOST)\\.googlesource\\.com/.+$", source.repo))])
-    error_message = "configs: repo must be like \"https://HOST.googlesource.com/REPO\"; a config from elsewhere can be put into a bucket."
+    condition     = alltrue([for source in var.configs : source.repo == null || can(regex(local.gitiles_repo, source.repo)) || can(regex(local.github_repo, source.repo))])
+    error_message = "configs: repo must be like \"https://HOST.googlesource.com/REPO\" or \"https://github.com/OWNER/NAME\"; a host of GitHub Enterprise must be in github.hosts, and a config from elsewhere can be put into a bucket."
   }
 
   validation {
-    condition     = alltrue([for source in var.configs : !can(regex("^https://HOST\\.", source.repo))])
-    error_message = "configs: repo contains the placeholders of the documentation: replace HOST and REPO with the host and the name of your repository."
+    condition     = alltrue([for source in var.configs : !can(regex(local.github_repo, source.repo)) || length(local.github_credentials) > 0])
+    error_message = "configs: a repository of GitHub is read every minute, and GitHub permits 60 calls an hour without credentials: set github.token or github.app, also for a public repository."
+  }
+
+  validation {
+    condition     = alltrue([for source in var.configs : !can(regex("^https://(HOST\\.|[a-z.]+/OWNER/)", source.repo))])
+    error_message = "configs: repo contains the placeholders of the documentation: replace HOST and REPO, or OWNER and NAME, with the parts of your repository's address."
   }
 }
 
@@ -262,6 +268,12 @@ variable "functions" {
       memory        = optional(string, "256Mi")
       concurrency   = optional(number, 1)
       max_instances = optional(number, 50)
+    }), {})
+    on_cloud_build = optional(object({
+      cpu           = optional(string, "0.1666")
+      memory        = optional(string, "256Mi")
+      concurrency   = optional(number, 1)
+      max_instances = optional(number, 20)
     }), {})
     on_task = optional(object({
       cpu           = optional(string, "0.1666")
@@ -497,6 +509,152 @@ variable "fetch_allowed_hosts" {
   validation {
     condition     = alltrue([for host in var.fetch_allowed_hosts : can(regex("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", host))])
     error_message = "fetch_allowed_hosts must be bare host names such as \"status.internal\": leave out https://, ports and slashes."
+  }
+}
+
+variable "cloud_build" {
+  type = object({
+    project      = optional(string)
+    location     = optional(string, "global")
+    account      = optional(string)
+    create_topic = optional(bool, true)
+    role         = optional(string)
+    projects = optional(map(object({
+      accounts     = set(string)
+      create_topic = optional(bool, true)
+    })), {})
+    private_pools          = optional(set(string), [])
+    check_interval_seconds = optional(number)
+    run_seconds            = optional(number)
+  })
+  default     = null
+  description = <<-EOT
+    Jobs of the kind `cloud_build`. Null: there are none. `{}` suits one project.
+    project, location, account: where builds run and what they run as, unless a job names others. Without project, builds run in this project. Without account, the module makes one, which may write logs.
+    create_topic: whether to make the topic `cloud-builds`. False where it exists.
+    role: an existing role of the scheduler in the builds' projects. Without it, the module makes one with four permissions.
+    projects: further projects and accounts that jobs may name. The accounts must exist.
+    private_pools: the private pools that jobs name.
+    check_interval_seconds: seconds between status checks; 0 is a random time of one to ten minutes. run_seconds: limit for the start of a trigger.
+  EOT
+
+  validation {
+    condition     = alltrue([for project in compact(concat([try(var.cloud_build.project, null)], keys(try(var.cloud_build.projects, {})))) : can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", project))])
+    error_message = "cloud_build: project, and each key of projects, must be the ID of a project, not its name or number: look it up with `gcloud projects list`."
+  }
+
+  validation {
+    condition     = var.cloud_build == null || can(regex("^(global|[a-z]+-[a-z]+[0-9]+)$", var.cloud_build.location))
+    error_message = "cloud_build: location must be \"global\" or a region such as \"us-central1\": choose the region of your private pool or of your connected repository."
+  }
+
+  validation {
+    condition     = alltrue([for account in local.given_build_accounts : can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]@[a-z][a-z0-9-]{4,28}[a-z0-9]\\.iam\\.gserviceaccount\\.com$", account))])
+    error_message = "cloud_build: account and accounts must be the e-mails of accounts that you made, such as \"builds@my-project.iam.gserviceaccount.com\", without \"serviceAccount:\". Google's default accounts have too many rights for builds: see `gcloud iam service-accounts list`."
+  }
+
+  validation {
+    condition     = alltrue([for account in local.given_build_accounts : !can(regex("^${local.prefix}sched-(functions|console|push|tasks|cron|build|webhook)@${var.project_id}\\.", account))])
+    error_message = "cloud_build: a build runs foreign code, so it must not run as an account of the installation: leave account out, or name an account for builds alone."
+  }
+
+  validation {
+    condition     = try(var.cloud_build.role, null) == null || can(regex("^(roles/cloudbuild[.]builds[.]editor|(projects|organizations)/[^/]+/roles/[A-Za-z0-9_.]+)$", var.cloud_build.role))
+    error_message = "cloud_build: role must be \"roles/cloudbuild.builds.editor\" or the full name of a custom role with cloudbuild.builds.create, get, list and update: leave it out, and the module makes that role."
+  }
+
+  validation {
+    condition     = alltrue([for pool in try(var.cloud_build.private_pools, []) : can(regex("^projects/[a-z][a-z0-9-]+/locations/[a-z0-9-]+/workerPools/[A-Za-z0-9-]+$", pool))])
+    error_message = "cloud_build: private_pools must be full names of pools, projects/P/locations/L/workerPools/W: see `gcloud builds worker-pools list`."
+  }
+
+  validation {
+    condition     = try(coalesce(var.cloud_build.check_interval_seconds, 0), 0) >= 0 && floor(try(coalesce(var.cloud_build.check_interval_seconds, 0), 0)) == try(coalesce(var.cloud_build.check_interval_seconds, 0), 0)
+    error_message = "cloud_build: check_interval_seconds must be a whole number of seconds: leave it out, or 0, for a random time of one to ten minutes."
+  }
+
+  validation {
+    condition     = contains(range(1, 181), try(coalesce(var.cloud_build.run_seconds, 120), 120))
+    error_message = "cloud_build: run_seconds must be a whole number from 1 to 180, the limit of Google for the start of a trigger: leave it out for 120."
+  }
+}
+
+variable "github" {
+  type = object({
+    token = optional(object({ secret = string, version = optional(string, "latest") }))
+    app = optional(object({
+      id              = string
+      installation_id = string
+      private_key     = object({ secret = string, version = optional(string, "latest") })
+    }))
+    statuses         = optional(bool, false)
+    hosts            = optional(map(string), {})
+    credentials_host = optional(string, "github.com")
+    webhook = optional(object({
+      secret               = string
+      version              = optional(string, "latest")
+      invoker_iam_disabled = optional(bool, false)
+    }))
+    actions = optional(object({
+      owner_id       = string
+      repository_ids = set(string)
+      ref            = optional(string)
+      pool           = optional(string, "luci-scheduler-github")
+    }))
+  })
+  default     = null
+  description = <<-EOT
+    GitHub as a host of commits and configs. Every secret exists in Secret Manager of this project, with a version: Terraform reads no value.
+    token: a fine-grained token. app: a GitHub App, with its ID or client ID, the ID of its installation and its private key. Choose one of them.
+    statuses: whether the ends of invocations become commit statuses.
+    hosts: hosts of GitHub Enterprise → address of their API. credentials_host: the only host that gets the credentials.
+    webhook: a public function that publishes pushes. secret: the secret that GitHub signs with; during a rotation its value is `NEW,OLD`. invoker_iam_disabled: true where an organization's policy iam.allowedPolicyMemberDomains refuses allUsers; Cloud Run then checks no caller of the webhook.
+    actions: workflows of GitHub Actions that publish pushes, without a public function. owner_id, repository_ids: numeric IDs, see docs/how-to/deploy-github.md. ref: the only ref whose workflows may publish. pool: name of the workload identity pool, which Google keeps for thirty days after a destroy.
+  EOT
+
+  validation {
+    condition     = try(var.github.token, null) == null || try(var.github.app, null) == null
+    error_message = "github: token and app are two ways to authenticate the same calls: leave out one of them."
+  }
+
+  validation {
+    condition     = alltrue([for given in local.given_github_secrets : can(regex("^[A-Za-z0-9_-]{1,255}$", given.secret)) && can(regex("^(latest|[1-9][0-9]*)$", given.version))])
+    error_message = "github: secret must be the short name of a secret in this project, never its value, and version \"latest\" or a number: make one with `gcloud secrets create github-token --data-file=FILE`."
+  }
+
+  validation {
+    condition     = try(var.github.app, null) == null || (can(regex("^[A-Za-z0-9._-]{1,64}$", var.github.app.id)) && can(regex("^[1-9][0-9]*$", var.github.app.installation_id)))
+    error_message = "github: app.id must be the ID or client ID of the app, and app.installation_id the number at the end of the installation's address, https://github.com/settings/installations/NUMBER."
+  }
+
+  validation {
+    condition     = !try(var.github.statuses, false) || length(local.github_credentials) > 0
+    error_message = "github: statuses are written with credentials that may write commit statuses: set token or app, or leave statuses out."
+  }
+
+  validation {
+    condition     = alltrue([for host, api in try(var.github.hosts, {}) : can(regex("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", host)) && !can(regex("(^|[.])(github|googlesource)[.]com$", host)) && can(regex("^https://[^\\s/]+(/[^\\s/]+)*$", api))])
+    error_message = "github: hosts must be like { \"git.example.com\" = \"https://git.example.com/api/v3\" }, without a slash at the end. github.com needs no entry."
+  }
+
+  validation {
+    condition     = contains(concat(["github.com"], keys(try(var.github.hosts, {}))), try(var.github.credentials_host, "github.com"))
+    error_message = "github: credentials_host must be github.com or a host in hosts: correct its name, or leave it out."
+  }
+
+  validation {
+    condition     = try(var.github.actions, null) == null || (can(regex("^[1-9][0-9]*$", var.github.actions.owner_id)) && length(try(var.github.actions.repository_ids, [])) > 0 && alltrue([for id in try(var.github.actions.repository_ids, []) : can(regex("^[1-9][0-9]*$", id))]))
+    error_message = "github: actions.owner_id and actions.repository_ids must be numbers, because names can change hands: copy `id` and `owner.id` from https://api.github.com/repos/OWNER/NAME, for at least one repository."
+  }
+
+  validation {
+    condition     = try(var.github.actions.ref, null) == null || can(regex("^refs/(heads|tags)/[A-Za-z0-9._/-]+$", var.github.actions.ref))
+    error_message = "github: actions.ref must be one full ref such as \"refs/heads/main\": leave it out to accept workflows of every branch."
+  }
+
+  validation {
+    condition     = try(var.github.actions, null) == null || (can(regex("^[a-z][a-z0-9-]*[a-z0-9]$", try(var.github.actions.pool, ""))) && !startswith("${local.prefix}${try(var.github.actions.pool, "")}", "gcp-") && length("${local.prefix}${try(var.github.actions.pool, "")}") >= 4 && length("${local.prefix}${try(var.github.actions.pool, "")}") <= 32)
+    error_message = "github: actions.pool must be lower-case letters, digits and dashes, with the prefix 4 to 32 characters that do not begin with \"gcp-\": leave it out, or choose e.g. \"github-2\"."
   }
 }
 

@@ -30,7 +30,24 @@ locals {
 
   # A condition with `filter` holds when a value of `period` seconds (300) has been above its threshold for `seconds`.
   # A condition with `query` holds when the query has had a result for `seconds`.
-  alerts = {
+  alerts = merge(local.common_alerts, { for name, alert in local.webhook_alerts : name => alert if var.webhook != null })
+
+  # Cloud Run counts these requests itself, so the alert needs no metric of lines.
+  webhook_requests = "metric.type=\"run.googleapis.com/request_count\" AND resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${coalesce(var.webhook, "none")}\""
+  webhook_alerts = {
+    webhook = {
+      severity = "WARNING"
+      conditions = {
+        "more than ten requests a minute are refused" = {
+          filter  = "${local.webhook_requests} AND metric.labels.response_code_class=\"4xx\""
+          aligner = "ALIGN_DELTA", period = 60, above = 10, seconds = 300
+        }
+        "deliveries fail" = { filter = "${local.webhook_requests} AND metric.labels.response_code_class=\"5xx\"", aligner = "ALIGN_DELTA", above = 2, seconds = 0 }
+      }
+    }
+  }
+
+  common_alerts = {
     dead-letters = {
       severity = "ERROR"
       conditions = {

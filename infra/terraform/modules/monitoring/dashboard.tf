@@ -1,7 +1,14 @@
 # One dashboard: incoming work, the objective, late work, failures.
 
 locals {
-  charts = [
+  charts = concat(local.common_charts, [for chart in local.webhook_charts : chart if var.webhook != null])
+
+  webhook_charts = [
+    { title = "Requests of the webhook by answer", filter = local.webhook_requests, aligner = "ALIGN_RATE", reducer = "REDUCE_SUM", by = ["metric.label.response_code"] },
+    { title = "Instances of the webhook", filter = "metric.type=\"run.googleapis.com/container/instance_count\" AND resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${coalesce(var.webhook, "none")}\"", aligner = "ALIGN_MAX", reducer = "REDUCE_SUM", by = ["metric.label.state"] },
+  ]
+
+  common_charts = [
     { title = "Requests by answer", filter = "metric.type=\"run.googleapis.com/request_count\" AND ${local.services}", aligner = "ALIGN_RATE", reducer = "REDUCE_SUM", by = ["resource.label.service_name", "metric.label.response_code_class"] },
     { title = "Time per request, 95th percentile", filter = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local.services}", aligner = "ALIGN_PERCENTILE_95", reducer = "REDUCE_MAX", by = ["resource.label.service_name"] },
     { title = "Requests of each revision by answer", filter = "metric.type=\"run.googleapis.com/request_count\" AND ${local.services}", aligner = "ALIGN_RATE", reducer = "REDUCE_SUM", by = ["resource.label.revision_name", "metric.label.response_code_class"] },

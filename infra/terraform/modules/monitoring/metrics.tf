@@ -1,7 +1,7 @@
 # Log-based metrics. Each counts the lines of certain events, or measures a value in them.
 
 locals {
-  builds = "jsonPayload.kind=\"buildbucket\""
+  builds = var.cloud_build ? "jsonPayload.kind=(\"buildbucket\" OR \"cloud_build\")" : "jsonPayload.kind=\"buildbucket\""
 
   # Metrics of our own lines.
   events = {
@@ -37,12 +37,14 @@ locals {
   }
 
   of_our_services     = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(" OR ", [for name in sort(values(var.services)) : "\"${name}\""])})"
+  # Anyone may call the webhook, so only its defects count, and its refusals have an alert without a metric of lines.
+  of_all_services     = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(" OR ", [for name in sort(concat(values(var.services), compact([var.webhook]))) : "\"${name}\""])})"
   of_private_services = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(" OR ", sort([for function, name in var.services : "\"${name}\"" if function != "console"]))})"
 
   metrics = merge(local.platform, {
     for key, metric in local.events : key => merge(metric, {
       filter = join(" AND ", compact([
-        local.of_our_services,
+        key == "errors" ? local.of_all_services : local.of_our_services,
         "jsonPayload.message=(${join(" OR ", [for event in metric.events : "\"${event}\""])})",
         try(metric.and, ""),
       ]))

@@ -47,6 +47,18 @@ variable "services" {
   description = "Function → name of its Cloud Run service."
 }
 
+variable "cloud_build" {
+  type        = bool
+  default     = false
+  description = "Whether jobs start builds of Cloud Build."
+}
+
+variable "webhook" {
+  type        = string
+  default     = null
+  description = "Name of the public Cloud Run service for GitHub, or null. It is not one of `services`."
+}
+
 variable "schedules" {
   type        = map(string)
   description = "Cron lines of the schedules `sync` and `sweep`."
