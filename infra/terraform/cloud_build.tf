@@ -16,11 +16,6 @@ locals {
     },
   )
 
-  # All accounts that the variable names, for its validation.
-  given_build_accounts = var.cloud_build == null ? [] : concat(
-    compact([var.cloud_build.account]), flatten([for more in values(var.cloud_build.projects) : tolist(more.accounts)]),
-  )
-
   pool_projects = toset(var.cloud_build == null ? [] : [for pool in var.cloud_build.private_pools : split("/", pool)[1]])
 
   cloud_build_environment = var.cloud_build == null ? {} : {

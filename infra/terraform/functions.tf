@@ -3,7 +3,7 @@
 
 locals {
   # Pub/Sub waits no longer than the acknowledgment deadline, so the event functions have that time limit.
-  functions = merge({
+  common_functions = {
     on_gitiles_commit = {
       account         = "functions"
       invokers        = [google_service_account.this["push"].member]
@@ -37,14 +37,18 @@ locals {
       ingress         = local.front_end.ingress
       environment     = merge(local.front_end.iam_checks ? local.behind_iam : {}, local.console_environment)
     }
-    }, { for function in local.optional_functions : function => {
-    account         = "functions"
-    invokers        = [google_service_account.this["push"].member]
-    timeout_seconds = local.ack_deadline_seconds[function]
-    size            = var.functions[function]
-    ingress         = "INGRESS_TRAFFIC_INTERNAL_ONLY"
-    environment     = merge(local.behind_iam, local.push, { SCHEDULER_PUSH_AUDIENCE = local.urls[function] })
-  } })
+  }
+
+  functions = merge(local.common_functions, {
+    for function in local.optional_functions : function => {
+      account         = "functions"
+      invokers        = [google_service_account.this["push"].member]
+      timeout_seconds = local.ack_deadline_seconds[function]
+      size            = var.functions[function]
+      ingress         = "INGRESS_TRAFFIC_INTERNAL_ONLY"
+      environment     = merge(local.behind_iam, local.push, { SCHEDULER_PUSH_AUDIENCE = local.urls[function] })
+    }
+  })
 
   optional_functions = var.cloud_build == null ? [] : ["on_cloud_build"]
 

@@ -10,10 +10,6 @@ locals {
       SCHEDULER_GITHUB_PRIVATE_KEY = try(var.github.app.private_key, null)
     } : variable => given if given != null
   }
-  # All secrets that the variable names, for its validation.
-  given_github_secrets = concat(
-    values(local.github_credentials), try([{ secret = var.github.webhook.secret, version = var.github.webhook.version }], []),
-  )
   # Repositories of GitHub: an owner and a name.
   github_repo = "^https://(${join("|", [for host in concat(["github.com"], keys(try(var.github.hosts, {}))) : replace(host, ".", "\\.")])})/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$"
 
@@ -108,6 +104,13 @@ resource "google_iam_workload_identity_pool" "github" {
   workload_identity_pool_id = "${local.prefix}${local.actions.pool}"
   display_name              = "${local.prefix}luci-scheduler"
   description               = "Workflows of GitHub Actions that publish commits."
+
+  lifecycle {
+    precondition {
+      condition     = !startswith("${local.prefix}${local.actions.pool}", "gcp-")
+      error_message = "Google reserves names of pools that begin with \"gcp-\": change prefix or github.actions.pool."
+    }
+  }
 }
 
 resource "google_iam_workload_identity_pool_provider" "github" {
@@ -137,7 +140,7 @@ resource "google_iam_workload_identity_pool_provider" "github" {
 }
 
 resource "google_pubsub_topic_iam_member" "actions" {
-  for_each = local.actions == null ? [] : local.actions.repository_ids
+  for_each = toset(local.actions == null ? [] : local.actions.repository_ids)
 
   project = local.project_id
   topic   = basename(module.topic["commits"].topic)

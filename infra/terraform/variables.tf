@@ -549,12 +549,12 @@ variable "cloud_build" {
   }
 
   validation {
-    condition     = alltrue([for account in local.given_build_accounts : can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]@[a-z][a-z0-9-]{4,28}[a-z0-9]\\.iam\\.gserviceaccount\\.com$", account))])
+    condition     = alltrue([for account in compact(concat([try(var.cloud_build.account, null)], flatten([for more in values(try(var.cloud_build.projects, {})) : tolist(more.accounts)]))) : can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]@[a-z][a-z0-9-]{4,28}[a-z0-9]\\.iam\\.gserviceaccount\\.com$", account))])
     error_message = "cloud_build: account and accounts must be the e-mails of accounts that you made, such as \"builds@my-project.iam.gserviceaccount.com\", without \"serviceAccount:\". Google's default accounts have too many rights for builds: see `gcloud iam service-accounts list`."
   }
 
   validation {
-    condition     = alltrue([for account in local.given_build_accounts : !can(regex("^${local.prefix}sched-(functions|console|push|tasks|cron|build|webhook)@${var.project_id}\\.", account))])
+    condition     = alltrue([for account in compact(concat([try(var.cloud_build.account, null)], flatten([for more in values(try(var.cloud_build.projects, {})) : tolist(more.accounts)]))) : !can(regex("^([a-z0-9-]+-)?sched-(functions|console|push|tasks|cron|build|webhook)@", account))])
     error_message = "cloud_build: a build runs foreign code, so it must not run as an account of the installation: leave account out, or name an account for builds alone."
   }
 
@@ -618,7 +618,7 @@ variable "github" {
   }
 
   validation {
-    condition     = alltrue([for given in local.given_github_secrets : can(regex("^[A-Za-z0-9_-]{1,255}$", given.secret)) && can(regex("^(latest|[1-9][0-9]*)$", given.version))])
+    condition     = alltrue([for given in [try(var.github.token, null), try(var.github.app.private_key, null), try(var.github.webhook, null)] : given == null || (can(regex("^[A-Za-z0-9_-]{1,255}$", given.secret)) && can(regex("^(latest|[1-9][0-9]*)$", given.version)))])
     error_message = "github: secret must be the short name of a secret in this project, never its value, and version \"latest\" or a number: make one with `gcloud secrets create github-token --data-file=FILE`."
   }
 
@@ -628,7 +628,7 @@ variable "github" {
   }
 
   validation {
-    condition     = !try(var.github.statuses, false) || length(local.github_credentials) > 0
+    condition     = !try(var.github.statuses, false) || try(var.github.token, null) != null || try(var.github.app, null) != null
     error_message = "github: statuses are written with credentials that may write commit statuses: set token or app, or leave statuses out."
   }
 
@@ -653,8 +653,8 @@ variable "github" {
   }
 
   validation {
-    condition     = try(var.github.actions, null) == null || (can(regex("^[a-z][a-z0-9-]*[a-z0-9]$", try(var.github.actions.pool, ""))) && !startswith("${local.prefix}${try(var.github.actions.pool, "")}", "gcp-") && length("${local.prefix}${try(var.github.actions.pool, "")}") >= 4 && length("${local.prefix}${try(var.github.actions.pool, "")}") <= 32)
-    error_message = "github: actions.pool must be lower-case letters, digits and dashes, with the prefix 4 to 32 characters that do not begin with \"gcp-\": leave it out, or choose e.g. \"github-2\"."
+    condition     = try(var.github.actions, null) == null || can(regex("^[a-z][a-z0-9-]{2,19}[a-z0-9]$", try(var.github.actions.pool, "")))
+    error_message = "github: actions.pool must be 4 to 21 lower-case letters, digits and dashes, begin with a letter and end without a dash; the prefix precedes it. Leave it out, or choose e.g. \"github-2\"."
   }
 }
 

@@ -272,6 +272,13 @@ def _no_instance(minutes: int, site: Site) -> None:
     site.run(10)
 
 
+def _webhook_answers(status: int, each_minute: int, minutes: int, site: Site) -> None:
+    """Let the webhook answer some requests in each minute."""
+    site.run(5)
+    site.run(minutes, lambda _: [site.answer("on_github_push", status) for _ in range(each_minute)])
+    site.run(5)
+
+
 def _lost_world() -> World:
     return World(gitiles=MemoryGitiles(), commit_wait_seconds=60)
 
@@ -339,6 +346,10 @@ CAUSES: Mapping[str, Cause] = {
     ),
     "calls without a valid token": Cause("calls-refused", "functions refuse their callers", partial(_turned_away, 3)),
     "a missing invoker": Cause("calls-refused", "Cloud Run refuses callers", partial(_platform_refuses, 3, "on_task")),
+    "strangers at the webhook": Cause(
+        "webhook", "more than ten requests a minute are refused", partial(_webhook_answers, 401, 11, 8)
+    ),
+    "commits that the webhook cannot publish": Cause("webhook", "deliveries fail", partial(_webhook_answers, 503, 1, 3)),
     "too few instances": Cause("no-instance", "calls find no instance", partial(_no_instance, 25)),
 }
 """By a description: at least one for each condition."""
@@ -408,6 +419,8 @@ HARMLESS: Mapping[str, tuple[Callable[[Site], object], Callable[[], World]]] = {
     "a config that is mended within ten minutes": (partial(_bad_config, 10), World),
     "two calls without a valid token": (partial(_turned_away, 2), World),
     "people without access to the console": (partial(_platform_refuses, 9, "console"), World),
+    "a few strangers at the webhook": (partial(_webhook_answers, 401, 10, 30), World),
+    "a short burst of strangers at the webhook": (partial(_webhook_answers, 401, 500, 3), World),
     "calls of another installation": (_another_installation, World),
     "a burst without instances": (partial(_no_instance, 5), World),
     "a short pause of the sweep": (_short_pause_of_the_sweep, World),

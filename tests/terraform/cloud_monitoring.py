@@ -133,9 +133,9 @@ class Monitoring:
         self._resources = resources
         self._metrics = [_log_metric(values) for values in self._all("google_logging_metric")]
         self.services = sorted(
-            set(re.findall(r'"([^"]+)"', str(self._metric_filter("access_denied")).split(" AND ")[1]))
+            set(re.findall(r'"([^"]+)"', str(self._metric_filter("/errors")).split(" AND ")[1]))
         )
-        """Names of the Cloud Run services whose lines are counted."""
+        """Names of the Cloud Run services whose lines are counted. Those of the webhook count in the metric `errors`."""
 
     def _all(self, type_: str) -> Iterator[Mapping[str, Any]]:
         return (found.values for found in self._resources if found.type == type_)

@@ -1,4 +1,4 @@
-"""Configurations that the tests apply: both examples, and the root module with every option."""
+"""Configurations that the tests apply: the examples, and the root module with every option."""
 
 from dataclasses import fields
 from typing import Any
@@ -9,6 +9,9 @@ from luci_scheduler.settings import Settings
 PROJECT = "a-project-with-a-name-of-30-ch"  # the longest that there is
 SERVERS = [{"host": "cr-buildbucket.appspot.com", "publisher": "cr-buildbucket@appspot.gserviceaccount.com"}]
 LONG_PUBLISHER = "b" * (200 - len("@appspot.gserviceaccount.com")) + "@appspot.gserviceaccount.com"
+
+BUILDS = "builds-of-strangers"
+"""A second project, in which builds run."""
 
 MINIMAL = {
     "project_id": PROJECT,
@@ -23,8 +26,11 @@ PRODUCTION = {
     "admins": ["user:me@example.com"],
     "oncall": "oncall@example.com",
 }
-_OTHER_KINDS = frozenset({"local"})
-"""Settings that are numbers or switches, and that a deployment does not tune."""
+GITHUB = {"project_id": PROJECT, "repo": "https://github.com/example-org/widget", "you": "user:me@example.com"}
+_OTHER_KINDS = frozenset(
+    {"local", "github_statuses", "cloud_build", "cloud_build_check_interval_seconds", "cloud_build_run_seconds"}
+)
+"""Settings that are numbers or switches, and that the variable ``tuning`` does not have."""
 
 
 def _tuning() -> dict[str, Any]:
@@ -52,6 +58,7 @@ EVERYTHING: dict[str, Any] = {
     "configs": [
         {"project": "demo", "repo": "https://demo.googlesource.com/demo", "path": "a/b.cfg"},
         {"project": "other", "bucket": "the-configs", "object": "other/luci-scheduler.cfg"},
+        {"project": "third", "repo": "https://git.example.com/team/builds", "ref": "refs/heads/main"},
     ],
     "commit_publishers": ["user:committer@example.com"],
     "console": {
@@ -82,6 +89,25 @@ EVERYTHING: dict[str, Any] = {
     "vpc_connector": {"network": "default", "ip_cidr_range": "10.8.0.0/28"},
     "signing_key_generation": 3,
     "tuning": TUNING,
+    "cloud_build": {
+        "project": BUILDS,
+        "location": "us-central1",
+        "projects": {
+            BUILDS: {"accounts": [f"docs@{BUILDS}.iam.gserviceaccount.com"]},
+            PROJECT: {"accounts": [f"release@{PROJECT}.iam.gserviceaccount.com"], "create_topic": False},
+        },
+        "private_pools": [f"projects/{BUILDS}/locations/us-central1/workerPools/{name}" for name in ("a", "b")],
+        "check_interval_seconds": 30,
+        "run_seconds": 100,
+    },
+    "github": {
+        "app": {"id": "Iv23liAbC", "installation_id": "12345", "private_key": {"secret": "github-key", "version": "3"}},
+        "statuses": True,
+        "hosts": {"git.example.com": "https://git.example.com/api/v3"},
+        "credentials_host": "git.example.com",
+        "webhook": {"secret": "github-webhook"},
+        "actions": {"owner_id": "9919", "repository_ids": ["1296269", "1296270"], "ref": "refs/heads/main"},
+    },
     "fetch_allowed_hosts": ["status.internal", "a.internal"],
     "invocation_events": {"enabled": True, "subscribers": ["group:readers@example.com"]},
     "labels": {"system": "luci-scheduler"},

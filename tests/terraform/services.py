@@ -1,13 +1,24 @@
-"""The four functions as Terraform deploys them: Cloud Run services."""
+"""The functions as Terraform deploys them: Cloud Run services."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from emulator.supervisor import FUNCTIONS
 from tests.terraform.tool import Resource
 
-ADDRESSES = {f'module.function["{function}"].google_cloud_run_v2_service.this' for function in FUNCTIONS}
+ALWAYS = ("on_gitiles_commit", "on_build_completion", "on_task", "console")
+"""The functions of every installation."""
+OPTIONAL = ("on_cloud_build", "on_github_push")
+"""The functions that `cloud_build` and `github.webhook` add."""
+EVENTS = {"on_gitiles_commit", "on_build_completion", "on_cloud_build"}
+"""The functions that Pub/Sub calls."""
+ADDRESSES = {f'module.function["{function}"].google_cloud_run_v2_service.this' for function in ALWAYS}
 """The addresses of the services in the root module."""
+ALL_ADDRESSES = {
+    *ADDRESSES,
+    'module.function["on_cloud_build"].google_cloud_run_v2_service.this',
+    "module.github_webhook[0].google_cloud_run_v2_service.this",
+}
+"""The same with the optional functions."""
 
 
 @dataclass(frozen=True)

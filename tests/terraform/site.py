@@ -119,6 +119,18 @@ class Site:
             answer = entry.page(app or self.world.app, flask.request)
         return self._noted("console", answer)
 
+    def answer(self, function: str, status: int) -> str:
+        """Record the point of a request that a function answered; return the service's name."""
+        service = self.monitoring.service(function)
+        self.points.add(
+            self.now,
+            "run.googleapis.com/request_count",
+            "cloud_run_revision",
+            metric_labels={"response_code_class": f"{status // 100}xx"},
+            resource_labels={"service_name": service},
+        )
+        return service
+
     def log(self, entry_: Mapping[str, Any]) -> None:
         """Write an entry of the platform."""
         self.monitoring.count(self.points, self.now, entry_)
@@ -147,14 +159,7 @@ class Site:
 
     def _noted(self, function: str, answer: Any) -> int:
         """Record a call's point and lines; return its status."""
-        code, service = int(answer[1]), self.monitoring.service(function)
-        self.points.add(
-            self.now,
-            "run.googleapis.com/request_count",
-            "cloud_run_revision",
-            metric_labels={"response_code_class": f"{code // 100}xx"},
-            resource_labels={"service_name": service},
-        )
+        code, service = int(answer[1]), self.answer(function, int(answer[1]))
         self._output.seek(self._read)
         for line in self._output.read().splitlines():
             self.log(as_entry(json.loads(line), service))

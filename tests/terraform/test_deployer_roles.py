@@ -35,14 +35,16 @@ def test_each_type_has_one_row() -> None:
     assert all(_roles(cell) for _, cell, _ in ROWS)
 
 
-def test_rows_say_which_example_has_the_type(minimal: Life, production: Life) -> None:
+def test_rows_say_which_example_has_the_type(minimal: Life, production: Life, github: Life) -> None:
     """The column equals the types of the applied examples. A data source is in no state."""
     lives = {"minimal": minimal, "production": production}
     used = {name: {found.type for found in life.resources} for name, life in lives.items()}
     for pattern, _, where in ROWS:
         found = {name for name, types in used.items() if any(fnmatch(type_, pattern) for type_ in types)}
-        said = {"both": {"minimal", "production"}, "production": {"production"}, "option": set()}[where]
+        said = {"both": {"minimal", "production"}, "production": {"production"}}.get(where, set())
         assert found == said or pattern in {"google_project", "google_artifact_registry_docker_image"}, pattern
+    more = {found.type for found in github.resources} - used["minimal"]
+    assert more == {pattern for pattern, _, where in ROWS if where == "github"}
 
 
 def test_the_command_grants_the_roles_of_both_examples() -> None:

@@ -7,9 +7,9 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.terraform.configurations import EVERYTHING, MINIMAL, PROJECT
+from tests.terraform.configurations import EVERYTHING, GITHUB, MINIMAL, PROJECT
 from tests.terraform.life import Life
-from tests.terraform.services import ADDRESSES
+from tests.terraform.services import ALL_ADDRESSES
 from tests.terraform.tool import REPOSITORY, ROOT
 
 pytestmark = pytest.mark.timeout(1800)
@@ -28,6 +28,13 @@ def test_the_minimal_example_is_short() -> None:
     text = (REPOSITORY / ROOT / "examples/minimal/main.tf").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 15
     assert re.findall(r'^variable "(\w+)"', text, re.MULTILINE) == list(MINIMAL)
+
+
+def test_the_github_example_is_short() -> None:
+    """The example has at most twenty lines, and the variables of the test."""
+    text = (REPOSITORY / ROOT / "examples/github/main.tf").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 20
+    assert re.findall(r'^variable "(\w+)"', text, re.MULTILINE) == list(GITHUB)
 
 
 def test_nothing_is_left_after_destroy(everything: Life) -> None:
@@ -49,7 +56,7 @@ def test_nothing_resists_a_destroy(everything: Life) -> None:
 
 
 def test_new_source_changes_only_the_functions(everything: Life) -> None:
-    """The archive is a new object, one image is built, the four functions run it, and the image's rest stays."""
+    """The archive is a new object, one image is built, all functions run it, and the image's rest stays."""
     changed = {
         address: action
         for address, action in everything.upgrades["source, queue name"].items()
@@ -58,7 +65,7 @@ def test_new_source_changes_only_the_functions(everything: Life) -> None:
     assert changed == {
         "module.image.google_storage_bucket_object.functions[0]": "replace",
         "module.image.google_cloudfunctions2_function.builder[0]": "update",
-        **dict.fromkeys(ADDRESSES, "update"),
+        **dict.fromkeys(ALL_ADDRESSES, "update"),
     }
 
 
@@ -70,15 +77,15 @@ def test_a_new_name_of_the_queue_makes_a_new_queue(everything: Life) -> None:
 
 
 def test_a_rollback_builds_nothing(everything: Life) -> None:
-    """With the image of an earlier version, only the four functions change. A new rate changes only the queue."""
+    """With the image of an earlier version, only the functions change. A new rate changes only the queue."""
     rate = {"module.queue.google_cloud_tasks_queue.this": "update"}
-    assert everything.upgrades["rollback, rate"] == {**dict.fromkeys(ADDRESSES, "update"), **rate}
+    assert everything.upgrades["rollback, rate"] == {**dict.fromkeys(ALL_ADDRESSES, "update"), **rate}
 
 
-def test_time_in_service_changes_no_plan(minimal: Life, everything: Life) -> None:
+def test_time_in_service_changes_no_plan(minimal: Life, github: Life, everything: Life) -> None:
     """Google's services change some values by themselves. Terraform leaves them alone, also with an older provider."""
     assert {**minimal.aged, **everything.aged}.keys() == {91, 400}
-    for done in (minimal.aged[91], everything.aged[400]):
+    for done in (minimal.aged[91], github.aged[91], everything.aged[400]):
         assert done.returncode == 0, done.stdout[-3000:]
         assert "No changes" in done.stdout
 
@@ -129,6 +136,7 @@ def test_grants_have_time_to_spread(life: Life) -> None:
     names = {found.address.rpartition("time_sleep.")[2].partition("[")[0]: found for found in waits}
     durations = {name: found.values["create_duration"] for name, found in names.items()}
     optional = {"kms_key_known"} if life.all("google_kms_crypto_key_iam_member") else set()
+    optional |= {"github_readers_known"} if "cloud-builds" in life.state else set()
     grants = {"publisher_known", "build_account_known", "reader_known", *optional}
     assert {name: durations.get(name) for name in grants} == dict.fromkeys(grants, "120s")
     assert durations["apis_known"] == "60s"
@@ -191,7 +199,7 @@ def test_a_rotation_destroys_keys_after_the_functions_left_them(everything: Life
     }
     first_destroyed = min(n for n, step in enumerate(steps) if "secret_version" in step and "Destroying..." in step)
     changed = [n for n, step in enumerate(steps) if "module.function" in step and "Modifications complete" in step]
-    assert len(changed) == 4
+    assert len(changed) == 5, "the webhook has no signing key"
     assert max(changed) < first_destroyed
 
 

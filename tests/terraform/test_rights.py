@@ -4,14 +4,14 @@ import re
 
 import pytest
 
-from tests.terraform.configurations import LONG_PUBLISHER, PROJECT
+from tests.terraform.configurations import BUILDS, LONG_PUBLISHER, PROJECT
 from tests.terraform.life import Life
 
 pytestmark = pytest.mark.timeout(1800)
 
 BUILDBUCKET = "serviceAccount:cr-buildbucket@appspot.gserviceaccount.com"
 OLD = f"serviceAccount:{LONG_PUBLISHER}"
-BUILDS = "scheduler.buildbucket.cr-buildbucket~appspot.gserviceaccount.com"
+BUILD_TOPIC = "scheduler.buildbucket.cr-buildbucket~appspot.gserviceaccount.com"
 OLD_BUILDS = f"scheduler.buildbucket.{LONG_PUBLISHER.replace('@', '~')}"
 
 GRANTS = """
@@ -73,6 +73,56 @@ storage           cloudkms.cryptoKeyEncrypterDecrypter  key key
 """
 """Grants for the optional features and a second Buildbucket server."""
 
+CLOUD_BUILD_GRANTS = """
+functions  custom/{r}luci_scheduler_builds    project
+functions  iam.serviceAccountUser             account {p}sched-steps
+steps      logging.logWriter                  project
+functions  run.viewer                         service {p}luci-scheduler-on-cloud-build
+push       run.invoker                        service {p}luci-scheduler-on-cloud-build
+cloudbuild  pubsub.publisher                  topic cloud-builds
+pubsub     pubsub.publisher                   topic {p}cloud-builds-dead-letter
+pubsub     pubsub.subscriber                  subscription {p}cloud-builds
+"""
+"""Grants for builds in the project of the installation."""
+
+MORE_CLOUD_BUILD_GRANTS = """
+functions  custom/{r}luci_scheduler_builds    project {others}
+functions  custom/{r}luci_scheduler_builds    project
+functions  cloudbuild.workerPoolUser          project {others}
+functions  iam.serviceAccountUser             account {p}sched-steps
+functions  iam.serviceAccountUser             account docs
+functions  iam.serviceAccountUser             account release
+steps      logging.logWriter                  project {others}
+functions  run.viewer                         service {p}luci-scheduler-on-cloud-build
+push       run.invoker                        service {p}luci-scheduler-on-cloud-build
+cloudbuild  pubsub.publisher                  topic cloud-builds
+pubsub     pubsub.publisher                   topic {p}cloud-builds-dead-letter
+pubsub     pubsub.subscriber                  subscription {p}cloud-builds
+pubsub     pubsub.publisher                   topic {p}cloud-builds-{project}-dead-letter
+pubsub     pubsub.subscriber                  subscription {p}cloud-builds-{project}
+"""
+"""Grants for builds in a second project, which is the default, and in the installation's project."""
+
+TOKEN_GRANTS = """
+functions  secretmanager.secretAccessor       secret github-token
+console    secretmanager.secretAccessor       secret github-token
+"""
+GITHUB_GRANTS = """
+functions  secretmanager.secretAccessor       secret github-key
+console    secretmanager.secretAccessor       secret github-key
+webhook    secretmanager.secretAccessor       secret github-webhook
+webhook    pubsub.publisher                   topic {p}gitiles-commit
+allUsers   run.invoker                        service {p}luci-scheduler-on-github-push
+{workflows}/1296269  pubsub.publisher         topic {p}gitiles-commit
+{workflows}/1296270  pubsub.publisher         topic {p}gitiles-commit
+"""
+"""Grants for commits of GitHub: an app, the webhook, and the workflows of two repositories."""
+
+PROXY_GRANTS = """
+user:me@example.com  run.invoker              service {p}luci-scheduler-console
+"""
+SCHEDULER_PERMISSIONS = {f"cloudbuild.builds.{verb}" for verb in ("create", "get", "list", "update")}
+
 RESOURCES = {
     "google_cloud_run_v2_service_iam_member": ("service", "name"),
     "google_cloud_run_v2_service_iam_binding": ("service", "name"),
@@ -94,7 +144,15 @@ Grant = tuple[str, str, str]
 
 def _reviewed(text: str, prefix: str) -> set[Grant]:
     filled = text.format(
-        p=prefix, project=PROJECT, builds=BUILDS, buildbucket=BUILDBUCKET, old=OLD, old_builds=OLD_BUILDS
+        p=prefix,
+        r=prefix.replace("-", "_"),
+        project=PROJECT,
+        others=BUILDS,
+        builds=BUILD_TOPIC,
+        buildbucket=BUILDBUCKET,
+        old=OLD,
+        old_builds=OLD_BUILDS,
+        workflows=f"workflows of {prefix}luci-scheduler-github".replace(" ", "-"),
     )
     grants = [line.split(maxsplit=2) for line in filled.splitlines() if line]
     return {(account, role, resource) for account, role, resource in grants}
@@ -114,9 +172,20 @@ def _granted(life: Life) -> list[Grant]:
             continue
         values = found.values
         for member in values.get("members", [values.get("member")]):
-            account = "storage" if "gs-project-accounts" in member else known.get(member, member)
-            grants.append((account, values["role"].removeprefix("roles/"), _resource(found.type, values)))
+            account = "storage" if "gs-project-accounts" in member else known.get(member, _workflows(member))
+            role = re.sub(r"^projects/[^/]+/roles/", "custom/", values["role"]).removeprefix("roles/")
+            grants.append((account, role, _resource(found.type, values)))
     return grants
+
+
+def _workflows(member: str) -> str:
+    """Shorten a member that stands for the workflows of one GitHub repository, and return any other as it is."""
+    found = re.fullmatch(
+        r"principalSet://iam\.googleapis\.com/projects/[0-9]+/locations/global/workloadIdentityPools/"
+        r"([a-z0-9-]+)/attribute\.repository_id/([0-9]+)",
+        member,
+    )
+    return f"workflows-of-{found[1]}/{found[2]}" if found else member
 
 
 def _resource(type_: str, values: dict[str, object]) -> str:
@@ -131,7 +200,7 @@ def _resource(type_: str, values: dict[str, object]) -> str:
         if found := re.fullmatch(r'resource\.name\.startsWith\("projects/_/buckets/(.+)"\)', condition["expression"]):
             return f"project, only the bucket {re.sub('[0-9]{12}', 'NUMBER', found[1])}"
         pytest.fail(f"an unreviewed condition: {condition['expression']}")
-    return "project"
+    return "project" if values["project"] == PROJECT else f"project {values['project']}"
 
 
 def test_the_minimal_grants_match_the_reviewed_list(minimal: Life) -> None:
@@ -140,18 +209,45 @@ def test_the_minimal_grants_match_the_reviewed_list(minimal: Life) -> None:
 
 
 def test_the_grants_match_the_reviewed_list(everything: Life) -> None:
-    """With every optional feature, the grants equal both lists."""
-    assert sorted(_granted(everything)) == sorted(_reviewed(GRANTS + MORE_GRANTS, "staging-eu-"))
+    """With every optional feature, the grants equal all lists."""
+    lists = GRANTS + MORE_GRANTS + MORE_CLOUD_BUILD_GRANTS + GITHUB_GRANTS
+    assert sorted(_granted(everything)) == sorted(_reviewed(lists, "staging-eu-"))
+
+
+def test_the_grants_of_the_github_example_match_the_reviewed_list(github: Life) -> None:
+    """Builds and a token add their lists, and there is no Buildbucket server."""
+    lists = GRANTS + CLOUD_BUILD_GRANTS + TOKEN_GRANTS + PROXY_GRANTS
+    without = {grant for grant in _reviewed(lists, "") if BUILD_TOPIC not in grant[2] and grant[0] != "iap"}
+    assert sorted(_granted(github)) == sorted(without)
+
+
+def test_the_scheduler_has_four_permissions_on_builds(github: Life, everything: Life) -> None:
+    """It creates, gets, lists and cancels builds. It changes no trigger's approval, no pool and no connection."""
+    for life, projects in ((github, {PROJECT}), (everything, {PROJECT, BUILDS})):
+        roles = life.all("google_project_iam_custom_role")
+        assert {role["project"] for role in roles} == projects
+        assert [set(role["permissions"]) for role in roles] == [SCHEDULER_PERMISSIONS] * len(projects)
+
+
+def test_builds_run_as_an_account_without_the_scheduler_s_rights(github: Life, everything: Life) -> None:
+    """The account of the builds writes logs. Only the functions' account acts as it."""
+    for life in (github, everything):
+        granted = _granted(life)
+        assert {role for account, role, _ in granted if account == "steps"} == {"logging.logWriter"}
+        assert {account for account, _, resource in granted if resource.endswith("sched-steps")} == {"functions"}
+        for service in life.services.values():
+            assert "sched-steps" not in service.account
 
 
 def test_nothing_is_open_and_nothing_is_broad(life: Life) -> None:
-    """No basic role, no public member, no key. Only lists of callers are complete, and remove other grants."""
+    """No basic role, no key, and no public member but the webhook's. Only lists of callers remove other grants."""
     for found in life.resources:
         assert not re.search(r"_iam_policy$|_account_key$|_hmac_key$", found.type), found.address
         if found.type.endswith("_iam_binding"):
             assert found.values["role"] in ("roles/run.invoker", "roles/iap.httpsResourceAccessor"), found.address
-    for member, role, _ in _granted(life):
-        assert member not in ("allUsers", "allAuthenticatedUsers")
+    for member, role, resource in _granted(life):
+        webhook = (member, role) == ("allUsers", "run.invoker") and resource.endswith("-on-github-push")
+        assert webhook or member not in ("allUsers", "allAuthenticatedUsers")
         assert not re.fullmatch(r"owner|editor|viewer|.*[aA]dmin", role), role
 
 
@@ -165,8 +261,9 @@ def test_an_apply_removes_strange_callers(life: Life) -> None:
 
 
 def test_each_function_runs_as_its_account(life: Life) -> None:
-    """Functions that may launch share one account, the console has another, and neither is the default account."""
+    """Functions that may launch share one account. The console and the webhook have others. None is the default one."""
     accounts = {function: service.account.partition("@")[0] for function, service in life.services.items()}
+    assert accounts.pop("on_github_push", "sched-webhook").endswith("sched-webhook")
     launching = {account for function, account in accounts.items() if function != "console"}
     assert len(launching) == 1
     assert launching.pop().endswith("sched-functions")
@@ -174,11 +271,11 @@ def test_each_function_runs_as_its_account(life: Life) -> None:
 
 
 def test_functions_are_not_triggered_by_the_platform(life: Life) -> None:
-    """Pub/Sub uses separate push subscriptions, and other networks reach only the console."""
+    """Pub/Sub uses separate push subscriptions, and other networks reach only the console and the webhook."""
     (builder,) = life.all("google_cloudfunctions2_function")
     assert builder["event_trigger"] == []
     assert builder["service_config"][0]["ingress_settings"] == "ALLOW_INTERNAL_ONLY"
     behind_load_balancer = bool(life.all("google_compute_backend_service"))
     for function, service in life.services.items():
-        console = "INTERNAL_LOAD_BALANCER" if behind_load_balancer else "ALL"
-        assert service.ingress == f"INGRESS_TRAFFIC_{console if function == 'console' else 'INTERNAL_ONLY'}"
+        public = {"console": "INTERNAL_LOAD_BALANCER" if behind_load_balancer else "ALL", "on_github_push": "ALL"}
+        assert service.ingress == f"INGRESS_TRAFFIC_{public.get(function, 'INTERNAL_ONLY')}"

@@ -9,15 +9,22 @@ import functions_framework
 import pytest
 
 from emulator import settings as local
-from emulator.supervisor import FUNCTIONS
 from emulator.topics import subscriptions
 from luci_scheduler.api.access import Permission, load_access
 from luci_scheduler.core.identity import user
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.topic_names import topic_names
-from luci_scheduler.settings import PREFIX, Settings, read_settings, variable_of
-from tests.terraform.configurations import EVERYTHING, PROJECT, SERVERS
+from luci_scheduler.settings import (
+    PREFIX,
+    Settings,
+    WebhookSettings,
+    read_settings,
+    read_webhook_settings,
+    variable_of,
+)
+from tests.terraform.configurations import BUILDS, EVERYTHING, PROJECT, SERVERS
 from tests.terraform.life import Life
+from tests.terraform.services import ALWAYS, EVENTS, OPTIONAL
 from tests.terraform.tool import REPOSITORY, ROOT
 from tests.unit.test_observability import _events
 
@@ -39,13 +46,18 @@ NOT_SET = {
     "config_revision": "the local cloud's",
     "cloud_tasks_endpoint": "the local cloud's",
     "pubsub_url": "the default is Google's",
+    "cloud_build_url": "the default is Google's",
+    "github_token": "the configuration with every option has an app; the example for GitHub sets it",
     "console_url": "the local cloud's",
     "local": "the local cloud's",
 }
 """Setting → the reason why an installation does not set it."""
 
-EVENTS = {"on_gitiles_commit", "on_build_completion"}
+GITHUB_CALLERS = {"on_gitiles_commit", "on_task", "console"}
+"""The functions that call commit hosts."""
+APP = ("github_app_id", "github_installation_id", "github_private_key")
 ONLY = {
+    **dict.fromkeys(APP, GITHUB_CALLERS),
     "push_account": EVENTS,
     "push_audience": EVENTS,
     "trust_front_end": {*EVENTS, "on_task"},
@@ -67,16 +79,29 @@ def _secret_names(life: Life) -> dict[str, set[str]]:
 
 
 def test_settings_are_the_functions_environment(everything: Life) -> None:
-    """Every setting is set or has a reason, and every variable is a setting."""
+    """Every setting is set or has a reason, and every variable is a setting. The webhook has settings of its own."""
     secrets = _secret_names(everything)
-    assert set(everything.environments) == set(FUNCTIONS)
+    assert set(everything.environments) == {*ALWAYS, *OPTIONAL}
     settings = {name for field in fields(Settings) if (name := variable_of(field)).startswith(PREFIX)}
     not_set = {PREFIX + name.upper() for name in NOT_SET}
     only = {PREFIX + name.upper(): functions for name, functions in ONLY.items()}
     assert not_set <= settings, "NOT_SET names an unknown setting"
-    for function, environment in everything.environments.items():
+    for function in set(everything.environments) - {"on_github_push"}:
+        environment = everything.environments[function]
         elsewhere = {name for name, functions in only.items() if function not in functions}
         assert set(environment) - FRAMEWORK | secrets[function] == settings - not_set - elsewhere, function
+
+
+def test_the_webhook_has_its_settings_and_no_other(everything: Life) -> None:
+    """It has no address of a queue or a database, and no key of another function."""
+    settings = {variable_of(field) for field in fields(WebhookSettings)} - {f"{PREFIX}PUBSUB_URL", f"{PREFIX}LOCAL"}
+    service = everything.services["on_github_push"]
+    assert set(service.environment) - FRAMEWORK | set(service.secrets) == settings
+    secrets = {name: f"the secret {name}" for name in service.secrets}
+    read = read_webhook_settings({**service.environment, **secrets})
+    assert read.commit_topic == everything.outputs["commit_topic"]
+    assert read.project == PROJECT
+    assert set(read.commit_hosts.configured) == {"github.com", "git.example.com"}
 
 
 def _settings(life: Life, function: str) -> Settings:
@@ -117,19 +142,19 @@ def test_one_image_runs_all_functions(life: Life) -> None:
     assert image == outputs["image"]
     (builder,) = life.all("google_cloudfunctions2_function")
     assert builder["build_config"][0]["on_deploy_update_policy"]
-    assert set(outputs["revisions"]) == set(FUNCTIONS)
+    assert set(outputs["revisions"]) == set(life.services) - {"on_github_push"}
 
 
 def test_pushes_are_authenticated(life: Life) -> None:
     """An event function expects the account and the audience of its subscriptions' tokens."""
     expected = {
         (settings.push_account, settings.push_audience)
-        for settings in (_settings(life, function) for function in EVENTS)
+        for settings in (_settings(life, function) for function in EVENTS & set(life.services))
     }
     pushed = [push for item in life.all("google_pubsub_subscription") for push in item["push_config"]]
     tokens = [token for push in pushed for token in push["oidc_token"]]
     assert {(token["service_account_email"], token["audience"]) for token in tokens} == expected
-    for function in EVENTS:
+    for function in EVENTS & set(life.services):
         assert f"https://{life.services[function].name}-" in _settings(life, function).push_audience
         assert _settings(life, function).trust_front_end
 
@@ -165,14 +190,19 @@ def test_keys_reach_the_functions(minimal: Life, everything: Life) -> None:
     for life, previous in ((minimal, set()), (everything, {"SCHEDULER_PREVIOUS_TOKEN_SECRET"})):
         for function, secrets in _secret_names(life).items():
             following = set() if function == "console" else {"SCHEDULER_NEXT_TOKEN_SECRET"}
-            assert secrets == {"SCHEDULER_TOKEN_SECRETS"} | following | previous
+            keys = {name: secret for name, secret in life.services[function].secrets.items() if "TOKEN_SECRET" in name}
+            if function == "on_github_push":
+                assert not keys
+                continue
+            assert keys.keys() == {"SCHEDULER_TOKEN_SECRETS"} | following | previous
+            assert secrets - keys.keys() <= {"SCHEDULER_GITHUB_PRIVATE_KEY"}
             account = "console" if function == "console" else "functions"
-            assert all(name.endswith(account) for name in life.services[function].secrets.values())
+            assert all(name.endswith(account) for name in keys.values())
 
 
 def test_the_functions_accept_their_environment(life: Life) -> None:
     """The settings class reads Terraform's values with their intended meaning."""
-    for function in FUNCTIONS:
+    for function in set(life.services) - {"on_github_push"}:
         settings = _settings(life, function)
         assert settings.project == PROJECT
         (queue,) = life.all("google_cloud_tasks_queue")
@@ -202,15 +232,61 @@ def test_no_access_token_is_accepted_by_default(minimal: Life) -> None:
 def test_config_sources_reach_the_functions(everything: Life) -> None:
     """Repositories and buckets arrive as the settings class expects, and omitted members have its defaults."""
     settings = _settings(everything, "on_task")
-    in_repository, in_bucket = settings.config_sources
+    in_repository, in_bucket, on_github = settings.config_sources
     assert (in_repository.kind, in_repository.path, in_repository.ref) == ("gitiles", "a/b.cfg", "refs/heads/main")
     assert (in_bucket.kind, in_bucket.bucket, in_bucket.object) == ("bucket", "the-configs", "other/luci-scheduler.cfg")
+    assert (on_github.kind, on_github.repo) == ("github", "https://git.example.com/team/builds")
+
+
+def test_builds_of_cloud_build_reach_the_functions(github: Life, everything: Life) -> None:
+    """The default is the module's account in the builds' project. Definitions may name what the variable lists."""
+    settings = _settings(github, "on_task")
+    assert settings.cloud_build
+    assert (settings.cloud_build_project, settings.cloud_build_location) == (PROJECT, "global")
+    assert settings.cloud_build_account == f"sched-steps@{PROJECT}.iam.gserviceaccount.com"
+    assert settings.cloud_build_projects is None
+    settings, steps = _settings(everything, "on_task"), f"staging-eu-sched-steps@{BUILDS}.iam.gserviceaccount.com"
+    assert (settings.cloud_build_project, settings.cloud_build_account) == (BUILDS, steps)
+    assert settings.cloud_build_projects == {
+        BUILDS: (f"docs@{BUILDS}.iam.gserviceaccount.com", steps),
+        PROJECT: (f"release@{PROJECT}.iam.gserviceaccount.com",),
+    }
+    given = EVERYTHING["cloud_build"]
+    assert settings.cloud_build_location == given["location"]
+    assert settings.cloud_build_check_interval_seconds == given["check_interval_seconds"]
+    assert settings.cloud_build_run_seconds == given["run_seconds"]
+
+
+def test_there_are_no_builds_of_cloud_build_by_default(minimal: Life, production: Life) -> None:
+    """Without the objects, nothing of them is in an installation."""
+    for life in (minimal, production):
+        assert set(life.services) == set(ALWAYS)
+        assert not _settings(life, "on_task").cloud_build
+        new = "cloud-builds|sched-steps|webhook|GITHUB|CLOUD_BUILD|COMMIT_HOSTS|sts.googleapis|identity_pool|custom_role"
+        assert [found.address for found in life.resources if re.search(new, f"{found.address} {found.values}")] == []
+
+
+def test_one_host_gets_the_credentials_of_github(github: Life, everything: Life) -> None:
+    """The functions that call commit hosts have them, and the others have not."""
+    assert _settings(github, "on_task").github_token == "the secret SCHEDULER_GITHUB_TOKEN"
+    assert github.services["on_task"].secrets["SCHEDULER_GITHUB_TOKEN"] == "github-token"
+    for function in {*ALWAYS, "on_cloud_build"}:
+        settings = _settings(everything, function)
+        has_key = "SCHEDULER_GITHUB_PRIVATE_KEY" in everything.services[function].secrets
+        assert has_key == bool(settings.github_app_id) == (function in GITHUB_CALLERS)
+        assert settings.github_statuses
+        hosts = settings.commit_hosts.configured
+        assert {name: host.credentials for name, host in hosts.items()} == {
+            "github.com": False,
+            "git.example.com": True,
+        }
+        assert hosts["git.example.com"].api == EVERYTHING["github"]["hosts"]["git.example.com"]
 
 
 def test_announcements_are_off_by_default(life: Life, everything: Life) -> None:
     """The functions know the topic only if there is one."""
     topics = {topic["id"] for topic in life.all("google_pubsub_topic") if topic["name"].endswith("invocation-events")}
-    assert {_settings(life, function).events_topic for function in FUNCTIONS} == (topics or {""})
+    assert {_settings(life, function).events_topic for function in ALWAYS} == (topics or {""})
     assert bool(topics) == (life is everything)
 
 
@@ -281,6 +357,21 @@ def test_the_local_subscriptions_are_the_cloud_s(minimal: Life) -> None:
         assert kept[item.dead_letter_subscription]["topic"] == item.dead_letter_topic
         assert push["push_endpoint"] == item.endpoint(token["audience"])
         assert token["audience"].startswith(f"https://{names[item.function]}-")
+
+
+def test_notifications_of_builds_come_from_every_project_of_builds(github: Life, everything: Life) -> None:
+    """A subscription of this project is attached to each topic `cloud-builds`. Starts of builds are filtered out."""
+    for life, projects in ((github, {PROJECT}), (everything, {PROJECT, BUILDS})):
+        found = [item for item in life.all("google_pubsub_subscription") if item["topic"].endswith("/cloud-builds")]
+        assert {item["topic"] for item in found} == {f"projects/{project}/topics/cloud-builds" for project in projects}
+        for item in found:
+            assert item["project"] == PROJECT
+            assert item["filter"] == 'attributes.status != "WORKING"'
+            (push,), (expiration,) = item["push_config"], item["expiration_policy"]
+            assert push["push_endpoint"] == f"{push['oidc_token'][0]['audience']}/{item['topic']}"
+            assert expiration["ttl"] == ""
+        made = [topic["project"] for topic in life.all("google_pubsub_topic") if topic["name"] == "cloud-builds"]
+        assert made == [PROJECT if life is github else BUILDS], "the other topic exists already"
 
 
 def test_functions_have_the_time_limits_of_their_callers(life: Life) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.terraform.configurations import EVERYTHING, MINIMAL, PRODUCTION, PROJECT
+from tests.terraform.configurations import EVERYTHING, GITHUB, MINIMAL, PRODUCTION, PROJECT
 from tests.terraform.life import NEWER, OLDER
 from tests.terraform.organization import POLICIES, SWITCHED, SWITCHES, plan_under_policies, refusing, setting
 from tests.terraform.rotation import keys, read, rotate
@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.year, pytest.mark.timeout(7200)]
 CONFIGURATIONS: dict[str, tuple[Path, dict[str, Any]]] = {
     "minimal": (ROOT / "examples/minimal", MINIMAL),
     "production": (ROOT / "examples/production", PRODUCTION),
+    "github": (ROOT / "examples/github", GITHUB),
     "everything": (ROOT, EVERYTHING),
 }
 CHANGED = {"functions": "{ console = { max_instances = 2 } }", "signing_key_generation": "4"}

@@ -30,6 +30,7 @@ WRONG: dict[str, list[tuple[Any, tuple[str, ...]] | None]] = {
                 {"project": "Demo", "repo": REPO, "bucket": "b"},
                 {"project": "Demo", "repo": "https://example.com/r"},
                 {"project": "demo", "repo": "https://HOST.googlesource.com/REPO"},
+                {"project": "four", "repo": "https://github.com/OWNER/NAME"},
             ],
             (
                 "name of a LUCI project",
@@ -37,6 +38,7 @@ WRONG: dict[str, list[tuple[Any, tuple[str, ...]] | None]] = {
                 "leave out the others",
                 "put into a bucket",
                 "replace HOST and REPO",
+                "60 calls an hour",
             ),
         ),
     ],
@@ -155,6 +157,60 @@ WRONG: dict[str, list[tuple[Any, tuple[str, ...]] | None]] = {
         ({"project_active_invocations": 0}, ("omit a member to use its default",)),
     ],
     "fetch_allowed_hosts": [(["https://x"], ("leave out https://",))],
+    "cloud_build": [
+        # The validation of buildbucket_servers also reads it, so it waits for a round in which they are valid.
+        *[None] * 2,
+        (
+            {
+                "project": "My Project",
+                "location": "us",
+                "account": "123-compute@developer.gserviceaccount.com",
+                "role": "roles/owner",
+                "private_pools": ["pool"],
+                "check_interval_seconds": -1,
+                "run_seconds": 600,
+            },
+            (
+                "ID of a project",
+                "region of your private pool",
+                "Google's default accounts",
+                "the module makes that role",
+                "gcloud builds worker-pools list",
+                "random time of one to ten minutes",
+                "from 1 to 180",
+            ),
+        ),
+        (
+            {"projects": {"other-project": {"accounts": ["sched-functions@other-project.iam.gserviceaccount.com"]}}},
+            ("a build runs foreign code",),
+        ),
+    ],
+    "github": [
+        # The validation of configs also reads it.
+        *[None] * 2,
+        (
+            {
+                "token": {"secret": "github_pat_11AB.example"},
+                "app": {"id": "my app", "installation_id": "x", "private_key": {"secret": "key"}},
+                "hosts": {"https://git.example.com": "git.example.com"},
+                "credentials_host": "git.example.com",
+                "actions": {"owner_id": "example-org", "repository_ids": ["widget"], "ref": "main"},
+            },
+            (
+                "leave out one of them",
+                "never its value",
+                "ID or client ID",
+                "without a slash at the end",
+                "correct its name",
+                "names can change hands",
+                "one full ref",
+            ),
+        ),
+        (
+            {"statuses": True, "actions": {"owner_id": "1", "repository_ids": [], "pool": "a-pool-with-a-long-name"}},
+            ("set token or app", "at least one repository", "4 to 21"),
+        ),
+    ],
     "invocation_events": [
         ({"enabled": True, "subscribers": ["allUsers"]}, ("list the readers",)),
         ({"subscribers": ["user:me@example.com"]}, ("leave out subscribers",)),

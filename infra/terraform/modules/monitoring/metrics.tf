@@ -36,7 +36,7 @@ locals {
     schedule_failures = { filter = "resource.type=\"cloud_scheduler_job\" AND resource.labels.job_id=(${join(" OR ", [for name in sort(values(var.schedule_jobs)) : "\"${name}\""])}) AND jsonPayload.\"@type\"=\"type.googleapis.com/google.cloud.scheduler.logging.AttemptFinished\" AND severity>=ERROR", says = "failed calls of Cloud Scheduler" }
   }
 
-  of_our_services     = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(" OR ", [for name in sort(values(var.services)) : "\"${name}\""])})"
+  of_our_services = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(" OR ", [for name in sort(values(var.services)) : "\"${name}\""])})"
   # Anyone may call the webhook, so only its defects count, and its refusals have an alert without a metric of lines.
   of_all_services     = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(" OR ", [for name in sort(concat(values(var.services), compact([var.webhook]))) : "\"${name}\""])})"
   of_private_services = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(" OR ", sort([for function, name in var.services : "\"${name}\"" if function != "console"]))})"
