@@ -13,7 +13,18 @@ from emulator.buildbucket.wire_time import parse_duration
 from emulator.cloud_build.builds import FINAL, WAITING, Build
 from luci_scheduler.core.instants import SECOND
 
-__all__ = ["FAILURES", "Change", "Plan", "PlanRule", "Plans", "RunSteps", "Script", "plan_from_json", "rule_from_json"]
+__all__ = [
+    "FAILURES",
+    "Change",
+    "Plan",
+    "PlanRule",
+    "Plans",
+    "RunSteps",
+    "Script",
+    "change_from_json",
+    "plan_from_json",
+    "rule_from_json",
+]
 
 FAILURES: Mapping[str, str] = {
     "PUSH_FAILED": "Failed to push the final image",
@@ -149,10 +160,15 @@ def plan_from_json(value: object) -> Script:
     """
     if not isinstance(value, list):
         raise ValueError(f"a plan is a list of changes, not {value!r}")
-    return Script(tuple(_change(item) for item in value))
+    return Script(tuple(change_from_json(item) for item in value))
 
 
-def _change(value: object) -> Change:
+def change_from_json(value: object) -> Change:
+    """Parse a change: the attributes of `Change`; ``after`` is a duration. With ``any_status`` it may be unknown.
+
+    Raises:
+        KeyError, ValueError: the JSON is not a change.
+    """
     if not isinstance(value, Mapping) or value.keys() - _MEMBERS:
         raise ValueError(f"a change has status, after, detail, failure and any_status, not {value!r}")
     status, failure = str(value["status"]), str(value.get("failure", ""))
