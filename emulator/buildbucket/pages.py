@@ -97,4 +97,6 @@ class Pages:
     def _html(self, template: str, status: int = 200, **values: Any) -> Response:
         page = templates(_FOLDER).get_template(template)
         html = page.render(server="Buildbucket", console_url=self._around.console_url, **values)
-        return Response(html, status, {"Content-Security-Policy": SCRIPT_POLICY}, content_type="text/html; charset=utf-8")
+        return Response(
+            html, status, {"Content-Security-Policy": SCRIPT_POLICY}, content_type="text/html; charset=utf-8"
+        )

@@ -42,9 +42,7 @@ class CloudBuildApp:
         control: handles the requests below ``/control/``.
     """
 
-    def __init__(
-        self, service: Service, state: CloudBuildState, control: Callable[[Request, str], Response]
-    ) -> None:
+    def __init__(self, service: Service, state: CloudBuildState, control: Callable[[Request, str], Response]) -> None:
         self._service = service
         self._state = state
         self._exchange = Exchange(service, state.faults)

@@ -92,9 +92,7 @@ class Exchange:
         except CallError as error:
             return _json(error.status, error.body)
 
-    def _fail(
-        self, fault: Fault, call: Call, query: Mapping[str, str], wait: Callable[[float], None]
-    ) -> Reply | None:
+    def _fail(self, fault: Fault, call: Call, query: Mapping[str, str], wait: Callable[[float], None]) -> Reply | None:
         """Return the answer of a fault; None if the call continues."""
         number = project_number(call.place.project)
         match fault.effect:

@@ -29,8 +29,8 @@ _FIELDS: Mapping[str, Callable[[Build], Any]] = {
 def parse_filter(text: str) -> Condition:
     """Return the condition of a filter: ``field="value"`` with AND, OR, NOT and parentheses.
 
-    The fields are those of `_FIELDS`. Names in camel case, other operators and unknown fields are refused, as the service
-    is known to do.
+    The fields are those of `_FIELDS`. Names in camel case, other operators and unknown fields are refused, as by the
+    service.
 
     Raises:
         CallError: INVALID_ARGUMENT.

@@ -159,7 +159,7 @@ def plan_from_json(value: object) -> Script:
         ValueError: the JSON is not a plan.
     """
     if not isinstance(value, list):
-        raise ValueError(f"a plan is a list of changes, not {value!r}")
+        raise ValueError(f"a plan is a list of changes, not {value!r}")  # noqa: TRY004 - a value from outside
     return Script(tuple(change_from_json(item) for item in value))
 
 

@@ -120,7 +120,9 @@ class Service:
             "list": lambda call, query, _body: self.list_builds(call.place, query),
             "cancel": lambda call, _query, body: self._cancel(call, body),
             "approve": lambda call, _query, body: self._approve(call, body),
-            "trigger": lambda call, _query, _body: self._trigger(call.place, call.id).to_json(call.place, self._created),
+            "trigger": lambda call, _query, _body: self._trigger(call.place, call.id).to_json(
+                call.place, self._created
+            ),
             "account": lambda call, _query, _body: self._account(call.place),
         }
 
@@ -339,4 +341,3 @@ def _of_trigger(
         "substitutions": {**substitutions, **({"REF_NAME": name} if name else {})},
         "tags": [f"trigger-{trigger.id}", *tags],
     }
-

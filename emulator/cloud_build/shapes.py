@@ -5,7 +5,7 @@ The members are those of the API's discovery document that a client of this proj
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from emulator.buildbucket.wire_time import parse_duration
@@ -58,7 +58,7 @@ def _is_duration(value: object) -> bool:
         return False
 
 
-_FITS = {
+_FITS: Mapping[str, Callable[[Any], bool]] = {
     "any": lambda _: True,
     "text": lambda value: isinstance(value, str),
     "flag": lambda value: isinstance(value, bool),

@@ -157,7 +157,7 @@ class _StepEnd:
 
 
 def _run_one(bench: _Bench, place: int, step: Mapping[str, Any]) -> _StepEnd:
-    label = f'Step #{place}{" - " + repr(step["id"]) if step.get("id") else ""}'
+    label = f"Step #{place}{' - ' + repr(step['id']) if step.get('id') else ''}"
     bench.output.say(f"Starting {label}")
     what = f'build step {place} "{step["name"]}"'
     try:
@@ -231,7 +231,7 @@ def _script(bench: _Bench, place: int, text: str) -> Path:
 def _folder(bench: _Bench, step: Mapping[str, Any]) -> Path:
     source: Mapping[str, Any] = next(iter(bench.build.body.get("source", {}).values()), {})
     root = bench.folder.resolve()
-    folder = (root / source.get("dir", "") / replaced(step.get("dir", ""), bench.values)).resolve()
+    folder = (root / str(source.get("dir", "")) / replaced(step.get("dir", ""), bench.values)).resolve()
     if not folder.is_relative_to(root):
         raise _StepError(_OUTSIDE)
     if not folder.is_dir():

@@ -138,7 +138,9 @@ def trigger_from_json(value: Mapping[str, Any]) -> Trigger:
         raise ValueError(f"a trigger needs a name, got {dict(value)!r}")
     unknown = value.keys() - _MEMBERS
     if unknown:
-        raise ValueError(f'the trigger "{name}" has the unknown key "{min(unknown)}": use {", ".join(sorted(_MEMBERS))}')
+        raise ValueError(
+            f'the trigger "{name}" has the unknown key "{min(unknown)}": use {", ".join(sorted(_MEMBERS))}'
+        )
     location, steps = str(value.get("location", "global")), value.get("steps", list(_STEPS))
     _check_steps(name, steps)
     return Trigger(
@@ -172,12 +174,15 @@ def read_triggers(path: Path) -> list[Trigger]:
         LocalCloudError: the file cannot be read, or is not valid.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-        tables = document.get("triggers", {})
-        if document.keys() - {"triggers"} or not isinstance(tables, Mapping):
-            raise ValueError("write a table [triggers.NAME] for each trigger, and nothing else")
-        return [trigger_from_json({**table, "name": name}) for name, table in tables.items()]
+        return _triggers(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise LocalCloudError(f"{path} cannot be read: {error.strerror}") from error
     except (TypeError, ValueError) as error:
         raise LocalCloudError(f"{path}: {error}") from error
+
+
+def _triggers(document: Mapping[str, Any]) -> list[Trigger]:
+    tables = document.get("triggers", {})
+    if document.keys() - {"triggers"} or not isinstance(tables, Mapping):
+        raise ValueError("write a table [triggers.NAME] for each trigger, and nothing else")
+    return [trigger_from_json({**table, "name": name}) for name, table in tables.items()]

@@ -187,7 +187,9 @@ def _commit(build: Build, around: Surroundings) -> CommitView | None:
     revision = values.get("_REVISION", "") or values.get("COMMIT_SHA", "")
     if not revision:
         return None
-    local = (url + repository.removeprefix(host) for host, url in around.commit_urls.items() if repository.startswith(host))
+    local = (
+        url + repository.removeprefix(host) for host, url in around.commit_urls.items() if repository.startswith(host)
+    )
     page = next(local, "")
     ref = values.get("_BRANCH", "") or values.get("BRANCH_NAME", "")
     return CommitView(revision[:_SHORT], repository, ref, "", f"{page}/commit/{revision}" if page else "")
