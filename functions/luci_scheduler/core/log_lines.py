@@ -178,9 +178,7 @@ BUILD_ENDED = Template("Build ended with {status:word}: {detail}")
 NEXT_STEP = Template("To fix this, {advice}")
 REVISION_IGNORED = Template('Ignoring property "revision", it is no commit: {value:quoted}')
 OTHER_REPOSITORY = Template("The commit is one of {repository}, the source is {source}: building {revision}")
-PROPERTY_RESERVED = Template(
-    "Property {name:quoted} would hide a substitution of the scheduler, leaving it out"
-)
+PROPERTY_RESERVED = Template("Property {name:quoted} would hide a substitution of the scheduler, leaving it out")
 PROPERTY_DOUBLED = Template("Property {name:quoted} has the same substitution as {other:quoted}, leaving it out")
 PROPERTY_NAME_TOO_LONG = Template("Property {name:quoted} has too long a name for a substitution, leaving it out")
 PROPERTY_TOO_LONG = Template(

@@ -208,9 +208,7 @@ class CloudBuildManager:
         """Fetch the recorded build. A refusal ends the invocation."""
         controller = work.controller
         try:
-            if not BUILD_ID.fullmatch(work.recorded):
-                raise PermanentError("the invocation holds no build ID")
-            return work.api.call("get", Call.GET, work.place.build(work.recorded))
+            return work.api.call("get", Call.GET, work.place.build(_recorded_id(work)))
         except PermanentError as error:
             if isinstance(error, RefusedError) and error.code == "NOT_FOUND" and _is_new(controller):
                 raise TransientError(f"{error}, which may be too new to be known") from error
@@ -230,9 +228,7 @@ class CloudBuildManager:
             self._cancel_found(work)
 
     def _cancel_recorded(self, work: _Work) -> None:
-        build_id = work.recorded
-        if not BUILD_ID.fullmatch(build_id):
-            raise PermanentError("the invocation holds no build ID")
+        build_id = _recorded_id(work)
         try:
             self._cancel(work, build_id)
         except TransientError:
@@ -322,6 +318,17 @@ class CloudBuildManager:
         end = Instant(work.controller.clock.now() + limit)
         claim_until = work.controller.invocation.claim_until
         return end if claim_until is None else min(end, Instant(claim_until - CloudBuildKind.retry_pause))
+
+
+def _recorded_id(work: _Work) -> str:
+    """Return the ID of the recorded build, which becomes a part of URLs.
+
+    Raises:
+        PermanentError: there is no valid ID.
+    """
+    if not BUILD_ID.fullmatch(work.recorded):
+        raise PermanentError("the invocation holds no build ID")
+    return work.recorded
 
 
 def _recorded_place(invocation: Invocation) -> Place | None:

@@ -70,7 +70,11 @@ def _problem(name: str, key: str, value: str, other: str | None) -> str:
         return log_lines.PROPERTY_DOUBLED.format(name=shown, other=quote(other))
     if len(key) > MAX_KEY_BYTES:
         return log_lines.PROPERTY_NAME_TOO_LONG.format(name=shown)
-    return log_lines.PROPERTY_TOO_LONG.format(name=shown, size=size, most=MAX_VALUE_BYTES) if size > MAX_VALUE_BYTES else ""
+    return (
+        log_lines.PROPERTY_TOO_LONG.format(name=shown, size=size, most=MAX_VALUE_BYTES)
+        if size > MAX_VALUE_BYTES
+        else ""
+    )
 
 
 def _order(text: str) -> bytes:
