@@ -137,11 +137,11 @@ class Deliveries:
         """Queue a delivery again, with the same GUID and body.
 
         Raises:
-            LookupError: no delivery has this ID.
+            ValueError: no delivery has this ID.
         """
         found = next((one for one in reversed(self.all()) if one.id == identifier), None)
         if found is None:
-            raise LookupError(f"no delivery {identifier}")
+            raise ValueError(f"no delivery {identifier}")
         self._queue.put(replace(found, status=0, answer="", is_redelivery=True))
 
     def all(self) -> list[Delivery]:

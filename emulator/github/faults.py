@@ -22,13 +22,14 @@ class GitHubFault:
 
     Attributes:
         effect: ``error`` answers ``status`` with GitHub's text. ``html`` answers ``status`` with a page instead of
-            JSON. ``rate_limit`` answers 403 as if the hourly quota was used up. ``secondary_limit`` answers ``status``
-            with the text about secondary limits, and with ``Retry-After`` unless ``seconds`` is 0. ``no_304`` answers
+            JSON. ``rate_limit`` answers 403 as if the hourly quota was used up. ``secondary_limit`` answers 403,
+            or 429 if ``status`` is 429, with the text about secondary limits, and with ``Retry-After`` unless
+            ``seconds`` is 0. ``no_304`` answers
             an unchanged resource in full. ``slow`` answers after ``seconds`` of real time. ``cut`` closes the
             connection without an answer, ``cut_body`` halfway.
         path: the affected paths, such as ``*/compare/*``; may contain ``*`` and ``?``.
         times: how many requests are affected; None means all, until the fault is removed.
-        status: the HTTP status of ``error``, ``html`` and ``secondary_limit``.
+        status: the HTTP status.
         seconds: the delay of ``slow``, or the pause that ``secondary_limit`` asks the client to make.
         message: the text of an ``error``; by default the usual text of the status.
     """

@@ -69,13 +69,12 @@ class Names:
         """Move a repository's folder, and return the repository before and after.
 
         Raises:
-            LookupError: there is no repository of the old name.
-            ValueError: the new name is taken or not allowed, or the repository belongs to its user.
+            ValueError: there is no repository of the old name, the new name is taken or not allowed, or the repository belongs to its user.
         """
         before = self.find(old)
         place = repository_path(self._base, new)
         if before is None:
-            raise LookupError(f"no repository {old}")
+            raise ValueError(f"no repository {old}")
         if is_read_only(before.path, self._root):
             raise ValueError(read_only_sentence(before.path))
         if place is None or new.count("/") != _SEGMENTS - 1 or self.find(new):

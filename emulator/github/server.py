@@ -116,8 +116,7 @@ class GitHubServer(EmulatedServer[GitHubFaults, GitHubRequest]):
         """Rename a repository (``owner/name``): its folder moves, and requests under the old name are redirected.
 
         Raises:
-            LookupError: there is no repository of the old name.
-            ValueError: the new name is taken or not allowed.
+            ValueError: there is no repository of the old name, or the new name is taken or not allowed.
         """
         self.service.rename(old, new)
 

@@ -120,7 +120,7 @@ class GitHubService:
     def _existing(self, name: str) -> Found:
         found = self.names.find(name)
         if found is None:
-            raise LookupError(f"no repository {name} on {self.site}")
+            raise ValueError(f"no repository {name} on {self.site}")
         return found
 
     def _writable(self, name: str) -> tuple[Repository, dict[str, str]]:

@@ -63,6 +63,7 @@ class GitHubState(ServerState[GitHubFaults, GitHubRequest]):
         clock: the server's time.
         entropy: makes tokens and IDs of deliveries.
         rates: the rate limits.
+        refs_per_page: how many refs one answer lists; 0 lists all, as GitHub mostly does.
         around: the local cloud around the server.
         limits: the limits of ``git clone``, ``git fetch`` and ``git push``.
         statuses: the commit statuses.
@@ -75,6 +76,7 @@ class GitHubState(ServerState[GitHubFaults, GitHubRequest]):
     clock: Clock = field(default_factory=RealClock)
     entropy: random.Random = field(default_factory=random.Random)
     rates: RateLimits = field(default_factory=RateLimits)
+    refs_per_page: int = 0
     around: GitHubSurroundings = field(default_factory=GitHubSurroundings)
     limits: Limits = field(default_factory=Limits)
     statuses: Statuses = field(default_factory=Statuses)

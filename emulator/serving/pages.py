@@ -22,10 +22,13 @@ _STYLE = Path(luci_scheduler.__file__).parent / "web" / "static" / "style.css"
 
 
 @cache
-def templates(folder: Path) -> jinja2.Environment:
-    """Return the templates of a folder; each of them may extend ``page.html``. Values are escaped."""
+def templates(*folders: Path) -> jinja2.Environment:
+    """Return the templates of folders, the first of which has precedence; each may extend ``page.html``.
+
+    Values are escaped.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([folder, _TEMPLATES]),
+        loader=jinja2.FileSystemLoader([*folders, _TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
