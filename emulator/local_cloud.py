@@ -14,18 +14,21 @@ import requests
 
 from emulator.buildbucket.server import BuildbucketServer
 from emulator.clock import Clock
+from emulator.cloud_build.server import CloudBuildServer
 from emulator.cloud_scheduler import CloudScheduler
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.commit_events import CommitEvents
 from emulator.errors import LocalCloudError, one_line
 from emulator.feed import Feed
 from emulator.front_end.front_end import FrontEnd
+from emulator.github.server import GitHubServer
 from emulator.gitiles.projects import find_repository, is_read_only, read_only_sentence, repository_path
 from emulator.gitiles.repository import Repository
 from emulator.gitiles.server import GitilesServer
 from emulator.memory_host import MemoryHost
 from emulator.message_faults import FaultyPubSub
 from emulator.official import clear_documents
+from emulator.optional_servers import OptionalServers
 from emulator.options import Options
 from emulator.processes import Output
 from emulator.run_task import run_task
@@ -97,6 +100,8 @@ class LocalCloud:
     """The queue of the functions, reached as they reach it."""
     buildbucket: BuildbucketServer
     gitiles: GitilesServer
+    optional: OptionalServers
+    """Cloud Build and GitHub, if the options want them."""
     environment: Mapping[str, str]
     """The environment of ``on_task``; with a front end, that of the others differs: see `FrontEnd.settings`."""
     functions: Mapping[str, Function]
@@ -114,6 +119,28 @@ class LocalCloud:
     def project(self) -> str:
         """The cloud project."""
         return self.options.project
+
+    @property
+    def cloud_build(self) -> CloudBuildServer:
+        """The Cloud Build server.
+
+        Raises:
+            LocalCloudError: the options do not want it.
+        """
+        if self.optional.cloud_build is None:
+            raise LocalCloudError("Cloud Build is not served here: start with --cloud-build")
+        return self.optional.cloud_build
+
+    @property
+    def github(self) -> GitHubServer:
+        """The GitHub server.
+
+        Raises:
+            LocalCloudError: the options do not want it.
+        """
+        if self.optional.github is None:
+            raise LocalCloudError("GitHub is not served here: start with --github")
+        return self.optional.github
 
     def repository(self, repo: str) -> Repository:
         """Return the repository for ``https://<host>/<project>``; a missing one is created, bare and with branch main.
@@ -207,6 +234,7 @@ class LocalCloud:
         self.buildbucket.notifier.clear_faults()
         self.buildbucket.clear_requests()
         self.gitiles.clear_requests()
+        self.optional.reset()
         self._clear_documents()
         self.cloud_tasks.create_queue(queue_path(self.project), QUEUE_RATES, QUEUE_RETRIES)
         if self.functions:

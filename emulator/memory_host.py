@@ -16,10 +16,11 @@ import structlog
 
 from emulator.clock import Clock
 from emulator.errors import LocalCloudError
+from emulator.front_end.front_end import EVENT_FUNCTIONS
 from emulator.memory.store import MemoryStore
 from emulator.processes import Output
 from emulator.serving.local_server import LocalServer
-from emulator.supervisor import FUNCTIONS, SOURCE
+from emulator.supervisor import ALL_FUNCTIONS, SOURCE
 from emulator.tcp_ports import HOST, require_free
 from luci_scheduler import process
 from luci_scheduler.bootstrap import Ports, make_app
@@ -57,7 +58,7 @@ class InProcessFunction:
         Raises:
             LocalCloudError: the port is in use.
         """
-        signature = FUNCTIONS[self.name]
+        signature = ALL_FUNCTIONS[self.name]
         app = functions_framework.create_app(self.name, str(SOURCE), signature)  # type: ignore[no-untyped-call]
         self._server = LocalServer(_named(self.name, app), HOST, self.port)
         try:
@@ -168,9 +169,7 @@ class MemoryHost:
     def _with_locks(self, ports: Ports) -> Ports:
         """Return the ports with the checks of callers that each function has by its own settings."""
         own = {name: read_settings(environment) for name, environment in self._services.items()}
-        pushes = {
-            name: make_verify_push(own[name], self._clock) for name in ("on_gitiles_commit", "on_build_completion")
-        }
+        pushes = {name: make_verify_push(own[name], self._clock) for name in own if name in EVENT_FUNCTIONS}
 
         def verify_push(headers: Headers) -> str:
             return pushes[_serving.get()](headers)

@@ -21,7 +21,7 @@ import jinja2
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from emulator.banner import builds_row, function_url, log_folder, state_row
+from emulator.banner import builds_row, function_url, log_folder, server_rows, state_row
 from emulator.branches import HEADS
 from emulator.clock import AdjustableClock
 from emulator.errors import LocalCloudError
@@ -31,7 +31,7 @@ from emulator.gitiles.repository import Repository
 from emulator.local_cloud import LocalCloud
 from emulator.local_configs import project_files
 from emulator.serving.local_server import LocalServer
-from emulator.switches import SWITCHES, Switches
+from emulator.switches import Switches
 from emulator.tcp_ports import HOST
 from emulator.terminal import WORDS, clock_time
 from emulator.watched import push_command, read_only, watched
@@ -170,7 +170,7 @@ class StartPage:
     def _switch(self, form: Mapping[str, str]) -> _Done:
         name, on = form["name"], form["on"] == "yes"
         self._switches.turn(name, on=on)
-        text = f"{'On' if on else 'Off'}: {SWITCHES[name]}"
+        text = f"{'On' if on else 'Off'}: {self._switches.texts[name]}"
         self._cloud.feed.post("note", text)
         return _Done(f"{text}.")
 
@@ -220,9 +220,14 @@ class StartPage:
             owned=list(owned.values()),
             push=push_command(cloud, repos),
             default_file=_FILE,
-            switches=[(name, text, name in self._switches.on) for name, text in SWITCHES.items()],
+            switches=[(name, text, name in self._switches.on) for name, text in self._switches.texts.items()],
             killable=[] if cloud.memory else list(cloud.functions),
-            links={"Console": cloud.console_url, "Buildbucket": cloud.buildbucket.url, "Gitiles": cloud.gitiles.url},
+            links={
+                "Console": cloud.console_url,
+                "Buildbucket": cloud.buildbucket.url,
+                "Gitiles": cloud.gitiles.url,
+                **server_rows(cloud),
+            },
             places=self._places(),
             builds=builds_row(cloud),
             state=state_row(cloud),

@@ -1,4 +1,4 @@
-"""The four entry points. Each one passes its request to the application and answers with a status code.
+"""The entry points. Each one passes its request to the application and answers with a status code.
 
 Importing this module touches no network and reads no settings.
 """
@@ -12,7 +12,7 @@ from cloudevents.http import CloudEvent
 from luci_scheduler import entry
 from luci_scheduler.logs import ensure_logging
 
-__all__ = ["console", "on_build_completion", "on_gitiles_commit", "on_task"]
+__all__ = ["console", "on_build_completion", "on_cloud_build", "on_gitiles_commit", "on_task"]
 
 
 @functions_framework.cloud_event
@@ -25,6 +25,12 @@ def on_gitiles_commit(event: CloudEvent) -> None:
 def on_build_completion(event: CloudEvent) -> None:
     """Handle a notification about a build: its invocation is updated."""
     entry.finish_event(entry.notification(entry.current_app(), event))
+
+
+@functions_framework.cloud_event
+def on_cloud_build(event: CloudEvent) -> None:
+    """Handle a message about a build of Cloud Build: if it is one of ours, its invocation is updated."""
+    entry.finish_event(entry.cloud_build(entry.current_app(), event))
 
 
 @functions_framework.http

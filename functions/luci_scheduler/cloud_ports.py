@@ -29,7 +29,18 @@ from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.managers.buildbucket.builder_id import server_of
-from luci_scheduler.ports import Buildbucket, Clock, ConfigSource, Fetch, Gitiles, Headers, Queue, Store, Topic
+from luci_scheduler.ports import (
+    Buildbucket,
+    Clock,
+    CloudBuild,
+    ConfigSource,
+    Fetch,
+    Gitiles,
+    Headers,
+    Queue,
+    Store,
+    Topic,
+)
 from luci_scheduler.settings import ConfigSourceSetting, Settings
 
 if TYPE_CHECKING:
@@ -38,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "cloud_ports",
     "make_buildbucket",
+    "make_cloud_build",
     "make_config_sources",
     "make_identify",
     "make_verify_caller",
@@ -76,6 +88,7 @@ def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock 
         config_sources=make_config_sources(settings),
         topic=_make_topic(settings) if settings.events_topic else None,
         turns=ProcessTurns(),
+        cloud_build=make_cloud_build(settings, clock) if settings.cloud_build else None,
     )
 
 
@@ -189,6 +202,14 @@ def make_buildbucket(settings: Settings, session: _MakeSession, clock: Clock) ->
         return server.url.rstrip("/") if server and server.url else f"https://{host}"
 
     return BuildbucketClient(base_url, session, clock, settings.request_deadline_seconds * SECOND)
+
+
+def make_cloud_build(settings: Settings, clock: Clock) -> CloudBuild:
+    """Return the client of the Cloud Build API."""
+    from luci_scheduler.adapters.cloud_build import CLOUD_BUILD_SCOPES, CloudBuildClient  # noqa: PLC0415 - see `_late`
+
+    session = sessions(authenticated=not settings.local, scopes=CLOUD_BUILD_SCOPES)
+    return CloudBuildClient(settings.cloud_build_url, session, clock)
 
 
 def _make_gitiles(settings: Settings, session: _MakeSession, clock: Clock) -> Gitiles:
