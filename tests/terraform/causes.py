@@ -349,7 +349,9 @@ CAUSES: Mapping[str, Cause] = {
     "strangers at the webhook": Cause(
         "webhook", "more than ten requests a minute are refused", partial(_webhook_answers, 401, 11, 8)
     ),
-    "commits that the webhook cannot publish": Cause("webhook", "deliveries fail", partial(_webhook_answers, 503, 1, 3)),
+    "commits that the webhook cannot publish": Cause(
+        "webhook", "deliveries fail", partial(_webhook_answers, 503, 1, 3)
+    ),
     "too few instances": Cause("no-instance", "calls find no instance", partial(_no_instance, 25)),
 }
 """By a description: at least one for each condition."""

@@ -132,10 +132,8 @@ class Monitoring:
     def __init__(self, resources: Sequence[Resource]) -> None:
         self._resources = resources
         self._metrics = [_log_metric(values) for values in self._all("google_logging_metric")]
-        self.services = sorted(
-            set(re.findall(r'"([^"]+)"', str(self._metric_filter("/errors")).split(" AND ")[1]))
-        )
-        """Names of the Cloud Run services whose lines are counted. Those of the webhook count in the metric `errors`."""
+        self.services = sorted(set(re.findall(r'"([^"]+)"', str(self._metric_filter("/errors")).split(" AND ")[1])))
+        """Names of the Cloud Run services whose lines are counted. Lines of the webhook count in `errors` alone."""
 
     def _all(self, type_: str) -> Iterator[Mapping[str, Any]]:
         return (found.values for found in self._resources if found.type == type_)

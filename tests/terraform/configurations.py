@@ -93,7 +93,7 @@ EVERYTHING: dict[str, Any] = {
         "project": BUILDS,
         "location": "us-central1",
         "projects": {
-            BUILDS: {"accounts": [f"docs@{BUILDS}.iam.gserviceaccount.com"]},
+            BUILDS: {"accounts": [f"documents@{BUILDS}.iam.gserviceaccount.com"]},
             PROJECT: {"accounts": [f"release@{PROJECT}.iam.gserviceaccount.com"], "create_topic": False},
         },
         "private_pools": [f"projects/{BUILDS}/locations/us-central1/workerPools/{name}" for name in ("a", "b")],

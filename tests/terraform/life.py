@@ -8,12 +8,14 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-from tests.terraform.services import ALWAYS, Service, services
+from emulator.supervisor import FUNCTIONS
+from tests.terraform.services import Service, services
 from tests.terraform.tool import ROOT, Resource, Terraform, changes, outputs, reminders, resources, succeeded
 
 ROLLBACK = f"us-central1-docker.pkg.dev/a-project/luci-scheduler/functions@sha256:{'0' * 64}"
 """The image of an earlier version."""
-_SMALLER = f"-var=functions={json.dumps({name: {'max_instances': 2} for name in (*ALWAYS, "on_cloud_build")})}"
+_SIZES = {name: {"max_instances": 2} for name in (*FUNCTIONS, "on_cloud_build")}
+_SMALLER = f"-var=functions={json.dumps(_SIZES)}"
 OLDER, NEWER = "6", "7"
 """Major versions of the Google providers."""
 

@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+from emulator.supervisor import FUNCTIONS
 from tests.terraform.tool import Resource
 
-ALWAYS = ("on_gitiles_commit", "on_build_completion", "on_task", "console")
-"""The functions of every installation."""
-OPTIONAL = ("on_cloud_build", "on_github_push")
-"""The functions that `cloud_build` and `github.webhook` add."""
 EVENTS = {"on_gitiles_commit", "on_build_completion", "on_cloud_build"}
 """The functions that Pub/Sub calls."""
-ADDRESSES = {f'module.function["{function}"].google_cloud_run_v2_service.this' for function in ALWAYS}
+ADDRESSES = {f'module.function["{function}"].google_cloud_run_v2_service.this' for function in FUNCTIONS}
 """The addresses of the services in the root module."""
 ALL_ADDRESSES = {
     *ADDRESSES,

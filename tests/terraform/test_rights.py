@@ -90,7 +90,7 @@ functions  custom/{r}luci_scheduler_builds    project {others}
 functions  custom/{r}luci_scheduler_builds    project
 functions  cloudbuild.workerPoolUser          project {others}
 functions  iam.serviceAccountUser             account {p}sched-steps
-functions  iam.serviceAccountUser             account docs
+functions  iam.serviceAccountUser             account documents
 functions  iam.serviceAccountUser             account release
 steps      logging.logWriter                  project {others}
 functions  run.viewer                         service {p}luci-scheduler-on-cloud-build
@@ -158,7 +158,8 @@ def _reviewed(text: str, prefix: str) -> set[Grant]:
     return {(account, role, resource) for account, role, resource in grants}
 
 
-def _granted(life: Life) -> list[Grant]:
+def granted(life: Life) -> list[Grant]:
+    """Return all grants of an applied configuration: account, role, resource."""
     accounts = {
         account["member"]: account["account_id"].rpartition("-")[2] for account in life.all("google_service_account")
     }
@@ -205,20 +206,20 @@ def _resource(type_: str, values: dict[str, object]) -> str:
 
 def test_the_minimal_grants_match_the_reviewed_list(minimal: Life) -> None:
     """The grants equal the list, without duplicates."""
-    assert sorted(_granted(minimal)) == sorted(_reviewed(GRANTS + NATIVE_GRANTS, ""))
+    assert sorted(granted(minimal)) == sorted(_reviewed(GRANTS + NATIVE_GRANTS, ""))
 
 
 def test_the_grants_match_the_reviewed_list(everything: Life) -> None:
     """With every optional feature, the grants equal all lists."""
     lists = GRANTS + MORE_GRANTS + MORE_CLOUD_BUILD_GRANTS + GITHUB_GRANTS
-    assert sorted(_granted(everything)) == sorted(_reviewed(lists, "staging-eu-"))
+    assert sorted(granted(everything)) == sorted(_reviewed(lists, "staging-eu-"))
 
 
 def test_the_grants_of_the_github_example_match_the_reviewed_list(github: Life) -> None:
     """Builds and a token add their lists, and there is no Buildbucket server."""
     lists = GRANTS + CLOUD_BUILD_GRANTS + TOKEN_GRANTS + PROXY_GRANTS
     without = {grant for grant in _reviewed(lists, "") if BUILD_TOPIC not in grant[2] and grant[0] != "iap"}
-    assert sorted(_granted(github)) == sorted(without)
+    assert sorted(granted(github)) == sorted(without)
 
 
 def test_the_scheduler_has_four_permissions_on_builds(github: Life, everything: Life) -> None:
@@ -232,9 +233,9 @@ def test_the_scheduler_has_four_permissions_on_builds(github: Life, everything: 
 def test_builds_run_as_an_account_without_the_scheduler_s_rights(github: Life, everything: Life) -> None:
     """The account of the builds writes logs. Only the functions' account acts as it."""
     for life in (github, everything):
-        granted = _granted(life)
-        assert {role for account, role, _ in granted if account == "steps"} == {"logging.logWriter"}
-        assert {account for account, _, resource in granted if resource.endswith("sched-steps")} == {"functions"}
+        grants = granted(life)
+        assert {role for account, role, _ in grants if account == "steps"} == {"logging.logWriter"}
+        assert {account for account, _, resource in grants if resource.endswith("sched-steps")} == {"functions"}
         for service in life.services.values():
             assert "sched-steps" not in service.account
 
@@ -245,7 +246,7 @@ def test_nothing_is_open_and_nothing_is_broad(life: Life) -> None:
         assert not re.search(r"_iam_policy$|_account_key$|_hmac_key$", found.type), found.address
         if found.type.endswith("_iam_binding"):
             assert found.values["role"] in ("roles/run.invoker", "roles/iap.httpsResourceAccessor"), found.address
-    for member, role, resource in _granted(life):
+    for member, role, resource in granted(life):
         webhook = (member, role) == ("allUsers", "run.invoker") and resource.endswith("-on-github-push")
         assert webhook or member not in ("allUsers", "allAuthenticatedUsers")
         assert not re.fullmatch(r"owner|editor|viewer|.*[aA]dmin", role), role

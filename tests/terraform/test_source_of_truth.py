@@ -9,6 +9,7 @@ import functions_framework
 import pytest
 
 from emulator import settings as local
+from emulator.supervisor import ALL_FUNCTIONS, FUNCTIONS
 from emulator.topics import subscriptions
 from luci_scheduler.api.access import Permission, load_access
 from luci_scheduler.core.identity import user
@@ -24,7 +25,7 @@ from luci_scheduler.settings import (
 )
 from tests.terraform.configurations import BUILDS, EVERYTHING, PROJECT, SERVERS
 from tests.terraform.life import Life
-from tests.terraform.services import ALWAYS, EVENTS, OPTIONAL
+from tests.terraform.services import EVENTS
 from tests.terraform.tool import REPOSITORY, ROOT
 from tests.unit.test_observability import _events
 
@@ -81,7 +82,7 @@ def _secret_names(life: Life) -> dict[str, set[str]]:
 def test_settings_are_the_functions_environment(everything: Life) -> None:
     """Every setting is set or has a reason, and every variable is a setting. The webhook has settings of its own."""
     secrets = _secret_names(everything)
-    assert set(everything.environments) == {*ALWAYS, *OPTIONAL}
+    assert set(everything.environments) == set(ALL_FUNCTIONS)
     settings = {name for field in fields(Settings) if (name := variable_of(field)).startswith(PREFIX)}
     not_set = {PREFIX + name.upper() for name in NOT_SET}
     only = {PREFIX + name.upper(): functions for name, functions in ONLY.items()}
@@ -248,7 +249,7 @@ def test_builds_of_cloud_build_reach_the_functions(github: Life, everything: Lif
     settings, steps = _settings(everything, "on_task"), f"staging-eu-sched-steps@{BUILDS}.iam.gserviceaccount.com"
     assert (settings.cloud_build_project, settings.cloud_build_account) == (BUILDS, steps)
     assert settings.cloud_build_projects == {
-        BUILDS: (f"docs@{BUILDS}.iam.gserviceaccount.com", steps),
+        BUILDS: (f"documents@{BUILDS}.iam.gserviceaccount.com", steps),
         PROJECT: (f"release@{PROJECT}.iam.gserviceaccount.com",),
     }
     given = EVERYTHING["cloud_build"]
@@ -260,9 +261,9 @@ def test_builds_of_cloud_build_reach_the_functions(github: Life, everything: Lif
 def test_there_are_no_builds_of_cloud_build_by_default(minimal: Life, production: Life) -> None:
     """Without the objects, nothing of them is in an installation."""
     for life in (minimal, production):
-        assert set(life.services) == set(ALWAYS)
+        assert set(life.services) == set(FUNCTIONS)
         assert not _settings(life, "on_task").cloud_build
-        new = "cloud-builds|sched-steps|webhook|GITHUB|CLOUD_BUILD|COMMIT_HOSTS|sts.googleapis|identity_pool|custom_role"
+        new = "cloud-builds|sched-(steps|webhook)|GITHUB|CLOUD_BUILD|COMMIT_HOSTS|sts.googleapis|identity_pool|custom_role"
         assert [found.address for found in life.resources if re.search(new, f"{found.address} {found.values}")] == []
 
 
@@ -270,7 +271,7 @@ def test_one_host_gets_the_credentials_of_github(github: Life, everything: Life)
     """The functions that call commit hosts have them, and the others have not."""
     assert _settings(github, "on_task").github_token == "the secret SCHEDULER_GITHUB_TOKEN"
     assert github.services["on_task"].secrets["SCHEDULER_GITHUB_TOKEN"] == "github-token"
-    for function in {*ALWAYS, "on_cloud_build"}:
+    for function in {*FUNCTIONS, "on_cloud_build"}:
         settings = _settings(everything, function)
         has_key = "SCHEDULER_GITHUB_PRIVATE_KEY" in everything.services[function].secrets
         assert has_key == bool(settings.github_app_id) == (function in GITHUB_CALLERS)
@@ -286,7 +287,7 @@ def test_one_host_gets_the_credentials_of_github(github: Life, everything: Life)
 def test_announcements_are_off_by_default(life: Life, everything: Life) -> None:
     """The functions know the topic only if there is one."""
     topics = {topic["id"] for topic in life.all("google_pubsub_topic") if topic["name"].endswith("invocation-events")}
-    assert {_settings(life, function).events_topic for function in ALWAYS} == (topics or {""})
+    assert {_settings(life, function).events_topic for function in FUNCTIONS} == (topics or {""})
     assert bool(topics) == (life is everything)
 
 
