@@ -8,21 +8,35 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import PROJECT_NAME
 from luci_scheduler.core.link_map import link_problem
 from luci_scheduler.core.repo_url import parse_repo_url
 
-__all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsError", "read_settings", "variable_of"]
+__all__ = [
+    "BuildbucketServer",
+    "ConfigSourceSetting",
+    "Settings",
+    "SettingsError",
+    "WebhookSettings",
+    "read_settings",
+    "read_webhook_settings",
+    "variable_of",
+]
+
+T = TypeVar("T")
 
 PREFIX = "SCHEDULER_"
 _EVERY_HOST = "*"
 _MIN_RETENTION_DAYS = 8  # Pub/Sub may deliver a message again for 7 days, and markers recognize it
+_MIN_WEBHOOK_SECRET_BYTES = 12
+"""The least length of a webhook's secret, which a person types into GitHub: 96 bits, if each byte is random."""
 _MIN_SECRET_BYTES = 16
 """The least length of a signing secret: 128 bits, if each byte is random. Terraform makes 48 letters and digits."""
 
@@ -176,6 +190,8 @@ class Settings:
     """Base URL of Pub/Sub's API, for announcements."""
     console_url: str = ""
     """Base URL of the console in announcements; ``https://`` and the console's host if empty."""
+    github_statuses: bool = False
+    """Whether commits of GitHub repositories get a status for each invocation that builds them."""
     access: str = ""
     """The access policy, a JSON document (see docs/reference/access.md); empty: access is denied."""
     iap_audience: str = ""
@@ -244,8 +260,27 @@ class Settings:
         return self.console_url or f"https://{self.default_hostname}"
 
 
+@frozen
+class WebhookSettings:
+    """The environment of ``on_github_push``, which reads no other variable."""
+
+    github_webhook_secrets: tuple[str, ...] = field(repr=False)
+    """Secrets of the webhooks, each of at least 12 bytes; comma-separated. A delivery may have the signature of any of
+    them: the present secret, and during a rotation the one before."""
+    commit_topic: str
+    """Full name of the topic of commits, ``projects/<project>/topics/gitiles-commit``."""
+    commit_hosts: CommitHosts = DEFAULT_HOSTS
+    """The hosts whose pushes count; see `Settings`."""
+    pubsub_url: str = "https://pubsub.googleapis.com"
+    """Base URL of Pub/Sub's API."""
+    project: str = ""
+    """Cloud project, to which the traces of log lines belong."""
+    local: bool = False
+    """Whether this is the local cloud: Pub/Sub is called without OAuth, and requests of other sites get 403."""
+
+
 def variable_of(setting: Field[Any]) -> str:
-    """Return the environment variable of a field of `Settings`."""
+    """Return the environment variable of a field of `Settings` or `WebhookSettings`."""
     return str(setting.metadata.get("variable", PREFIX + setting.name.upper()))
 
 
@@ -255,26 +290,47 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: variables are missing, unknown or invalid; the message lists all of them.
     """
-    faults: list[str] = []
+    values, faults = _read(Settings, _REQUIRED, environment)
+    faults += _local_faults(values, environment)
+    faults += _claim_faults(values)
+    return _made(Settings, values, faults)
+
+
+def read_webhook_settings(environment: Mapping[str, str]) -> WebhookSettings:
+    """Read the settings of ``on_github_push`` from ``environment``; those of the other functions may be there too.
+
+    Raises:
+        SettingsError: as of `read_settings`.
+    """
+    return _made(WebhookSettings, *_read(WebhookSettings, _REQUIRED_BY_WEBHOOK, environment))
+
+
+def _read(
+    kind: type[Any], required: Sequence[str], environment: Mapping[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of the fields of ``kind``, and the faults of the environment."""
+    every = {variable_of(setting) for each in (Settings, WebhookSettings) for setting in fields(each)}
+    strangers = sorted(name for name in environment if name.startswith(PREFIX) and name not in every)
+    faults = [f"{name}: no such setting" for name in strangers]
     values: dict[str, Any] = {}
-    known = {variable_of(setting): setting for setting in fields(Settings)}
-    strangers = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
-    faults += [f"{name}: no such setting" for name in strangers]
-    for name, setting in known.items():
+    for setting in fields(kind):
+        name = variable_of(setting)
         text = environment.get(name, "")
         if not text:
-            if setting.name in _REQUIRED:
+            if setting.name in required:
                 faults.append(f"{name}: is required")
             continue
         try:
             values[setting.name] = _PARSERS.get(setting.name, str)(text)
         except (ValueError, TypeError, KeyError) as error:
             faults.append(f"{name}: {error}")
-    faults += _local_faults(values, environment)
-    faults += _claim_faults(values)
+    return values, faults
+
+
+def _made(kind: type[T], values: Mapping[str, Any], faults: Sequence[str]) -> T:
     if faults:
         raise SettingsError("bad settings in the environment:\n  " + "\n  ".join(faults))
-    return Settings(**values)
+    return kind(**values)
 
 
 def _claim_faults(values: Mapping[str, Any]) -> list[str]:
@@ -360,6 +416,17 @@ def _links(text: str) -> Mapping[str, str]:
 
 def _commas(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def _webhook_secrets(text: str) -> tuple[str, ...]:
+    secrets = _commas(text)
+    short = sum(len(secret.encode()) < _MIN_WEBHOOK_SECRET_BYTES for secret in secrets)
+    if short or not secrets:
+        raise ValueError(
+            f"needs secrets of at least {_MIN_WEBHOOK_SECRET_BYTES} bytes, separated by commas, and {short} of "
+            f"{len(secrets)} are shorter: make one with `openssl rand -hex 32`"
+        )
+    return secrets
 
 
 _OAUTH_CLIENT = re.compile(r"[A-Za-z0-9._-]+\.apps\.googleusercontent\.com|[0-9]+|service-accounts")
@@ -476,6 +543,7 @@ def _check_source_members(item: dict[str, str]) -> None:
 
 
 _REQUIRED = ("project", "task_url", "task_account", "token_secrets")
+_REQUIRED_BY_WEBHOOK = ("github_webhook_secrets", "commit_topic")
 _PARSERS: dict[str, Any] = {
     "token_secrets": _secrets,
     "next_token_secret": _one_secret,
@@ -507,4 +575,7 @@ _PARSERS: dict[str, Any] = {
     "concurrency": _positive,
     "local": _boolean,
     "events_topic": _topic,
+    "github_webhook_secrets": _webhook_secrets,
+    "commit_topic": _topic,
+    "github_statuses": _boolean,
 }
