@@ -19,6 +19,7 @@ from luci_scheduler.managers.registry import launch_time, make_era_of, make_mana
 from luci_scheduler.ports import (
     Buildbucket,
     Clock,
+    CommitStatuses,
     ConfigSource,
     Entropy,
     Fetch,
@@ -72,6 +73,8 @@ class Ports:
     """Identifies the callers of the console."""
     config_sources: Sequence[ConfigSource] = ()
     """The sources of the projects' configs; the first source that has a project wins."""
+    statuses: CommitStatuses | None = None
+    """Where commits show the statuses of invocations; None: nowhere."""
     topic: Topic | None = None
     """Where invocations are announced; None: nowhere."""
     turns: Turns | None = None
@@ -180,6 +183,7 @@ def make_app(settings: Settings, ports: Ports) -> App:
         era_of=make_era_of(environment),
         launch_time=launch_time,
         limits=_limits(settings),
+        statuses=ports.statuses,
         topic=ports.topic,
         console_url=settings.console_base,
         turns=ports.turns,

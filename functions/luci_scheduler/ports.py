@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.due_cursor import DueCursor
@@ -26,11 +26,15 @@ from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.core.watcher import Watcher
 
+if TYPE_CHECKING:
+    from luci_scheduler.core.commit_status import CommitStatus
+
 __all__ = [
     "Buildbucket",
     "BuildbucketError",
     "CheckedWrite",
     "Clock",
+    "CommitStatuses",
     "ConfigFile",
     "ConfigSource",
     "CreateInvocation",
@@ -389,6 +393,21 @@ class Topic(Protocol):
         Raises:
             TransientError: the message may not be stored.
             PermanentError: the message itself is refused.
+        """
+
+
+class CommitStatuses(Protocol):
+    """The marks beside commits on their hosts, which show how invocations fare."""
+
+    def serves(self, repo: str) -> bool:
+        """Return whether the host of a repository (in any spelling) shows statuses. This calls no host."""
+
+    def report(self, status: CommitStatus, page: str) -> None:
+        """Show a status with a link to ``page``, instead of an earlier status with its context.
+
+        Raises:
+            GitilesError: the host does not take it. If the error is not transient, it never will.
+            TransientError: the delivery has no time left.
         """
 
 

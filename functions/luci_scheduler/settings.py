@@ -302,12 +302,11 @@ def read_webhook_settings(environment: Mapping[str, str]) -> WebhookSettings:
     Raises:
         SettingsError: as of `read_settings`.
     """
-    return _made(WebhookSettings, *_read(WebhookSettings, _REQUIRED_BY_WEBHOOK, environment))
+    values, faults = _read(WebhookSettings, _REQUIRED_BY_WEBHOOK, environment)
+    return _made(WebhookSettings, values, faults + _local_faults(values, environment))
 
 
-def _read(
-    kind: type[Any], required: Sequence[str], environment: Mapping[str, str]
-) -> tuple[dict[str, Any], list[str]]:
+def _read(kind: type[Any], required: Sequence[str], environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Return the values of the fields of ``kind``, and the faults of the environment."""
     every = {variable_of(setting) for each in (Settings, WebhookSettings) for setting in fields(each)}
     strangers = sorted(name for name in environment if name.startswith(PREFIX) and name not in every)

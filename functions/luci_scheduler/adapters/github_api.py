@@ -325,7 +325,9 @@ class _Call:
             return Answer(status, None, answer.headers.get("ETag", ""))
         document = read_value(read_json_body(answer, MAX_BODY_BYTES))
         following = answer.links.get("next", {}).get("url", "")
-        return Answer(status, document, answer.headers.get("ETag", ""), urljoin(self.url, following) if following else "")
+        return Answer(
+            status, document, answer.headers.get("ETag", ""), urljoin(self.url, following) if following else ""
+        )
 
     def _error(self, answer: requests.Response) -> GitHubError:
         message = _message(answer)

@@ -20,7 +20,16 @@ from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import Clock, GitCommit, GitilesError, LogPage
 
-__all__ = ["MAX_AUTHOR", "MAX_BODY_BYTES", "MAX_SUBJECT", "GitilesClient", "call_failure", "host_urls", "line_of", "parse_time"]
+__all__ = [
+    "MAX_AUTHOR",
+    "MAX_BODY_BYTES",
+    "MAX_SUBJECT",
+    "GitilesClient",
+    "call_failure",
+    "host_urls",
+    "line_of",
+    "parse_time",
+]
 
 MAX_BODY_BYTES = 16 << 20
 """The limit of an unpacked answer. 30,000 refs, which only the largest repositories have, take about 3 MiB."""

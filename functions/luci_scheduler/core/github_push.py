@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit, is_deletion
-from luci_scheduler.core.commit_hosts import CommitHosts
+from luci_scheduler.core.commit_hosts import CommitHosts, HostKind
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import DAY, SECOND, Instant
+from luci_scheduler.core.repo_url import BadRepoUrlError
 
 __all__ = ["MAX_PAYLOAD_BYTES", "Ignored", "Push", "event_of", "has_form", "is_genuine", "message_of", "read_push"]
 
@@ -116,7 +117,7 @@ def _ignored(push: Push, hosts: CommitHosts, now: Instant) -> str:
     """Return why a push has no commit event; empty if it has one."""
     is_tag = push.ref.startswith(_TAGS)
     reasons = {
-        "its host is not a configured commit host": not hosts.knows(push.repo),
+        "its host is not a configured GitHub host": not _may_be_on_github(push.repo, hosts),
         "it was pushed more than seven days ago": now - push.pushed > _OLDEST,
         "it deletes the ref": push.deleted or is_deletion(push.after),
         "the tag leads to no commit": is_tag and not push.head,
@@ -124,6 +125,14 @@ def _ignored(push: Push, hosts: CommitHosts, now: Instant) -> str:
         "it rewinds the branch": not is_tag and push.forced and not push.created and not push.has_commits,
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _may_be_on_github(repo: str, hosts: CommitHosts) -> bool:
+    """Return whether a repository's host is a GitHub host, even if the URL is no repository there."""
+    try:
+        return hosts.kind(hosts.parse(repo)) is HostKind.GITHUB
+    except BadRepoUrlError:
+        return hosts.knows(repo)
 
 
 def _member(document: Mapping[str, Any], name: str, kind: type) -> Any:

@@ -192,7 +192,10 @@ def github_closed_until(headers: Mapping[str, str], now: Instant, refusals: int)
     """
     reset = headers.get("X-RateLimit-Reset", "")
     spent = headers.get("X-RateLimit-Remaining") == "0" and _EPOCH_SECONDS.fullmatch(reset)
-    waits = (int(reset) * SECOND - now if spent else 0, requested_pause(headers.get("Retry-After"), now, _GITHUB_LONGEST))
+    waits = (
+        int(reset) * SECOND - now if spent else 0,
+        requested_pause(headers.get("Retry-After"), now, _GITHUB_LONGEST),
+    )
     wait = max(waits) if max(waits) > 0 else _GITHUB_CLOSED << min(refusals, _GITHUB_DOUBLINGS)
     return Instant(now + min(wait, _GITHUB_LONGEST))
 

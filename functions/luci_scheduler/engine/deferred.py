@@ -64,11 +64,19 @@ def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, carry_
 
 def _try(runtime: Runtime, work: Deferred, key: str, carry_out: CarryOut) -> Deferred | None:
     """Return the work that remains, or None."""
-    waiting = {"commit": _try_commit, "emit": _try_emitted, ANNOUNCE: try_announcement}.get(work.kind)
+    waiting = {"commit": _try_commit, "emit": _try_emitted, ANNOUNCE: try_announcement, "status": _try_status}.get(
+        work.kind
+    )
     if waiting is not None:
         return waiting(runtime, work)
     carry_out(work, key)
     return None
+
+
+def _try_status(runtime: Runtime, work: Deferred) -> Deferred | None:
+    from luci_scheduler.engine.statuses import try_status  # noqa: PLC0415 - most installations report no status
+
+    return try_status(runtime, work)
 
 
 def _try_commit(runtime: Runtime, work: Deferred) -> Deferred | None:

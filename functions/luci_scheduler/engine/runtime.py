@@ -19,7 +19,18 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job, TaskDefinition
 from luci_scheduler.managers.controller import CallCache, Controller, offer
 from luci_scheduler.managers.task_manager import TaskManager
-from luci_scheduler.ports import Clock, Entropy, Gitiles, Queue, QueueTask, Store, Topic, Turns, Versioned
+from luci_scheduler.ports import (
+    Clock,
+    CommitStatuses,
+    Entropy,
+    Gitiles,
+    Queue,
+    QueueTask,
+    Store,
+    Topic,
+    Turns,
+    Versioned,
+)
 from luci_scheduler.tracing import bind_invocation
 
 __all__ = ["Limits", "Runtime", "logger"]
@@ -97,6 +108,8 @@ class Runtime:
     launch_time: Callable[[TaskDefinition], int]
     """Returns how long a launch may block on the task itself, in nanoseconds; such launches always get a queue task."""
     limits: Limits = field(default_factory=Limits)
+    statuses: CommitStatuses | None = None
+    """Where commits show the statuses of invocations; None: nowhere."""
     topic: Topic | None = None
     """Where starts and ends of invocations are announced; None: nowhere."""
     console_url: str = ""
