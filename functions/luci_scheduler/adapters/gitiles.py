@@ -28,6 +28,7 @@ __all__ = [
     "call_failure",
     "host_urls",
     "line_of",
+    "note_unreadable",
     "parse_time",
 ]
 
@@ -236,7 +237,7 @@ def _committed(identifier: str, entry: Mapping[str, Any]) -> Instant:
     try:
         return parse_time(entry["committer"]["time"])
     except (KeyError, TypeError, ValueError, OverflowError):
-        _unreadable(identifier, "time")
+        note_unreadable(identifier, "time")
         return Instant(0)
 
 
@@ -244,11 +245,12 @@ def _diff(identifier: str, changes: Any) -> tuple[tuple[str, str], ...]:
     known = changes if isinstance(changes, list | tuple) else ()
     readable = [change for change in known if isinstance(change, dict)]
     if known is not changes or len(readable) < len(known):
-        _unreadable(identifier, "paths")
+        note_unreadable(identifier, "paths")
     return tuple((_path(change.get("old_path")), _path(change.get("new_path"))) for change in readable)
 
 
-def _unreadable(identifier: str, part: str) -> None:
+def note_unreadable(identifier: str, part: str) -> None:
+    """Log that a part of a commit could not be read: its ``time`` or its ``paths``."""
     _logger.warning("commit_unreadable", revision=identifier, part=part)
 
 

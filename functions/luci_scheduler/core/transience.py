@@ -86,7 +86,7 @@ _GITHUB = {
 }
 """HTTP status → code; INTERNAL for any other status."""
 _GITHUB_CLOSED = MINUTE
-"""How long a GitHub host is not asked after it has refused a request without a time. Each further refusal doubles it."""
+"""How long a GitHub host is not asked after a refusal that names no time. Each further refusal doubles it."""
 _GITHUB_DOUBLINGS = 5
 _GITHUB_LONGEST = 2 * HOUR
 """The longest time for which a GitHub host is not asked. Its limits are counted by the hour."""
@@ -178,7 +178,7 @@ def github_failure(status: int, message: str, headers: Mapping[str, str]) -> Fai
     if status == _HTTP_UNPROCESSABLE and message.startswith("No commit found"):
         return grpc_failure("NOT_FOUND")
     code = _GITHUB.get(status, "INTERNAL")
-    # A conflict of GitHub is about the repository's state, not about two requests, so a repetition has no better chance.
+    # A conflict of GitHub is about the repository's state, not about two requests: a repetition has no better chance.
     return Failure(code, transient=code in ("UNAVAILABLE", "INTERNAL"))
 
 
