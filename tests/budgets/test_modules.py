@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import flask
 import pytest
 
 from emulator.cloud_tasks.oidc import TokenIssuer
@@ -25,16 +26,20 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.notification_token import make_token
 from tests.answering import Answer, answering
 from tests.deployed import FUNCTIONS, link_deployment
+from tests.pushes import SECRET, delivery, payload
 
 OWN: Mapping[str, Mapping[str, int]] = {
-    "on_gitiles_commit": {"": 18, "adapters": 22, "config": 1, "core": 63, "engine": 10, "managers": 21},
-    "on_build_completion": {"": 18, "adapters": 22, "config": 1, "core": 62, "engine": 10, "managers": 21},
-    "on_task": {"": 18, "adapters": 22, "config": 1, "core": 63, "engine": 17, "managers": 21},
+    "on_gitiles_commit": {"": 19, "adapters": 22, "config": 1, "core": 64, "engine": 10, "managers": 21},
+    "on_build_completion": {"": 19, "adapters": 22, "config": 1, "core": 63, "engine": 10, "managers": 21},
+    "on_task": {"": 19, "adapters": 22, "config": 1, "core": 64, "engine": 17, "managers": 21},
     "console": {
-        "": 21, "adapters": 23, "api": 21, "config": 1, "core": 63, "engine": 10, "managers": 14, "web": 26
+        "": 22, "adapters": 23, "api": 21, "config": 1, "core": 64, "engine": 10, "managers": 14, "web": 26
     },
+    "on_github_push": {"": 10, "adapters": 4, "core": 18},
 }  # fmt: skip
 """Function → package → the number of our modules that it may load; the package "" is the top level."""
+_ENGINE = set(FUNCTIONS)
+EVERY = (*FUNCTIONS, "on_github_push")
 ONLY_IN = {
     "luci_scheduler.web": {"console"},
     "luci_scheduler.api": {"console"},
@@ -50,7 +55,17 @@ ONLY_IN = {
     "luci_scheduler.managers.gitiles.manager": set(),
     "luci_scheduler.managers.url_fetch.manager": set(),
     "luci_scheduler.adapters.cloud_tasks": set(),
-    "luci_scheduler.adapters.pubsub": set(),
+    "luci_scheduler.adapters.pubsub": {"on_github_push"},
+    "luci_scheduler.webhook": {"on_github_push"},
+    "luci_scheduler.engine.statuses": set(),
+    "luci_scheduler.adapters.github_statuses": set(),
+    "luci_scheduler.bootstrap": _ENGINE,
+    "luci_scheduler.config": _ENGINE,
+    "luci_scheduler.engine": _ENGINE,
+    "luci_scheduler.managers": _ENGINE,
+    "luci_scheduler.ports": _ENGINE,
+    "google.cloud.firestore": _ENGINE,
+    "grpc": _ENGINE,
     "google.cloud.tasks_v2": set(),
     "re2": set(),
     "rich": set(),
@@ -72,7 +87,10 @@ def _modules(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], frozen
 
 def _loaded(folder: Path, function: str) -> list[str]:
     issuer = TokenIssuer()
-    with answering(Answer(200, json.dumps(issuer.certificates()).encode())) as keys:
+    with answering() as keys:
+        published = Answer(200, b'{"messageIds": ["1"]}')
+        certificates = Answer(200, json.dumps(issuer.certificates()).encode())
+        keys.otherwise = lambda path, _: published if path.endswith(":publish") else certificates
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(folder),
@@ -91,11 +109,15 @@ def _loaded(folder: Path, function: str) -> list[str]:
             "SCHEDULER_BUILDBUCKET_SERVERS": '[{"host": "h", "publisher": "b@example.com"}]',
             "SCHEDULER_TOKEN_SECRETS": "a secret of twenty bytes",
             "SCHEDULER_APP_ID": "luci-scheduler",
+            "SCHEDULER_GITHUB_WEBHOOK_SECRETS": SECRET,
+            "SCHEDULER_COMMIT_TOPIC": "projects/p/topics/gitiles-commit",
+            "SCHEDULER_PUBSUB_URL": keys.url,
         }
         token = issuer.issue("a@example.com", "https://tasks.example.com", time.time_ns())
+        request = {"headers": {"Authorization": f"Bearer {token}"}, **_request(function)}
         done = subprocess.run(
             [sys.executable, "-S", Path(__file__).with_name("first_answer.py"), function, folder / "main.py"],
-            input=json.dumps({**_request(function), "headers": {"Authorization": f"Bearer {token}"}}),
+            input=json.dumps(request),
             env=environment,
             capture_output=True,
             text=True,
@@ -117,6 +139,10 @@ def _request(function: str) -> Mapping[str, Any]:
         case "on_gitiles_commit":
             commit = {"repo": "https://r.googlesource.com/x", "ref": "refs/heads/main", "revision": "a" * 40}
             return {"method": "POST", "path": "/", "json": _push(commit, {})}
+        case "on_github_push":
+            document = payload({"pushed_at": int(time.time())})
+            body = flask.json.provider.DefaultJSONProvider(flask.Flask("f")).dumps(document)
+            return {"method": "POST", "path": "/github", "json": document, "headers": delivery(body.encode())}
     token = make_token("a secret of twenty bytes", JobId("p/j"), InvocationId(9), Instant(time.time_ns()))
     user_data = base64.b64encode(token.encode()).decode()
     return {"method": "POST", "path": "/", "json": _push({"userData": user_data}, {"version": "v2"})}
@@ -129,7 +155,7 @@ def _push(data: Mapping[str, Any], attributes: Mapping[str, str]) -> Mapping[str
     return {"message": message, "subscription": "projects/p/subscriptions/s"}
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("function", EVERY)
 def test_a_function_loads_few_modules_of_ours(modules: Callable[[str], frozenset[str]], function: str) -> None:
     """By package. A module more is a tenth of a millisecond at a full CPU, and a frozen class or a pattern is more."""
     parts = (name.split(".") for name in modules(function) if name.startswith("luci_scheduler."))
@@ -141,7 +167,6 @@ def test_a_function_loads_few_modules_of_ours(modules: Callable[[str], frozenset
 def test_a_function_loads_nothing_that_only_others_need(modules: Callable[[str], frozenset[str]], name: str) -> None:
     """Each module of the table is loaded by the functions that it names, and by no other."""
     loads = {
-        function: any(each == name or each.startswith(f"{name}.") for each in modules(function))
-        for function in FUNCTIONS
+        function: any(each == name or each.startswith(f"{name}.") for each in modules(function)) for function in EVERY
     }
     assert {function for function, does in loads.items() if does} == ONLY_IN[name]

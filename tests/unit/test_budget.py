@@ -113,4 +113,5 @@ def test_budgets_end_before_the_platform_does() -> None:
     timeouts["console"] = int(
         re.findall(r"^    console = \{.*?timeout_seconds = (\d+)", text, re.MULTILINE | re.DOTALL)[0]
     )
-    assert {name: timeout - 10 for name, timeout in timeouts.items()} == entry.BUDGETS
+    webhook = "on_github_push"  # its sender waits for a shorter time than its timeout may be
+    assert {name: timeout - 10 for name, timeout in timeouts.items()} | {webhook: 8} == entry.BUDGETS
