@@ -47,6 +47,8 @@ from luci_scheduler.ports import (
 from luci_scheduler.settings import ConfigSourceSetting, Settings
 
 if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
     from luci_scheduler.adapters.front_end import FrontEnd
     from luci_scheduler.adapters.github_api import GitHubApi, TokenSource
 
