@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emulator.prices import (
     FIRST_PRICE_OF_A_CONDITION,
@@ -32,9 +32,13 @@ __all__ = [
     "REQUEST_LOG_BYTES",
     "SCHEDULE_LOG_BYTES",
     "SIZES",
+    "WEBHOOK",
+    "WEBHOOK_CONDITIONS",
+    "WEBHOOK_INSTANCES",
     "Fleet",
     "Path",
     "Size",
+    "attack",
     "build",
     "fleet",
     "idle",
@@ -85,8 +89,18 @@ _SOURCES_GIB = 0.01
 _BUILD_MINUTES = 3
 """Duration of the image's build in an upgrade. The page assumes one upgrade a month."""
 
+_BUILD_BYTES = 5_000
+"""A message of Cloud Build, which holds the whole build."""
+_ATTACK_REQUESTS_A_SECOND = 1_000
+"""Requests that both instances of the webhook answer in an attack. Cloud Run refuses more, and bills none of those."""
+_KEPT_ENTRIES = 0.01
+"""Share of Cloud Run's entries for refused requests of the webhook that Terraform's exclusion keeps."""
+_DAY = 24 * 60 * 60
+
 CONDITIONS = 26
-"""Conditions of all alerts."""
+"""Conditions of the alerts of every installation."""
+WEBHOOK_CONDITIONS = 2
+"""Conditions of the alert that an installation with the webhook adds."""
 METRICS = 23
 """Metrics that are computed from logs."""
 _EVALUATIONS = 2 * _MINUTES
@@ -140,6 +154,10 @@ class Size:
     gib: float
 
 
+WEBHOOK = Size("the webhook", 1.0, 0.25)
+WEBHOOK_INSTANCES = 2
+"""The bound that Terraform sets."""
+
 SIZES = (Size("a sixth of a CPU, 256 MiB (as deployed)", 1 / 6, 0.25), Size("1 CPU, 512 MiB", 1.0, 0.5))
 
 
@@ -181,19 +199,43 @@ def run(path: Path, size: Size) -> Usage:
     }
 
 
-def build(checks: int, size: Size) -> Usage:
+def build(checks: int, size: Size, message_bytes: int = _NOTIFICATION_BYTES) -> Usage:
     """Return the usage of a build: one commit, two notifications, the status checks, one end, and its documents.
 
     Its documents are stored until they expire, and are part of every backup.
+
+    Args:
+        checks: the number of status checks.
+        size: the size of the functions.
+        message_bytes: the size of a notification.
     """
-    paths = ["commit", "notification", "completion", "orphan", *["check"] * checks]
+    notified = [replace(PATHS[name], message_bytes=message_bytes) for name in ("notification", "completion")]
+    paths = [PATHS["commit"], *notified, PATHS["orphan"], *[PATHS["check"]] * checks]
     gib_months = _INVOCATION_BYTES / _GIB * _RETENTION_MONTHS
     documents = {
         "firestore_delete": _EXPIRED_DOCUMENTS,
         "firestore_gib_month": gib_months,
         "backup_gib_month": _BACKUPS * gib_months,
     }
-    return total([documents, *(run(PATHS[name], size) for name in paths)])
+    return total([documents, *(run(path, size) for path in paths)])
+
+
+def pushes(number: int) -> Usage:
+    """Return the usage of pushes that the webhook publishes, one after the other: a tenth of a second each."""
+    push = Path("push", 0, 0, 0, tenths=1, lines=1, outside=0, message_bytes=1_000)
+    return times(number, run(push, WEBHOOK))
+
+
+def attack() -> Usage:
+    """Return the usage of a day in which strangers keep both instances of the webhook busy without a valid signature."""
+    requests = _ATTACK_REQUESTS_A_SECOND * _DAY
+    seconds = WEBHOOK_INSTANCES * _DAY
+    return {
+        "request": requests,
+        "cpu_second": seconds * WEBHOOK.cpu,
+        "gib_second": seconds * WEBHOOK.gib,
+        "log_gib": requests * _KEPT_ENTRIES * REQUEST_LOG_BYTES / _GIB,
+    }
 
 
 def operations(usage: Usage) -> Usage:
@@ -243,6 +285,14 @@ OPTIONS: dict[str, Usage] = {
     f"metrics of the alerts: {METRICS}, if each has a point a minute": {
         "metric_mib": METRICS * _POINT_BYTES * _MINUTES / _MIB
     },
+    "`github.token` or `github.app`: one secret version": {"secret_version_month": 1},
+    "`github.webhook`: one secret version and 10,000 pushes": total([{"secret_version_month": 1}, pushes(10_000)]),
+    f"alert of the webhook: {WEBHOOK_CONDITIONS} conditions": {
+        "alert_condition_month": WEBHOOK_CONDITIONS,
+        "alert_point": WEBHOOK_CONDITIONS * _EVALUATIONS,
+    },
+    "a day of attack on the webhook, 1,000 requests a second": attack(),
+    "`cloud_build`: 1,000 builds of five minutes, machine e2-standard-2": {"build_minute": 5_000},
     "`vpc_connector`": {"connector_machine_hour": 2 * _HOURS},
     "`kms_key`, with an operation a minute": {"key_version_month": 1, "key_operation": _MINUTES},
     "`database.point_in_time_recovery`, for each GiB of documents": {"recovery_gib_month": 1},
@@ -288,6 +338,9 @@ def _events() -> dict[str, list[Usage]]:
             f"build, {checks} status checks ({what})": [build(checks, size) for size in SIZES]
             for checks, what in kinds.items()
         },
+        "build of Cloud Build, 5 status checks, without the time of its machine": [
+            build(5, size, _BUILD_BYTES) for size in SIZES
+        ],
         "of these for 28 checks: operations, calls and time": [operations(build(28, size)) for size in SIZES],
         "start of an instance": [start(size) for size in SIZES],
     }

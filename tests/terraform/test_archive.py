@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from emulator.official import OfficialEmulator
-from emulator.supervisor import FUNCTIONS
+from emulator.supervisor import ALL_FUNCTIONS
 from emulator.tcp_ports import HOST, require_free
 from tests.terraform.life import Life
 from tests.terraform.tool import REPOSITORY
@@ -100,6 +100,7 @@ def test_the_archive_starts_and_takes_pushes(
         archive.extractall(tmp_path)
     extra = {
         "SCHEDULER_TOKEN_SECRETS": "the signing secret",
+        "SCHEDULER_GITHUB_WEBHOOK_SECRETS": "the secret of the webhook",
         # The other settings keep the functions away from Google's servers.
         "FIRESTORE_EMULATOR_HOST": firestore_emulator.address,
         "SCHEDULER_CLOUD_TASKS_ENDPOINT": f"{HOST}:1",
@@ -108,17 +109,21 @@ def test_the_archive_starts_and_takes_pushes(
     messages = {
         "on_gitiles_commit": {"repo": "https://h.googlesource.com/r", "ref": "refs/heads/main", "revision": "a" * 40},
         "on_build_completion": {"build": {"id": 1}},
+        "on_cloud_build": {"id": "a-build-of-another-system", "status": "SUCCESS"},
     }
+    # Path of a request without a token or a signature → its answer.
+    refusals = {"on_task": ("/sweep", 401), "console": ("/sweep", 403), "on_github_push": ("/github", 401)}
     pushed = 0
     for function, environment in everything.environments.items():
-        deployed, subscribed = {**environment, **extra}, _subscribed(everything, function)
+        keys = {"SCHEDULER_GITHUB_PRIVATE_KEY": "a key"} if "SCHEDULER_GITHUB_APP_ID" in environment else {}
+        deployed, subscribed = {**environment, **extra, **keys}, _subscribed(everything, function)
         with _served(clean_python, tmp_path / "main.py", function, deployed) as url:
             for path, subscription in subscribed.items():
                 answer = requests.post(url + path, json=_push(messages[function], subscription), timeout=30)
                 assert answer.status_code == 401, "Pub/Sub's token is missing"
-            if FUNCTIONS[function] == "http":
-                code = requests.post(f"{url}/sweep", json={}, timeout=30).status_code
-                assert code == (401 if function == "on_task" else 403)
+            if ALL_FUNCTIONS[function] == "http":
+                path, code = refusals[function]
+                assert requests.post(url + path, json={}, timeout=30).status_code == code
         if not subscribed:
             continue
         # Without the account, the local cloud's function accepts pushes without a token.
@@ -127,7 +132,7 @@ def test_the_archive_starts_and_takes_pushes(
                 answer = requests.post(url + path, json=_push(messages[function], subscription), timeout=30)
                 assert answer.status_code == 200, (function, answer.text)
                 pushed += 1
-    assert pushed == 3
+    assert pushed == 5
 
 
 def _subscribed(life: Life, function: str) -> dict[str, str]:

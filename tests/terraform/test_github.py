@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from luci_scheduler import guards
+from luci_scheduler.budget import BUDGETS
 from tests.terraform.configurations import EVERYTHING, PROJECT
 from tests.terraform.life import Life
 from tests.terraform.test_rights import granted
@@ -29,7 +29,21 @@ def test_the_webhook_is_bounded(everything: Life) -> None:
     assert resources["limits"] == {"cpu": "1", "memory": "256Mi"}
     assert resources["cpu_idle"], "an idle instance costs nothing"
     assert everything.services["on_github_push"].timeout_seconds == 10
-    assert guards.BUDGETS["on_github_push"] < 10
+    assert BUDGETS["on_github_push"] < 10
+
+
+def test_entries_for_strangers_are_dropped(everything: Life) -> None:
+    """Cloud Logging would bill an entry for each request of an attack. Accepted and failed deliveries keep theirs."""
+    (exclusion,) = everything.all("google_logging_project_exclusion")
+    assert exclusion["filter"].split(" AND ") == [
+        'resource.type="cloud_run_revision"',
+        f'resource.labels.service_name="{everything.services["on_github_push"].name}"',
+        'log_id("run.googleapis.com/requests")',
+        "httpRequest.status>=400",
+        "httpRequest.status<500",
+        "sample(insertId, 0.99)",
+    ]
+    assert not exclusion["disabled"]
 
 
 def test_the_webhook_is_off_by_default(minimal: Life, production: Life, github: Life) -> None:

@@ -26,6 +26,7 @@ LIMITS = {
     ("google_artifact_registry_repository", "repository_id"): r"[a-z][a-z0-9-]{0,61}[a-z0-9]",
     ("google_project_iam_custom_role", "role_id"): r"[A-Za-z0-9_.]{3,64}",
     ("google_iam_workload_identity_pool", "workload_identity_pool_id"): r"(?!gcp-)[a-z0-9-]{4,32}",
+    ("google_logging_project_exclusion", "name"): r"[A-Za-z0-9_.-]{1,100}",
     ("google_logging_metric", "name"): r"[A-Za-z0-9_./-]{1,100}",
     ("google_vpc_access_connector", "name"): r"[a-z][a-z0-9-]{0,23}[a-z0-9]",
     ("google_compute_global_address", "name"): _COMPUTE,

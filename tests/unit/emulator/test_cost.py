@@ -26,6 +26,10 @@ from emulator.cost import (
     REQUEST_LOG_BYTES,
     SCHEDULE_LOG_BYTES,
     SIZES,
+    WEBHOOK,
+    WEBHOOK_CONDITIONS,
+    WEBHOOK_INSTANCES,
+    attack,
     build,
     fleet,
     idle,
@@ -94,9 +98,9 @@ def test_the_small_size_is_that_of_the_deployment() -> None:
     """The functions that run builds have the size of the tables' first column by default."""
     text = Path("infra/terraform/variables.tf").read_text(encoding="utf-8")
     sizes = re.findall(r'cpu += optional\(string, "([0-9.]+)"\)\n +memory += optional\(string, "([0-9]+)Mi"\)', text)
-    for cpu, memory in sizes[:3]:
+    for cpu, memory in sizes[:4]:
         assert (float(cpu), int(memory) / 1024) == (pytest.approx(SMALL.cpu, abs=0.001), SMALL.gib)
-    assert len(sizes) == 4, "three of them, and the console"
+    assert len(sizes) == 5, "four of them, and the console"
 
 
 def test_a_build_grows_with_its_checks_only() -> None:
@@ -140,8 +144,19 @@ def test_every_condition_and_metric_is_counted() -> None:
     monitoring = Path("infra/terraform/modules/monitoring")
     conditions = re.findall(r'^ +"[^"]+" *= \{', (monitoring / "alerts.tf").read_text(encoding="utf-8"), re.MULTILINE)
     metrics = re.findall(r"^    [a-z_]+ *= \{", (monitoring / "metrics.tf").read_text(encoding="utf-8"), re.MULTILINE)
-    assert 10 <= len(conditions) <= CONDITIONS
+    assert 10 <= len(conditions) <= CONDITIONS + WEBHOOK_CONDITIONS
     assert 10 <= len(metrics) <= METRICS
+
+
+def test_an_attack_on_the_webhook_is_bounded_by_its_instances() -> None:
+    """The size and the number of instances are Terraform's, and so is the share of the entries that are kept."""
+    text = Path("infra/terraform/modules/github_webhook/main.tf").read_text(encoding="utf-8")
+    assert re.findall(r"max_instances = (\d+)$", text, re.MULTILINE) == [str(WEBHOOK_INSTANCES)]
+    assert re.findall(r'cpu = "(\d+)", memory = "(\d+)Mi"', text) == [(f"{WEBHOOK.cpu:.0f}", f"{WEBHOOK.gib * 1024:.0f}")]
+    assert "sample(insertId, 0.99)" in text
+    usage = attack()
+    assert cost({name: usage[name] for name in ("cpu_second", "gib_second")}) == pytest.approx(4.26, abs=0.01)
+    assert cost(usage) < 40
 
 
 def test_usages_add_up() -> None:

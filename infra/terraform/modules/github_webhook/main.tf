@@ -110,6 +110,22 @@ resource "google_cloud_run_v2_service" "this" {
   }
 }
 
+# Cloud Run writes an entry for each request, also of strangers, and Cloud Logging bills them. Few are enough for an
+# operator. The alert counts requests and needs no entry.
+resource "google_logging_project_exclusion" "refused" {
+  project     = var.project_id
+  name        = "${var.name}-refused"
+  description = "Most entries for refused requests of the webhook."
+  filter = join(" AND ", [
+    "resource.type=\"cloud_run_revision\"",
+    "resource.labels.service_name=\"${var.name}\"",
+    "log_id(\"run.googleapis.com/requests\")",
+    "httpRequest.status>=400",
+    "httpRequest.status<500",
+    "sample(insertId, 0.99)",
+  ])
+}
+
 # GitHub has no account at Google. The function checks the signature of each request instead.
 resource "google_cloud_run_v2_service_iam_binding" "invokers" {
   project  = var.project_id
