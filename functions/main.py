@@ -1,6 +1,7 @@
 """The entry points. Each one passes its request to the application and answers with a status code.
 
-Importing this module touches no network and reads no settings.
+Importing this module touches no network and reads no settings. It loads the modules of the function that the process
+serves: the framework names its server after it.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ import flask
 import functions_framework
 from cloudevents.http import CloudEvent
 
-from luci_scheduler import entry
+from luci_scheduler import guards
 from luci_scheduler.logs import ensure_logging
 
-__all__ = ["console", "on_build_completion", "on_cloud_build", "on_gitiles_commit", "on_task"]
+__all__ = ["console", "on_build_completion", "on_cloud_build", "on_github_push", "on_gitiles_commit", "on_task"]
 
 
 @functions_framework.cloud_event
@@ -45,7 +46,20 @@ def console(request: flask.Request) -> flask.typing.ResponseReturnValue:
     return entry.page(entry.current_app(), request)
 
 
+@functions_framework.http
+def on_github_push(request: flask.Request) -> flask.typing.ResponseReturnValue:
+    """Publish the commit event of a push to a GitHub repository."""
+    return webhook.push(webhook.current_hook(), request)
+
+
 ensure_logging()
-entry.log_refusals(flask.current_app)
-entry.refuse_other_sites(flask.current_app)
-entry.bound_events(flask.current_app)
+guards.log_refusals(flask.current_app)
+if flask.current_app.name == on_github_push.__name__:
+    from luci_scheduler import webhook
+
+    guards.refuse_other_sites(flask.current_app, webhook.is_local)
+else:
+    from luci_scheduler import entry
+
+    guards.refuse_other_sites(flask.current_app, entry.is_local)
+    entry.bound_events(flask.current_app)

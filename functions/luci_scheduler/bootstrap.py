@@ -11,7 +11,6 @@ from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identity import ANONYMOUS, Identity
 from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.queue_tasks import SyncTask
-from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.topic_names import topic_names
 from luci_scheduler.engine.runtime import Limits, Runtime
 from luci_scheduler.managers.environment import CloudBuildDefaults, Environment, Polling, Server
@@ -20,6 +19,7 @@ from luci_scheduler.ports import (
     Buildbucket,
     Clock,
     CloudBuild,
+    CommitStatuses,
     ConfigSource,
     Entropy,
     Fetch,
@@ -73,6 +73,8 @@ class Ports:
     """Identifies the callers of the console."""
     config_sources: Sequence[ConfigSource] = ()
     """The sources of the projects' configs; the first source that has a project wins."""
+    statuses: CommitStatuses | None = None
+    """Where commits show the statuses of invocations; None: nowhere."""
     topic: Topic | None = None
     """Where invocations are announced; None: nowhere."""
     turns: Turns | None = None
@@ -149,9 +151,9 @@ class App:
             TransientError: the queue failed; the delivery must be repeated.
         """
         sources = {
-            (str(parse_repo_url(source.repo)), source.ref)
+            (str(self.settings.commit_hosts.parse(source.repo)), source.ref)
             for source in self.settings.config_sources
-            if source.kind == "gitiles"
+            if source.repo
         }
         if any((event.repo, event.ref) in sources for event in events):
             self.runtime.queue.enqueue(QueueTask.of(SyncTask(), self.runtime.clock.now()))
@@ -166,6 +168,7 @@ class App:
             lenient_triggers=self.settings.lenient_triggers,
             max_active_invocations=self.settings.project_active_invocations,
             max_pending_triggers=self.settings.project_pending_triggers,
+            hosts=self.settings.commit_hosts,
         )
         sync_sources(self.runtime, self.config_sources, key, rules)
 
@@ -183,9 +186,11 @@ def make_app(settings: Settings, ports: Ports) -> App:
         era_of=make_era_of(environment),
         launch_time=launch_time,
         limits=_limits(settings),
+        statuses=ports.statuses,
         topic=ports.topic,
         console_url=settings.console_base,
         turns=ports.turns,
+        hosts=settings.commit_hosts,
     )
     verifiers = (ports.verify_caller, ports.verify_push)
     return App(settings, runtime, *verifiers, ports.identify, ports.config_sources, ports.buildbucket)
@@ -221,6 +226,7 @@ def _environment(settings: Settings, ports: Ports) -> Environment:
             check_interval=settings.cloud_build_check_interval_seconds * SECOND,
             run_deadline=settings.cloud_build_run_seconds * SECOND,
         ),
+        hosts=settings.commit_hosts,
     )
 
 

@@ -16,7 +16,21 @@ from contextvars import ContextVar
 
 from luci_scheduler.core.errors import TransientError
 
-__all__ = ["limited", "time_left"]
+__all__ = ["BUDGETS", "limited", "time_left"]
+
+BUDGETS = {
+    "on_gitiles_commit": 290.0,
+    "on_build_completion": 110.0,
+    "on_cloud_build": 110.0,
+    "on_task": 590.0,
+    "console": 50.0,
+    "on_github_push": 8.0,
+}
+"""Function → seconds that the outside calls of one delivery may take together: ten less than the platform's limit.
+
+The limit of a task is the queue's dispatch deadline (600 s), that of the others is the function's timeout (see
+infra/terraform/functions.tf). GitHub waits ten seconds for the answer to a webhook ("Best practices for using
+webhooks"), so the budget of ``on_github_push`` ends two seconds before."""
 
 _end: ContextVar[float | None] = ContextVar("end_of_delivery", default=None)
 

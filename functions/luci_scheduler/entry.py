@@ -7,7 +7,6 @@ a function's first answer does not wait for the modules of the others.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -19,15 +18,16 @@ from werkzeug.exceptions import HTTPException
 from luci_scheduler import process
 from luci_scheduler.bodies import discard_body, read_body
 from luci_scheduler.bootstrap import App
+from luci_scheduler.budget import BUDGETS
 from luci_scheduler.core.errors import MalformedError, NewerVersionError, TransientError, UnknownKeyError
 from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.instants import HOUR, SECOND
-from luci_scheduler.core.loopback import foreign_request
 from luci_scheduler.core.probe import ATTRIBUTE, LABEL
 from luci_scheduler.core.queue_tasks import ProbeTask, SyncTask
 from luci_scheduler.core.untrusted import check_values, storable
 from luci_scheduler.display import displaying
 from luci_scheduler.envelopes import MAX_MESSAGE_BYTES, Event, Message, open_message
+from luci_scheduler.guards import ANSWERED
 from luci_scheduler.ports import Headers
 from luci_scheduler.respond import DeliveryResponse, responding
 from luci_scheduler.tracing import delivery_context, delivery_trace, trace_from_headers
@@ -42,10 +42,9 @@ __all__ = [
     "commit",
     "current_app",
     "finish_event",
-    "log_refusals",
+    "is_local",
     "notification",
     "page",
-    "refuse_other_sites",
     "task",
 ]
 
@@ -61,30 +60,10 @@ enqueues a task of this version. So a canary or a rollback loses nothing, and no
 _KEY_PATIENCE = HOUR
 """How long after its publication a notification with an unknown key is asked to come again. An apply replaces the
 functions within minutes, and the oldest of them then knows the key."""
-BUDGETS = {
-    "on_gitiles_commit": 290.0,
-    "on_build_completion": 110.0,
-    "on_cloud_build": 110.0,
-    "on_task": 590.0,
-    "console": 50.0,
-}
-"""Function → seconds that the outside calls of one delivery may take together: ten less than the platform's limit.
-
-The limit of a task is the queue's dispatch deadline (600 s), that of the others is the function's timeout (see
-infra/terraform/functions.tf)."""
-_ANSWERED = "X-Answered"
-"""Marks our own answers until `log_refusals` has seen them; an answer without the mark is the framework's."""
-
 _MAX_LOGGED = 500  # characters of a task's name or kind in a log line; Cloud Tasks' own names are not longer
 # Requests that cannot be understood or whose caller is unknown. 403, 404 and 409 are answers about objects, with their
 # own lines.
 _REFUSED_REQUESTS = frozenset({400, 401, 405, 406, 413, 415, 429})
-_SAFE_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
-"""Headers of each answer that does not set its own: a browser treats it as text, and no cache keeps it."""
 
 EventResponse = tuple[str, int]
 """Body and status code of the answer to an event."""
@@ -94,7 +73,7 @@ class _EventRefusedError(HTTPException):
     """Carries a status code through the framework, which answers 200 whenever an event function returns."""
 
     def __init__(self, body: str, code: int) -> None:
-        super().__init__(response=flask.Response(body, code, {_ANSWERED: "true"}, mimetype="text/plain"))
+        super().__init__(response=flask.Response(body, code, {ANSWERED: "true"}, mimetype="text/plain"))
 
 
 def current_app() -> App:
@@ -109,6 +88,11 @@ def current_app() -> App:
     except TransientError as error:
         _logger().warning("transient_error", reason=str(error))
         raise _EventRefusedError(f"Transient error: {error}\n", 500) from error
+
+
+def is_local() -> bool:
+    """Return whether the functions of this process run in the local cloud."""
+    return process.app().settings.local
 
 
 def finish_event(response: EventResponse) -> None:
@@ -129,7 +113,7 @@ def commit(app: App, event: Event) -> EventResponse:
         if ATTRIBUTE in message.attributes:
             _mark_probe(app, "on_gitiles_commit", message)
         else:
-            events = parse_commit_events(message.data)
+            events = parse_commit_events(message.data, app.settings.commit_hosts)
             app.note_config_changes(events)
             on_commits(app.runtime, events, message.published, f"commit-{message.id}")
     return response.body, response.code
@@ -250,7 +234,7 @@ def _task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
     ) as response:
         app.verify_caller(headers)
         _run_task(app, request, kind, name, retries)
-    return response.body, response.code, {_ANSWERED: "true", "Content-Type": "text/plain; charset=utf-8"}
+    return response.body, response.code, {ANSWERED: "true", "Content-Type": "text/plain; charset=utf-8"}
 
 
 def _run_task(app: App, request: flask.Request, kind: str, name: str, retries: int) -> None:
@@ -296,64 +280,9 @@ def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
             body, code, headers = answer_request(app, request)
             if code in _REFUSED_REQUESTS:
                 _logger().info("request_refused", code=code, method=request.method, path=request.path[:200])
-            return body, code, {**headers, _ANSWERED: "true"}
+            return body, code, {**headers, ANSWERED: "true"}
     finally:
         discard_body(request)
-
-
-def log_refusals(server: flask.Flask) -> None:
-    """Answer and log the requests that never reach an entry point, because the framework refuses or cannot parse them.
-
-    Such a request is answered 4xx with a short text and leaves one line. Every answer of the server gets the headers
-    that make a browser treat it as text.
-    """
-
-    def refuse(error: Exception) -> flask.Response:
-        if isinstance(error, HTTPException):
-            return error.get_response() if error.response is not None else _framework_answer(error)  # type: ignore[return-value]
-        if flask.g.get("reached", False):
-            _logger().exception("unexpected_error")
-            return flask.Response("Internal error\n", 500, {_ANSWERED: "true"}, mimetype="text/plain")
-        flask.g.reason = repr(error)[:_MAX_LOGGED]
-        return flask.Response("Malformed: the request is not a readable event\n", 400, mimetype="text/plain")
-
-    def log(response: flask.Response) -> flask.Response:
-        is_ours = response.headers.pop(_ANSWERED, None)
-        if not is_ours and response.status_code >= 400:  # noqa: PLR2004 - HTTP
-            _logger().error(
-                "refused_by_framework",
-                code=response.status_code,
-                method=flask.request.method,
-                path=storable(flask.request.path[:200]),
-                reason=flask.g.get("reason", ""),
-            )
-        for name, value in _SAFE_HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
-
-    server.register_error_handler(Exception, refuse)
-    server.after_request(log)
-
-
-def _framework_answer(error: HTTPException) -> flask.Response:
-    """Return the answer to a refused request; the framework's own answer would quote the request's headers."""
-    allow = [(name, value) for name, value in error.get_headers() if name == "Allow"]
-    return flask.Response(f"{error.name}\n", error.code, allow, mimetype="text/plain")
-
-
-def refuse_other_sites(server: flask.Flask, app: Callable[[], App] = process.app) -> None:
-    """In the local cloud, answer 403 to each request that a page of another site may have sent.
-
-    The local cloud needs this guard: its console takes every caller for the developer, and its event functions trust
-    every caller.
-    """
-
-    def refuse() -> flask.typing.ResponseReturnValue | None:
-        reason = foreign_request(flask.request.method, flask.request.headers.get) if app().settings.local else ""
-        headers = {_ANSWERED: "true", "Content-Type": "text/plain; charset=utf-8"}
-        return (f"{reason}\n", 403, headers) if reason else None
-
-    server.before_request(refuse)
 
 
 def bound_events(server: flask.Flask) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.due_cursor import DueCursor
@@ -26,6 +26,9 @@ from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.core.watcher import Watcher
 
+if TYPE_CHECKING:
+    from luci_scheduler.core.commit_status import CommitStatus
+
 __all__ = [
     "Buildbucket",
     "BuildbucketError",
@@ -33,6 +36,7 @@ __all__ = [
     "Clock",
     "CloudBuild",
     "CloudBuildError",
+    "CommitStatuses",
     "ConfigFile",
     "ConfigSource",
     "CreateInvocation",
@@ -394,6 +398,21 @@ class Topic(Protocol):
         """
 
 
+class CommitStatuses(Protocol):
+    """The marks beside commits on their hosts, which show how invocations fare."""
+
+    def serves(self, repo: str) -> bool:
+        """Return whether the host of a repository (in any spelling) shows statuses. This calls no host."""
+
+    def report(self, status: CommitStatus, page: str) -> None:
+        """Show a status with a link to ``page``, instead of an earlier status with its context.
+
+        Raises:
+            GitilesError: the host does not take it. If the error is not transient, it never will.
+            TransientError: the delivery has no time left.
+        """
+
+
 class Turns(Protocol):
     """Lets deliveries in one process change a document one after the other.
 
@@ -549,7 +568,7 @@ class ConfigSource(Protocol):
 
 
 class GitilesError(ServiceError):
-    """A call to Gitiles failed; ``code`` is a gRPC code's name (``NOT_FOUND``)."""
+    """A call to a commit host failed; ``code`` is a gRPC code's name (``NOT_FOUND``)."""
 
 
 @frozen
@@ -557,16 +576,23 @@ class GitCommit:
     """A commit in the log of a repository."""
 
     id: str
-    """The hash, 40 lower-case hexadecimal digits."""
+    """The hash: 40 lower-case hexadecimal digits, or 64 in a repository with SHA-256."""
     committed: Instant
     """The commit time, by the committer's clock."""
     diff: tuple[tuple[str, str], ...] = ()
-    """The old and the new path of each change, empty where the file is new or deleted; only if requested. A merge has
-    none."""
+    """The old and the new path of each change, empty where the file is new or deleted; only if requested. On Gitiles a
+    merge has none; on GitHub it has its changes against its first parent."""
     author: str = ""
     """The author's name: one line without control characters, at most 100 characters; empty if it is unreadable."""
     subject: str = ""
     """The first line of the message: one line without control characters, at most 200 characters."""
+    diff_cut: bool = False
+    """Whether the commit has more changes than its host lists in ``diff``."""
+
+    @property
+    def known_diff(self) -> tuple[tuple[str, str], ...] | None:
+        """The changes; None if only a part is known, so that any path may be among them."""
+        return None if self.diff_cut else self.diff
 
 
 @frozen
@@ -579,7 +605,7 @@ class LogPage:
 
 
 class Gitiles(Protocol):
-    """Git repositories on Gitiles servers. Each call is one attempt, with a deadline."""
+    """Git repositories on Gitiles servers and other commit hosts. Each call is one attempt, with a deadline."""
 
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
         """Return the refs below a folder such as ``refs/heads``: full name → hash.
@@ -606,7 +632,9 @@ class Gitiles(Protocol):
     def log(
         self, repo: RepoUrl, revision: str, *, limit: int, exclude: str = "", start: str = "", diffs: bool = False
     ) -> LogPage:
-        """Return up to ``limit`` ancestors of ``revision``, itself included, newest first.
+        """Return up to ``limit`` commits of the line of ``revision``, itself included, newest first.
+
+        On Gitiles the line has all ancestors; on GitHub it has the first parents alone, so a merge is one commit.
 
         Args:
             repo: the repository.

@@ -8,21 +8,35 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import Field, field, fields
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, field, fields, replace
+from typing import Any, TypeVar
 
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts, ConfiguredHost, HostKind
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import PROJECT_NAME
 from luci_scheduler.core.link_map import link_problem
-from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError
 
-__all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsError", "read_settings", "variable_of"]
+__all__ = [
+    "BuildbucketServer",
+    "ConfigSourceSetting",
+    "Settings",
+    "SettingsError",
+    "WebhookSettings",
+    "read_settings",
+    "read_webhook_settings",
+    "variable_of",
+]
+
+T = TypeVar("T")
 
 PREFIX = "SCHEDULER_"
 _EVERY_HOST = "*"
 _MIN_RETENTION_DAYS = 8  # Pub/Sub may deliver a message again for 7 days, and markers recognize it
+_MIN_WEBHOOK_SECRET_BYTES = 12
+"""The least length of a webhook's secret, which a person types into GitHub: 96 bits, if each byte is random."""
 _MIN_SECRET_BYTES = 16
 """The least length of a signing secret: 128 bits, if each byte is random. Terraform makes 48 letters and digits."""
 
@@ -54,13 +68,13 @@ class ConfigSourceSetting:
     """One source of configs (``SCHEDULER_CONFIG_SOURCES``, a JSON list of such objects)."""
 
     kind: str
-    """``folder``, ``gitiles`` or ``bucket``."""
+    """``folder``, ``gitiles``, ``github`` or ``bucket``."""
     project: str = ""
     """The LUCI project of the config. A folder has none: the name of each subfolder is a project."""
     path: str = "luci-scheduler.cfg"
     """The path of the folder, or of the file in the repository."""
     repo: str = ""
-    """Repository URL, ``https://<host>.googlesource.com/<repository>``."""
+    """Repository URL, ``https://<host>.googlesource.com/<repository>`` or ``https://github.com/<owner>/<name>``."""
     ref: str = "refs/heads/main"
     bucket: str = ""
     object: str = ""
@@ -136,6 +150,18 @@ class Settings:
     """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are called only below
     ``googlesource.com``. The host ``*``, which only a local cloud may have, stands for all of those: their base URL is
     its own, a slash and the host."""
+    commit_hosts: CommitHosts = DEFAULT_HOSTS
+    """Commit hosts beside Gitiles, a JSON object: host → ``{"kind": "github", "api", "credentials"}``. ``api`` is the
+    base URL of the REST API. If several hosts are named, the one with ``"credentials": true`` gets the GitHub
+    credentials."""
+    github_token: str = field(default="", repr=False)
+    """A personal access token for GitHub, with the right to read contents."""
+    github_app_id: str = ""
+    """Client ID or number of a GitHub App, whose installation's tokens are used instead of a personal token."""
+    github_installation_id: str = ""
+    """Number of the App's installation."""
+    github_private_key: str = field(default="", repr=False)
+    """The App's private key, in PEM."""
     gitiles_era: Era = Era.V2
     """The rules of polls: ``v2`` today's, ``v1`` those of 2021 (tags trigger, and the newest commit needs no path
     match)."""
@@ -153,7 +179,8 @@ class Settings:
     ref."""
     config_sources: tuple[ConfigSourceSetting, ...] = ()
     """JSON list of where configs are: ``{"kind": "folder", "path"}``, ``{"kind": "gitiles", "project", "repo", "ref",
-    "path"}`` (``ref`` and ``path`` may be left out) and ``{"kind": "bucket", "project", "bucket", "object"}``."""
+    "path"}`` (``ref`` and ``path`` may be left out), the same with the kind ``github``, and ``{"kind": "bucket",
+    "project", "bucket", "object"}``."""
     storage_url: str = "https://storage.googleapis.com"
     """Base URL of Cloud Storage's JSON API, for sources of kind ``bucket``."""
     config_folder: str = ""
@@ -193,6 +220,8 @@ class Settings:
     """Base URL of Pub/Sub's API, for announcements."""
     console_url: str = ""
     """Base URL of the console in announcements; ``https://`` and the console's host if empty."""
+    github_statuses: bool = False
+    """Whether commits of GitHub repositories get a status for each invocation that builds them."""
     access: str = ""
     """The access policy, a JSON document (see docs/reference/access.md); empty: access is denied."""
     iap_audience: str = ""
@@ -261,8 +290,27 @@ class Settings:
         return self.console_url or f"https://{self.default_hostname}"
 
 
+@frozen
+class WebhookSettings:
+    """The environment of ``on_github_push``, which reads no other variable."""
+
+    github_webhook_secrets: tuple[str, ...] = field(repr=False)
+    """Secrets of the webhooks, each of at least 12 bytes; comma-separated. A delivery may have the signature of any of
+    them: the present secret, and during a rotation the one before."""
+    commit_topic: str
+    """Full name of the topic of commits, ``projects/<project>/topics/gitiles-commit``."""
+    commit_hosts: CommitHosts = DEFAULT_HOSTS
+    """The hosts whose pushes count; see `Settings`."""
+    pubsub_url: str = "https://pubsub.googleapis.com"
+    """Base URL of Pub/Sub's API."""
+    project: str = ""
+    """Cloud project, to which the traces of log lines belong."""
+    local: bool = False
+    """Whether this is the local cloud: Pub/Sub is called without OAuth, and requests of other sites get 403."""
+
+
 def variable_of(setting: Field[Any]) -> str:
-    """Return the environment variable of a field of `Settings`."""
+    """Return the environment variable of a field of `Settings` or `WebhookSettings`."""
     return str(setting.metadata.get("variable", PREFIX + setting.name.upper()))
 
 
@@ -272,26 +320,48 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: variables are missing, unknown or invalid; the message lists all of them.
     """
-    faults: list[str] = []
+    values, faults = _read(Settings, _REQUIRED, environment)
+    faults += _local_faults(values, environment)
+    faults += _claim_faults(values)
+    faults += _github_faults(values)
+    faults += _source_faults(values)
+    return _made(Settings, values, faults)
+
+
+def read_webhook_settings(environment: Mapping[str, str]) -> WebhookSettings:
+    """Read the settings of ``on_github_push`` from ``environment``; those of the other functions may be there too.
+
+    Raises:
+        SettingsError: as of `read_settings`.
+    """
+    values, faults = _read(WebhookSettings, _REQUIRED_BY_WEBHOOK, environment)
+    return _made(WebhookSettings, values, faults + _local_faults(values, environment))
+
+
+def _read(kind: type[Any], required: Sequence[str], environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of the fields of ``kind``, and the faults of the environment."""
+    every = {variable_of(setting) for each in (Settings, WebhookSettings) for setting in fields(each)}
+    strangers = sorted(name for name in environment if name.startswith(PREFIX) and name not in every)
+    faults = [f"{name}: no such setting" for name in strangers]
     values: dict[str, Any] = {}
-    known = {variable_of(setting): setting for setting in fields(Settings)}
-    strangers = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
-    faults += [f"{name}: no such setting" for name in strangers]
-    for name, setting in known.items():
+    for setting in fields(kind):
+        name = variable_of(setting)
         text = environment.get(name, "")
         if not text:
-            if setting.name in _REQUIRED:
+            if setting.name in required:
                 faults.append(f"{name}: is required")
             continue
         try:
             values[setting.name] = _PARSERS.get(setting.name, str)(text)
         except (ValueError, TypeError, KeyError) as error:
             faults.append(f"{name}: {error}")
-    faults += _local_faults(values, environment)
-    faults += _claim_faults(values)
+    return values, faults
+
+
+def _made(kind: type[T], values: Mapping[str, Any], faults: Sequence[str]) -> T:
     if faults:
         raise SettingsError("bad settings in the environment:\n  " + "\n  ".join(faults))
-    return Settings(**values)
+    return kind(**values)
 
 
 def _claim_faults(values: Mapping[str, Any]) -> list[str]:
@@ -304,6 +374,37 @@ def _claim_faults(values: Mapping[str, Any]) -> list[str]:
         f"which is {deadline}, or two launches could request the same build at once: raise the lease"
     )
     return [fault]
+
+
+_APP = ("github_app_id", "github_installation_id", "github_private_key")
+
+
+def _github_faults(values: Mapping[str, Any]) -> list[str]:
+    """Refuse credentials for GitHub that are incomplete, or for which no host or several hosts come into question."""
+    given = [name for name in _APP if values.get(name)]
+    missing = [f"{PREFIX}{name.upper()}" for name in _APP if given and name not in given]
+    faults = [f"{name}: is required for a GitHub App" for name in missing]
+    if given and values.get("github_token"):
+        faults.append(f"{PREFIX}GITHUB_TOKEN: is not used beside a GitHub App: remove one of the two")
+    hosts = values.get("commit_hosts", DEFAULT_HOSTS).configured.values()
+    if (given or values.get("github_token")) and sum(host.credentials for host in hosts) != 1:
+        faults.append(f'{PREFIX}COMMIT_HOSTS: give one host "credentials": true; the GitHub credentials go to it alone')
+    return faults
+
+
+def _source_faults(values: Mapping[str, Any]) -> list[str]:
+    """Check the repositories of config sources, once the commit hosts are known."""
+    hosts = values.get("commit_hosts", DEFAULT_HOSTS)
+    problems = [_source_problem(source, hosts) for source in values.get("config_sources", ()) if source.repo]
+    return [f"{PREFIX}CONFIG_SOURCES: {problem}" for problem in problems if problem]
+
+
+def _source_problem(source: ConfigSourceSetting, hosts: CommitHosts) -> str:
+    try:
+        kind = hosts.kind(hosts.parse(source.repo))
+    except BadRepoUrlError as error:
+        return f"{source.repo}: {error}"
+    return "" if kind == source.kind else f"{source.repo} is a repository of the kind {kind}, not {source.kind}"
 
 
 def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
@@ -365,6 +466,34 @@ def _urls(text: str) -> Mapping[str, str]:
     return urls
 
 
+_HOST_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
+_API = re.compile(r"https://[^/?#@\s]+(/[^?#@\s]*)?|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?(/[^?#@\s]*)?")
+
+
+def _commit_hosts(text: str) -> CommitHosts:
+    hosts = json.loads(text)
+    if not isinstance(hosts, dict):
+        raise ValueError('must be a JSON object, {"github.com": {"kind": "github"}}')  # noqa: TRY004 - as the others
+    made = {name: _commit_host(name, members) for name, members in hosts.items()}
+    if len(made) == 1:
+        made = {name: replace(host, credentials=True) for name, host in made.items()}
+    return CommitHosts(made)
+
+
+def _commit_host(name: str, members: Any) -> ConfiguredHost:
+    if not _HOST_NAME.fullmatch(name) or name.endswith(".googlesource.com"):
+        raise ValueError(f"{name!r} is not a host's name in lower case outside googlesource.com")
+    if not isinstance(members, dict) or members.get("kind") != HostKind.GITHUB:
+        raise ValueError(f'{name} must be {{"kind": "github"}}, perhaps with "api" and "credentials"')
+    if unknown := sorted(set(members) - {"kind", "api", "credentials"}):
+        raise ValueError(f"{name} has no {unknown[0]}")
+    api = members.get("api", DEFAULT_HOSTS.configured[name].api if name in DEFAULT_HOSTS.configured else "")
+    api = api or f"https://{name}/api/v3"
+    if not isinstance(api, str) or not _API.fullmatch(api):
+        raise ValueError(f"the API of {name} must be an https URL, because requests carry a token, not {api!r}")
+    return ConfiguredHost(HostKind.GITHUB, api.rstrip("/"), credentials=members.get("credentials") is True)
+
+
 def _links(text: str) -> Mapping[str, str]:
     links = json.loads(text)
     if not isinstance(links, dict) or not all(isinstance(target, str) for target in links.values()):
@@ -377,6 +506,17 @@ def _links(text: str) -> Mapping[str, str]:
 
 def _commas(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def _webhook_secrets(text: str) -> tuple[str, ...]:
+    secrets = _commas(text)
+    short = sum(len(secret.encode()) < _MIN_WEBHOOK_SECRET_BYTES for secret in secrets)
+    if short or not secrets:
+        raise ValueError(
+            f"needs secrets of at least {_MIN_WEBHOOK_SECRET_BYTES} bytes, separated by commas, and {short} of "
+            f"{len(secrets)} are shorter: make one with `openssl rand -hex 32`"
+        )
+    return secrets
 
 
 _OAUTH_CLIENT = re.compile(r"[A-Za-z0-9._-]+\.apps\.googleusercontent\.com|[0-9]+|service-accounts")
@@ -475,6 +615,7 @@ def _is_list_of_texts(value: object) -> bool:
 _SOURCE_KEYS: dict[str, tuple[set[str], set[str]]] = {
     "folder": ({"path"}, set()),
     "gitiles": ({"project", "repo"}, {"ref", "path"}),
+    "github": ({"project", "repo"}, {"ref", "path"}),
     "bucket": ({"project", "bucket", "object"}, set()),
 }
 """Kind → required members, optional members."""
@@ -494,8 +635,6 @@ def _source(item: dict[str, str]) -> ConfigSourceSetting:
     source = ConfigSourceSetting(**item)
     if source.project and not PROJECT_NAME.fullmatch(source.project):
         raise ValueError(f"{source.project!r} is not a valid project name")
-    if source.repo:
-        parse_repo_url(source.repo)
     return source
 
 
@@ -514,6 +653,7 @@ def _check_source_members(item: dict[str, str]) -> None:
 
 
 _REQUIRED = ("project", "task_url", "task_account", "token_secrets")
+_REQUIRED_BY_WEBHOOK = ("github_webhook_secrets", "commit_topic")
 _PARSERS: dict[str, Any] = {
     "token_secrets": _secrets,
     "next_token_secret": _one_secret,
@@ -529,6 +669,7 @@ _PARSERS: dict[str, Any] = {
     "cloud_build_run_seconds": _run_seconds,
     "gitiles_urls": _urls,
     "links": _links,
+    "commit_hosts": _commit_hosts,
     "gitiles_era": Era,
     "gitiles_commits_per_ref": _positive,
     "gitiles_commits_per_poll": _positive,
@@ -549,4 +690,7 @@ _PARSERS: dict[str, Any] = {
     "concurrency": _positive,
     "local": _boolean,
     "events_topic": _topic,
+    "github_webhook_secrets": _webhook_secrets,
+    "commit_topic": _topic,
+    "github_statuses": _boolean,
 }

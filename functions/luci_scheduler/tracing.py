@@ -14,11 +14,14 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 
 from luci_scheduler import budget
-from luci_scheduler.ports import Headers
+
+if TYPE_CHECKING:
+    from luci_scheduler.ports import Headers
 
 __all__ = [
     "bind_invocation",

@@ -30,12 +30,12 @@ __all__ = [
     "CALL_LIMIT",
     "MAX_BODY_BYTES",
     "Answer",
-    "Credentials",
     "EmptyRepositoryError",
     "Exchange",
     "GitHubApi",
     "GitHubError",
     "NoCredentials",
+    "TokenSource",
 ]
 
 CALL_LIMIT = 15 * SECOND
@@ -94,7 +94,7 @@ Exchange = Callable[[str, str, Mapping[str, Any]], Any]
 """Sends a POST to a path of the host's API with a bearer token and a body, and returns the JSON value of the answer."""
 
 
-class Credentials(Protocol):
+class TokenSource(Protocol):
     """A source of tokens for one host. Thread-safe."""
 
     def token(self, exchange: Exchange) -> str:
@@ -134,7 +134,7 @@ class GitHubApi:
         self,
         hosts: CommitHosts,
         session: Callable[[], requests.Session],
-        credentials: Credentials,
+        credentials: TokenSource,
         clock: Clock,
         deadline: int = CALL_LIMIT,
     ) -> None:
@@ -188,7 +188,7 @@ class GitHubApi:
             call = _Call(self._session(), configured.api, deadline, state, self._clock)
             credentials = self._credentials if configured.credentials else NoCredentials()
             answer = call.authorized(credentials, method, path, headers, body)
-        if call.has_moved:
+        if call.has_moved and path.startswith("/repos/"):
             self._note_move(host, path, call.url, answer)
         return answer
 
@@ -245,7 +245,7 @@ class _Call:
 
     def authorized(
         self,
-        credentials: Credentials,
+        credentials: TokenSource,
         method: str,
         path: str,
         headers: Mapping[str, str],
@@ -325,7 +325,9 @@ class _Call:
             return Answer(status, None, answer.headers.get("ETag", ""))
         document = read_value(read_json_body(answer, MAX_BODY_BYTES))
         following = answer.links.get("next", {}).get("url", "")
-        return Answer(status, document, answer.headers.get("ETag", ""), urljoin(self.url, following) if following else "")
+        return Answer(
+            status, document, answer.headers.get("ETag", ""), urljoin(self.url, following) if following else ""
+        )
 
     def _error(self, answer: requests.Response) -> GitHubError:
         message = _message(answer)

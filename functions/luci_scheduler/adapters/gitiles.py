@@ -20,7 +20,17 @@ from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import Clock, GitCommit, GitilesError, LogPage
 
-__all__ = ["MAX_AUTHOR", "MAX_BODY_BYTES", "MAX_SUBJECT", "GitilesClient", "call_failure", "host_urls", "line_of", "parse_time"]
+__all__ = [
+    "MAX_AUTHOR",
+    "MAX_BODY_BYTES",
+    "MAX_SUBJECT",
+    "GitilesClient",
+    "call_failure",
+    "host_urls",
+    "line_of",
+    "note_unreadable",
+    "parse_time",
+]
 
 MAX_BODY_BYTES = 16 << 20
 """The limit of an unpacked answer. 30,000 refs, which only the largest repositories have, take about 3 MiB."""
@@ -227,7 +237,7 @@ def _committed(identifier: str, entry: Mapping[str, Any]) -> Instant:
     try:
         return parse_time(entry["committer"]["time"])
     except (KeyError, TypeError, ValueError, OverflowError):
-        _unreadable(identifier, "time")
+        note_unreadable(identifier, "time")
         return Instant(0)
 
 
@@ -235,11 +245,12 @@ def _diff(identifier: str, changes: Any) -> tuple[tuple[str, str], ...]:
     known = changes if isinstance(changes, list | tuple) else ()
     readable = [change for change in known if isinstance(change, dict)]
     if known is not changes or len(readable) < len(known):
-        _unreadable(identifier, "paths")
+        note_unreadable(identifier, "paths")
     return tuple((_path(change.get("old_path")), _path(change.get("new_path"))) for change in readable)
 
 
-def _unreadable(identifier: str, part: str) -> None:
+def note_unreadable(identifier: str, part: str) -> None:
+    """Log that a part of a commit could not be read: its ``time`` or its ``paths``."""
     _logger.warning("commit_unreadable", revision=identifier, part=part)
 
 

@@ -16,7 +16,7 @@ from luci_scheduler.core.instants import format_rfc3339
 from luci_scheduler.core.invocation import Invocation, result_of
 from luci_scheduler.core.job import Result, Status
 
-__all__ = ["SCHEMA", "Announcement", "Transition", "end_of", "start_of", "transition", "with_link"]
+__all__ = ["SCHEMA", "Announcement", "Transition", "end_of", "page_of", "start_of", "transition", "with_link"]
 
 SCHEMA = 1
 """The version of attributes and data. It is raised when a reader of the previous version would misread a message."""
@@ -87,7 +87,12 @@ def transition(status: Status, earlier: Sequence[Result]) -> Transition:
 def with_link(data: Mapping[str, Any], console_url: str) -> dict[str, Any]:
     """Return the data with the address of the invocation's page."""
     names = (str(data.get(name, "")) for name in ("project", "job", "invocation"))
-    return {**data, "link": "/".join([console_url.rstrip("/"), "jobs", *(quote(name, safe="") for name in names)])}
+    return {**data, "link": page_of(console_url, *names)}
+
+
+def page_of(console_url: str, *names: str) -> str:
+    """Return the address of an invocation's page; ``names`` are the project, the job and the invocation."""
+    return "/".join([console_url.rstrip("/"), "jobs", *(quote(name, safe="") for name in names)])
 
 
 def _announcement(invocation: Invocation, news: Transition, times: Mapping[str, str]) -> Announcement:

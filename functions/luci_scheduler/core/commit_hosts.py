@@ -67,6 +67,16 @@ class CommitHosts:
         host = _host(text)
         return _parse_github(text, host) if host in self.configured else parse_repo_url(text)
 
+    def problem(self, text: str) -> str:
+        """Return why a URL on a configured host names no repository; empty for any other URL."""
+        if _host(text) not in self.configured:
+            return ""
+        try:
+            self.parse(text)
+        except BadRepoUrlError as error:
+            return str(error)
+        return ""
+
     def knows(self, text: str) -> bool:
         """Whether the host of a URL is Gitiles or configured."""
         host = _host(text)

@@ -32,7 +32,8 @@ class Deferred:
     id: str
     """From `deferred_id`, so that the same work deferred twice is one document."""
     kind: str
-    """A kind of queue task (``trigger``, ``abort``); ``commit`` or ``emit``, which wait for a commit; ``announce``."""
+    """A kind of queue task (``trigger``, ``abort``); ``commit`` or ``emit``, which wait for a commit; ``announce``;
+    ``status``."""
     payload: Mapping[str, Any]
     """The payload of that kind, a JSON object."""
     created: Instant

@@ -87,7 +87,7 @@ _GITHUB = {
 }
 """HTTP status → code; INTERNAL for any other status."""
 _GITHUB_CLOSED = MINUTE
-"""How long a GitHub host is not asked after it has refused a request without a time. Each further refusal doubles it."""
+"""How long a GitHub host is not asked after a refusal that names no time. Each further refusal doubles it."""
 _GITHUB_DOUBLINGS = 5
 _GITHUB_LONGEST = 2 * HOUR
 """The longest time for which a GitHub host is not asked. Its limits are counted by the hour."""
@@ -194,7 +194,7 @@ def github_failure(status: int, message: str, headers: Mapping[str, str]) -> Fai
     if status == _HTTP_UNPROCESSABLE and message.startswith("No commit found"):
         return grpc_failure("NOT_FOUND")
     code = _GITHUB.get(status, "INTERNAL")
-    # A conflict of GitHub is about the repository's state, not about two requests, so a repetition has no better chance.
+    # A conflict of GitHub is about the repository's state, not about two requests: a repetition has no better chance.
     return Failure(code, transient=code in ("UNAVAILABLE", "INTERNAL"))
 
 
@@ -208,7 +208,10 @@ def github_closed_until(headers: Mapping[str, str], now: Instant, refusals: int)
     """
     reset = headers.get("X-RateLimit-Reset", "")
     spent = headers.get("X-RateLimit-Remaining") == "0" and _EPOCH_SECONDS.fullmatch(reset)
-    waits = (int(reset) * SECOND - now if spent else 0, requested_pause(headers.get("Retry-After"), now, _GITHUB_LONGEST))
+    waits = (
+        int(reset) * SECOND - now if spent else 0,
+        requested_pause(headers.get("Retry-After"), now, _GITHUB_LONGEST),
+    )
     wait = max(waits) if max(waits) > 0 else _GITHUB_CLOSED << min(refusals, _GITHUB_DOUBLINGS)
     return Instant(now + min(wait, _GITHUB_LONGEST))
 

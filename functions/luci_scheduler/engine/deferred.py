@@ -64,15 +64,23 @@ def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, carry_
 
 def _try(runtime: Runtime, work: Deferred, key: str, carry_out: CarryOut) -> Deferred | None:
     """Return the work that remains, or None."""
-    waiting = {"commit": _try_commit, "emit": _try_emitted, ANNOUNCE: try_announcement}.get(work.kind)
+    waiting = {"commit": _try_commit, "emit": _try_emitted, ANNOUNCE: try_announcement, "status": _try_status}.get(
+        work.kind
+    )
     if waiting is not None:
         return waiting(runtime, work)
     carry_out(work, key)
     return None
 
 
+def _try_status(runtime: Runtime, work: Deferred) -> Deferred | None:
+    from luci_scheduler.engine.statuses import try_status  # noqa: PLC0415 - most installations report no status
+
+    return try_status(runtime, work)
+
+
 def _try_commit(runtime: Runtime, work: Deferred) -> Deferred | None:
-    event, published, key = _commit_of(work)
+    event, published, key = _commit_of(runtime, work)
     watching = find_watching(event, runtime.store.watchers(event.repo))
     refusal = take_commit(runtime, event, watching, published, key) if watching else None
     if refusal is None:
@@ -137,7 +145,7 @@ def _refusal(runtime: Runtime, trigger: Trigger) -> Refusal | None:
     if not trigger.is_commit or not runtime.limits.commit_wait or runtime.limits.trust_publishers:
         return None
     try:
-        event = trigger_commit(trigger)
+        event = trigger_commit(trigger, runtime.hosts)
     except MalformedError as error:
         return Refusal(f"{NOT_ON_REF}: {error}")
     answer = landed_commit(runtime, event, GitCommit(event.revision, trigger.created))
@@ -158,9 +166,10 @@ def _is_over(runtime: Runtime, work: Deferred, refusal: Refusal) -> bool:
     return now >= work.created + wait
 
 
-def _commit_of(work: Deferred) -> tuple[CommitEvent, Instant, str]:
+def _commit_of(runtime: Runtime, work: Deferred) -> tuple[CommitEvent, Instant, str]:
     payload: Mapping[str, object] = work.payload
-    event = checked_commit(payload.get("repo"), payload.get("ref"), payload.get("revision"))
+    members = (payload.get(name) for name in ("repo", "ref", "revision"))
+    event = checked_commit(*members, hosts=runtime.hosts)
     return event, Instant(int(str(payload.get("published", work.created)))), str(payload.get("delivery", work.id))
 
 

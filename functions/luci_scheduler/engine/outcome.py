@@ -27,7 +27,7 @@ from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.triage import triage_end
 from luci_scheduler.managers.controller import CallCache, Controller
 from luci_scheduler.managers.registry import is_poll
-from luci_scheduler.ports import PutDeferred, UpdateInvocation, Versioned, Write
+from luci_scheduler.ports import PutDeferred, UpdateInvocation, Version, Versioned, Write
 
 __all__ = ["cancel_or_leave", "commit_outcome", "leave_to_cleanup", "log_failing_poll", "on_cleanup_task"]
 
@@ -60,9 +60,9 @@ def commit_outcome(
         runtime.offer(dispatch_task(invocation, runtime.clock.now()))
     writes: tuple[Write, ...] = (update,) if controller.poller is None else (update, controller.poller)
     if not invocation.status.is_final:
-        start = start_work(runtime, found.value, invocation)
-        _commit_progress(runtime, update, (*writes, *_puts(start)))
-        _offer(runtime, start)
+        news = _start_news(runtime, found.value, invocation)
+        _commit_progress(runtime, update, (*writes, *_puts(news)))
+        _offer(runtime, news)
         _log_launch(runtime, found.value, invocation, key)
         return ()
     successors = _commit_end(runtime, update, writes, key)
@@ -215,19 +215,20 @@ def _commit_end(
         StoreConflictError: the invocation or the poller's record has changed: the caller must decide again.
     """
     invocation = update.invocation
-    lost_at, end = None, None
+    lost_at: Version | None = None
+    news: Sequence[Deferred] = ()
 
     def attempt(job: Versioned[Job] | None) -> Sequence[Versioned[Invocation]] | StoreConflictError:
-        nonlocal lost_at, end
-        end = end_work(runtime, invocation, job)
+        nonlocal lost_at, news
+        news = _end_news(runtime, invocation, job)
         try:
             if job is not None:
                 ended = _with_end(job, invocation)
-                successors = triage_end(runtime, ended, invocation.id, (*writes, *_puts(end)), key)
+                successors = triage_end(runtime, ended, invocation.id, (*writes, *_puts(news)), key)
                 if _counts(invocation):
                     log_failing_poll(invocation.job_id, ended.value.failed_polls)
                 return successors
-            runtime.store.commit((*writes, *_puts(end)))
+            runtime.store.commit((*writes, *_puts(news)))
         except StoreConflictError as error:
             current = _reread(runtime, update)
             if _has_landed(current, update):
@@ -244,16 +245,36 @@ def _commit_end(
     outcome = runtime.update_job(invocation.job_id, f"record the end of invocation {invocation.id}", attempt)
     if isinstance(outcome, StoreConflictError):
         raise outcome
-    _offer(runtime, end)
+    _offer(runtime, news)
     return outcome
 
 
-def _puts(work: Deferred | None) -> tuple[Write, ...]:
-    return () if work is None else (PutDeferred(work, None),)
+def _start_news(runtime: Runtime, before: Invocation, after: Invocation) -> Sequence[Deferred]:
+    """Return the work of making a start known, if the commit records one."""
+    is_start = before.status.is_initial and after.status is Status.RUNNING
+    works = (start_work(runtime, before, after), _status_work(runtime, after) if is_start else None)
+    return [work for work in works if work is not None]
 
 
-def _offer(runtime: Runtime, work: Deferred | None) -> None:
-    if work is not None:
+def _end_news(runtime: Runtime, ended: Invocation, job: Versioned[Job] | None) -> Sequence[Deferred]:
+    """Return the work of making an end known."""
+    return [work for work in (end_work(runtime, ended, job), _status_work(runtime, ended)) if work is not None]
+
+
+def _status_work(runtime: Runtime, invocation: Invocation) -> Deferred | None:
+    if runtime.statuses is None:
+        return None
+    from luci_scheduler.engine.statuses import status_work  # noqa: PLC0415 - most installations report no status
+
+    return status_work(runtime, runtime.statuses, invocation)
+
+
+def _puts(works: Sequence[Deferred]) -> tuple[Write, ...]:
+    return tuple(PutDeferred(work, None) for work in works)
+
+
+def _offer(runtime: Runtime, works: Sequence[Deferred]) -> None:
+    for work in works:
         offer_deferred(runtime, work)
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 import structlog
 
 from luci_scheduler.core.cleanup import BUILD_LIFE
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError
 from luci_scheduler.core.frozen import frozen
@@ -19,7 +20,18 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job, TaskDefinition
 from luci_scheduler.managers.controller import CallCache, Controller, offer
 from luci_scheduler.managers.task_manager import TaskManager
-from luci_scheduler.ports import Clock, Entropy, Gitiles, Queue, QueueTask, Store, Topic, Turns, Versioned
+from luci_scheduler.ports import (
+    Clock,
+    CommitStatuses,
+    Entropy,
+    Gitiles,
+    Queue,
+    QueueTask,
+    Store,
+    Topic,
+    Turns,
+    Versioned,
+)
 from luci_scheduler.tracing import bind_invocation
 
 __all__ = ["Limits", "Runtime", "logger"]
@@ -97,12 +109,16 @@ class Runtime:
     launch_time: Callable[[TaskDefinition], int]
     """Returns how long a launch may block on the task itself, in nanoseconds; such launches always get a queue task."""
     limits: Limits = field(default_factory=Limits)
+    statuses: CommitStatuses | None = None
+    """Where commits show the statuses of invocations; None: nowhere."""
     topic: Topic | None = None
     """Where starts and ends of invocations are announced; None: nowhere."""
     console_url: str = ""
     """The base URL of the links in announcements."""
     turns: Turns | None = None
     """The turns of deliveries in this process; None: deliveries do not wait for each other."""
+    hosts: CommitHosts = DEFAULT_HOSTS
+    """The commit hosts of the installation."""
 
     def manager(self, task: TaskDefinition) -> TaskManager:
         """Return the manager of a task.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import MINUTE, SECOND
@@ -74,3 +75,5 @@ class Environment:
     cloud_build: CloudBuild | None = None
     """The Cloud Build API; None: the installation has no ``cloud_build`` jobs, and their launches are refused."""
     cloud_build_defaults: CloudBuildDefaults = field(default_factory=CloudBuildDefaults)
+    hosts: CommitHosts = DEFAULT_HOSTS
+    """The commit hosts of the installation."""

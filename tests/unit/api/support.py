@@ -10,7 +10,7 @@ from typing import Any
 import flask
 from werkzeug.test import TestResponse
 
-from luci_scheduler import entry
+from luci_scheduler import entry, guards
 from luci_scheduler.api.context import Context
 from luci_scheduler.bootstrap import Identify
 from luci_scheduler.core.identity import ANONYMOUS, Identity, user
@@ -72,8 +72,8 @@ class Client:
                 methods=methods,
                 provide_automatic_options=False,
             )
-        entry.log_refusals(server)
-        entry.refuse_other_sites(server, lambda: self._app)
+        guards.log_refusals(server)
+        guards.refuse_other_sites(server, lambda: self._app.settings.local)
         self._client = server.test_client()
 
     def _serve(self, **_: str) -> flask.typing.ResponseReturnValue:

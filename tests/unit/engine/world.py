@@ -28,7 +28,7 @@ from luci_scheduler.core.notification_token import verify_token
 from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.engine.progress import on_notification
 from luci_scheduler.engine.tasks import on_task
-from luci_scheduler.ports import BuildbucketError, Fetched, FetchError, Gitiles, QueueTask, Topic
+from luci_scheduler.ports import BuildbucketError, CommitStatuses, Fetched, FetchError, Gitiles, QueueTask, Topic
 from luci_scheduler.settings import BuildbucketServer, Settings
 
 HOST = "cr-buildbucket.appspot.com"
@@ -211,7 +211,13 @@ class World:
     """The scheduler with everything around it."""
 
     def __init__(
-        self, text: str | None = None, gitiles: Gitiles | None = None, topic: Topic | None = None, **settings: Any
+        self,
+        text: str | None = None,
+        gitiles: Gitiles | None = None,
+        topic: Topic | None = None,
+        *,
+        statuses: CommitStatuses | None = None,
+        **settings: Any,
     ) -> None:
         self.clock = SteppedClock(parse_rfc3339("2026-03-01T12:00:00Z"))
         self.store = CountingStore()
@@ -227,6 +233,7 @@ class World:
             gitiles=gitiles or AnyCommit(),
             fetch=self.fetch,
             topic=topic,
+            statuses=statuses,
         )
         self.app = make_app(world_settings(**settings), self.ports)
         self.runtime = self.app.runtime

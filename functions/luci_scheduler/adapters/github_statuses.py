@@ -1,0 +1,50 @@
+"""Commit statuses on GitHub. An installation without them loads nothing of this module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from luci_scheduler.adapters.github_api import GitHubApi
+from luci_scheduler.core.commit_hosts import CommitHosts, HostKind
+from luci_scheduler.core.commit_status import CommitStatus
+from luci_scheduler.core.repo_url import BadRepoUrlError
+
+__all__ = ["GitHubStatuses"]
+
+
+class GitHubStatuses:
+    """``ports.CommitStatuses`` on GitHub's REST API. Each call is one attempt. Thread-safe."""
+
+    def __init__(self, hosts: CommitHosts, api: Callable[[], GitHubApi]) -> None:
+        """Make the client.
+
+        Args:
+            hosts: the commit hosts of the installation.
+            api: returns the client of the API, which all callers of a process share: it knows the hosts' limits.
+        """
+        self._hosts = hosts
+        self._api = api
+
+    def serves(self, repo: str) -> bool:
+        """Return whether a repository is on a GitHub host. This calls no host."""
+        try:
+            return self._hosts.kind(self._hosts.parse(repo)) is HostKind.GITHUB
+        except BadRepoUrlError:
+            return False
+
+    def report(self, status: CommitStatus, page: str) -> None:
+        """Show a status, with the deadline of the client.
+
+        Raises:
+            GitilesError: GitHub does not take the status. If the error is not transient, GitHub refuses it for good:
+                the token lacks ``statuses: write``, the commit does not exist, or it has too many statuses.
+            TransientError: the delivery has no time left.
+        """
+        repo = self._hosts.parse(status.repo)
+        body = {
+            "state": str(status.state),
+            "target_url": page,
+            "description": status.description,
+            "context": status.context,
+        }
+        self._api().post(repo.host, f"/repos/{repo.project}/statuses/{status.revision}", body)

@@ -1,0 +1,135 @@
+"""Statuses: the commit that starts or ends an invocation records a commit status, and a task reports it to the host.
+
+The status is deferred work, as an announcement is: its document is part of that commit, and the engine waits for no
+host. If a task is lost, the sweep makes it again. A host that does not take a status for an hour gets it no more, and
+one log line says so.
+
+An invocation that has ended shows its end. A late start is dropped, and a start whose call was in progress while the
+invocation ended is followed by the end once more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from luci_scheduler.core.announcement import page_of
+from luci_scheduler.core.commit_status import CommitStatus, State, status_of
+from luci_scheduler.core.deferred import Deferred, deferred_id, postponed
+from luci_scheduler.core.errors import PermanentError, TransientError
+from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id
+from luci_scheduler.core.instants import HOUR, Instant
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.untrusted import PARSER_ERRORS
+from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.ports import CommitStatuses, GitilesError
+
+__all__ = ["status_work", "try_status"]
+
+_KIND = "status"
+_GIVEN_UP = HOUR
+"""After so long a status is given up: its commit has later ones by then, and GitHub limits the writes of an hour."""
+
+
+@frozen
+class _Recorded:
+    """The status that a document holds."""
+
+    job_id: JobId
+    invocation_id: InvocationId
+    status: CommitStatus
+
+    @property
+    def is_start(self) -> bool:
+        """Whether the invocation had not ended."""
+        return self.status.state is State.PENDING
+
+
+def status_work(runtime: Runtime, statuses: CommitStatuses, invocation: Invocation) -> Deferred | None:
+    """Return the work of reporting an invocation's status; None if its commit's host shows none.
+
+    The ID of the work follows from invocation and state, so each state of an invocation is one document.
+    """
+    status = status_of(invocation)
+    if status is None or not statuses.serves(status.repo):
+        return None
+    payload = {
+        "job": invocation.job_id,
+        "invocation": str(invocation.id),
+        "repo": status.repo,
+        "revision": status.revision,
+        "state": str(status.state),
+        "context": status.context,
+        "description": status.description,
+    }
+    now, name = runtime.clock.now(), deferred_id(_KIND, invocation.job_id, str(invocation.id), status.state)
+    return Deferred(name, _KIND, payload, now, now, Instant(now + _GIVEN_UP))
+
+
+def try_status(runtime: Runtime, work: Deferred) -> Deferred | None:
+    """Report a status. Return the work with a pause if the host does not take it, or None if it is done or given up.
+
+    A repetition reports the status again; hosts show the last one.
+
+    Raises:
+        PermanentError: the document holds no status.
+    """
+    recorded = _recorded(work)
+    if runtime.statuses is None:
+        _log_dropped(recorded, "SCHEDULER_GITHUB_STATUSES is not true any more")
+        return None
+    try:
+        _report(runtime, runtime.statuses, recorded, is_first=not work.tries)
+    except (GitilesError, TransientError) as error:
+        now, is_final = runtime.clock.now(), isinstance(error, GitilesError) and not error.transient
+        if is_final or now >= work.expires:
+            _log_dropped(recorded, str(error))
+            return None
+        left = postponed(work, now, f"the host does not take the status: {error}")
+        return replace(left, next_due=max(left.next_due, Instant(now + error.retry_after)))
+    return None
+
+
+def _report(runtime: Runtime, statuses: CommitStatuses, recorded: _Recorded, *, is_first: bool) -> None:
+    end = _end(runtime, recorded) if recorded.is_start else None
+    if end is not None and is_first:
+        return  # the end has work of its own
+    # An earlier try may have reached the host without an answer, even after the report of the end.
+    statuses.report(end or recorded.status, _page(runtime, recorded))
+    if recorded.is_start and end is None and (end := _end(runtime, recorded)):
+        # The end may have been reported before this call was over.
+        statuses.report(end, _page(runtime, recorded))
+
+
+def _end(runtime: Runtime, recorded: _Recorded) -> CommitStatus | None:
+    """Return the status of the invocation's end; None if it has not ended."""
+    found = runtime.store.invocation(recorded.job_id, recorded.invocation_id)
+    return status_of(found.value) if found is not None and found.value.status.is_final else None
+
+
+def _page(runtime: Runtime, recorded: _Recorded) -> str:
+    return page_of(runtime.console_url, *split_job_id(recorded.job_id), str(recorded.invocation_id))
+
+
+def _log_dropped(recorded: _Recorded, reason: str) -> None:
+    logger.warning(
+        "commit_status_dropped",
+        job_id=recorded.job_id,
+        invocation_id=str(recorded.invocation_id),
+        repo=recorded.status.repo,
+        revision=recorded.status.revision,
+        state=str(recorded.status.state),
+        reason=reason,
+    )
+
+
+def _recorded(work: Deferred) -> _Recorded:
+    payload = work.payload
+    try:
+        texts = (str(payload[name]) for name in ("repo", "revision", "context", "description"))
+        repo, revision, context, description = texts
+        status = CommitStatus(repo, revision, State(payload["state"]), context, description)
+        split_job_id(payload["job"])
+        return _Recorded(JobId(payload["job"]), InvocationId(int(payload["invocation"])), status)
+    except PARSER_ERRORS as error:
+        raise PermanentError(f"the deferred task {work.id} holds no commit status: {error!r}") from error
