@@ -55,7 +55,7 @@ for suite in ("unit", "integration"):
     print(suite, "tests passed", flush=True)
 """
 _CHECK_SECONDS = 5
-_SECONDS = 45.0  # from the push to the status of its commit; it takes three
+_SECONDS = 40.0  # from the push to the status of its commit; it takes three
 _GIT_SECONDS = 30
 _STAGES = ("Local cloud", "Push", "Invocation", "Build", "Commit status")
 
