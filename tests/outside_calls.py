@@ -24,13 +24,17 @@ from google.oauth2 import service_account
 from requests import RequestException
 
 from emulator.clock import SteppedClock
-from luci_scheduler.adapters import access_tokens, cloud_tasks, config_sources, front_end, http, pubsub
+from luci_scheduler.adapters import access_tokens, cloud_tasks, config_sources, front_end, github_api, http, pubsub
 from luci_scheduler.adapters import firestore as firestore_adapter
 from luci_scheduler.adapters.access_tokens import AccessTokens
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.fetch import FetchClient
+from luci_scheduler.adapters.github_credentials import TokenCredentials
+from luci_scheduler.adapters.github_statuses import GitHubStatuses
 from luci_scheduler.adapters.gitiles import GitilesClient
 from luci_scheduler.adapters.system import SystemClock
+from luci_scheduler.core.commit_hosts import CommitHosts, ConfiguredHost, HostKind
+from luci_scheduler.core.commit_status import CommitStatus, State
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import SECOND, Instant
@@ -261,6 +265,14 @@ def _publish(address: str, limit: float) -> Callable[[], Any]:
     return lambda: topic.publish({"event": "ended"}, b"{}")
 
 
+def _status(address: str, limit: float) -> Callable[[], Any]:
+    hosts = CommitHosts({"github.com": ConfiguredHost(HostKind.GITHUB, f"http://{address}", credentials=True)})
+    opened = http.sessions(authenticated=False)
+    api = github_api.GitHubApi(hosts, opened, TokenCredentials("token"), SystemClock(), round(limit * SECOND))
+    status = CommitStatus("https://github.com/o/n", _ID, State.PENDING, "scheduler/p/j", "Running")
+    return lambda: GitHubStatuses(hosts, lambda: api).report(status, "https://scheduler.example.com/jobs/p/j/1")
+
+
 def _url_fetch(address: str, limit: float) -> Callable[[], Any]:
     fetch = FetchClient(allowed_hosts=("127.0.0.1",), plain_http=True)
 
@@ -330,6 +342,7 @@ OUTSIDE_CALLS = (
     OutsideCall("Owner of an access token (tokeninfo)", access_tokens._TIMEOUT / SECOND, _tokeninfo, (TransientError,)),
     OutsideCall("The service's own invoker policy", front_end.POLICY_LIMIT, _policy, (TransientError,)),
     OutsideCall("Pub/Sub: announce an invocation", pubsub.PUBLISH_LIMIT, _publish, (TransientError,)),
+    OutsideCall("GitHub: commit status", github_api.CALL_LIMIT / SECOND, _status, (GitilesError,)),
     OutsideCall("url_fetch, without timeout_sec", url_fetch._DEFAULT_TIMEOUT / SECOND, _url_fetch, (FetchError,)),
 )
 

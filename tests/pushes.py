@@ -1,4 +1,4 @@
-"""Deliveries of GitHub's webhook to the function ``on_github_push``, served by the functions framework without a socket."""
+"""Deliveries of GitHub's webhook to ``on_github_push``, which the functions framework serves without a socket."""
 
 from __future__ import annotations
 

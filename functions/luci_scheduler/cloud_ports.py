@@ -34,6 +34,7 @@ from luci_scheduler.ports import (
     Buildbucket,
     Clock,
     CloudBuild,
+    CommitStatuses,
     ConfigSource,
     Fetch,
     Gitiles,
@@ -92,6 +93,7 @@ def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock 
         verify_push=_late(lambda: make_verify_push(settings, clock)),
         identify=_late(lambda: make_identify(settings, clock)),
         config_sources=make_config_sources(settings, github),
+        statuses=_make_statuses(settings, github) if settings.github_statuses else None,
         topic=_make_topic(settings) if settings.events_topic else None,
         turns=ProcessTurns(),
         cloud_build=make_cloud_build(settings, clock) if settings.cloud_build else None,
@@ -269,6 +271,12 @@ def make_github_api(settings: Settings, clock: Clock) -> GitHubApi:
     return GitHubApi(settings.commit_hosts, sessions(authenticated=False), _github_credentials(settings, clock), clock)
 
 
+def _make_statuses(settings: Settings, github: Callable[[], GitHubApi]) -> CommitStatuses:
+    from luci_scheduler.adapters.github_statuses import GitHubStatuses  # noqa: PLC0415 - most report no status
+
+    return GitHubStatuses(settings.commit_hosts, github)
+
+
 def _github_credentials(settings: Settings, clock: Clock) -> TokenSource:
     from luci_scheduler.adapters.github_api import NoCredentials  # noqa: PLC0415 - see `_ByHost`
     from luci_scheduler.adapters.github_credentials import AppCredentials, TokenCredentials  # noqa: PLC0415
@@ -277,7 +285,8 @@ def _github_credentials(settings: Settings, clock: Clock) -> TokenSource:
         return TokenCredentials(settings.github_token)
     if settings.github_app_id:
         app = (settings.github_app_id, settings.github_installation_id, settings.github_private_key)
-        return AppCredentials(*app, clock, {"contents": "read"})
+        statuses = {"statuses": "write"} if settings.github_statuses else {}
+        return AppCredentials(*app, clock, {"contents": "read", **statuses})
     if not settings.local:
         _logger.warning("github_anonymous", reason="no credentials are set, and GitHub answers 60 requests an hour")
     return NoCredentials()

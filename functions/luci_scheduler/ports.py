@@ -401,9 +401,6 @@ class Topic(Protocol):
 class CommitStatuses(Protocol):
     """The marks beside commits on their hosts, which show how invocations fare."""
 
-    def serves(self, repo: str) -> bool:
-        """Return whether the host of a repository (in any spelling) shows statuses. This calls no host."""
-
     def report(self, status: CommitStatus, page: str) -> None:
         """Show a status with a link to ``page``, instead of an earlier status with its context.
 

@@ -324,6 +324,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     faults += _local_faults(values, environment)
     faults += _claim_faults(values)
     faults += _github_faults(values)
+    faults += _status_faults(values)
     faults += _source_faults(values)
     return _made(Settings, values, faults)
 
@@ -390,6 +391,14 @@ def _github_faults(values: Mapping[str, Any]) -> list[str]:
     if (given or values.get("github_token")) and sum(host.credentials for host in hosts) != 1:
         faults.append(f'{PREFIX}COMMIT_HOSTS: give one host "credentials": true; the GitHub credentials go to it alone')
     return faults
+
+
+def _status_faults(values: Mapping[str, Any]) -> list[str]:
+    """Refuse commit statuses without credentials: GitHub takes them from no anonymous caller."""
+    has_credentials = any(values.get(name) for name in ("github_token", *_APP))
+    if not values.get("github_statuses") or has_credentials or values.get("local"):
+        return []
+    return [f"{PREFIX}GITHUB_STATUSES: needs {PREFIX}GITHUB_TOKEN or a GitHub App with the permission statuses: write"]
 
 
 def _source_faults(values: Mapping[str, Any]) -> list[str]:

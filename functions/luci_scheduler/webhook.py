@@ -123,7 +123,7 @@ class Hook:
         try:
             self._topic.publish({}, message_of(pushed, commit))
         except (TransientError, PermanentError) as error:
-            _logger.error("push_not_published", **about, reason=str(error))
+            _logger.warning("push_not_published", **about, reason=str(error))
             response.set("The topic does not take the commit event; redeliver the push later\n", 503)
             return
         _logger.info("push_published", **about)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from luci_scheduler.adapters.github_api import GitHubApi
-from luci_scheduler.core.commit_hosts import CommitHosts, HostKind
+from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.commit_status import CommitStatus
-from luci_scheduler.core.repo_url import BadRepoUrlError
 
 __all__ = ["GitHubStatuses"]
 
@@ -24,13 +23,6 @@ class GitHubStatuses:
         """
         self._hosts = hosts
         self._api = api
-
-    def serves(self, repo: str) -> bool:
-        """Return whether a repository is on a GitHub host. This calls no host."""
-        try:
-            return self._hosts.kind(self._hosts.parse(repo)) is HostKind.GITHUB
-        except BadRepoUrlError:
-            return False
 
     def report(self, status: CommitStatus, page: str) -> None:
         """Show a status, with the deadline of the client.

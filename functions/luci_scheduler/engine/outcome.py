@@ -266,7 +266,7 @@ def _status_work(runtime: Runtime, invocation: Invocation) -> Deferred | None:
         return None
     from luci_scheduler.engine.statuses import status_work  # noqa: PLC0415 - most installations report no status
 
-    return status_work(runtime, runtime.statuses, invocation)
+    return status_work(runtime, invocation)
 
 
 def _puts(works: Sequence[Deferred]) -> tuple[Write, ...]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from luci_scheduler.core.announcement import page_of
+from luci_scheduler.core.commit_hosts import CommitHosts, HostKind
 from luci_scheduler.core.commit_status import CommitStatus, State, status_of
 from luci_scheduler.core.deferred import Deferred, deferred_id, postponed
 from luci_scheduler.core.errors import PermanentError, TransientError
@@ -20,6 +21,7 @@ from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id
 from luci_scheduler.core.instants import HOUR, Instant
 from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import CommitStatuses, GitilesError
@@ -45,13 +47,13 @@ class _Recorded:
         return self.status.state is State.PENDING
 
 
-def status_work(runtime: Runtime, statuses: CommitStatuses, invocation: Invocation) -> Deferred | None:
-    """Return the work of reporting an invocation's status; None if its commit's host shows none.
+def status_work(runtime: Runtime, invocation: Invocation) -> Deferred | None:
+    """Return the work of reporting an invocation's status; None if it builds no commit of a GitHub repository.
 
     The ID of the work follows from invocation and state, so each state of an invocation is one document.
     """
     status = status_of(invocation)
-    if status is None or not statuses.serves(status.repo):
+    if status is None or not _is_on_github(status.repo, runtime.hosts):
         return None
     payload = {
         "job": invocation.job_id,
@@ -99,6 +101,13 @@ def _report(runtime: Runtime, statuses: CommitStatuses, recorded: _Recorded, *, 
     if recorded.is_start and end is None and (end := _end(runtime, recorded)):
         # The end may have been reported before this call was over.
         statuses.report(end, _page(runtime, recorded))
+
+
+def _is_on_github(repo: str, hosts: CommitHosts) -> bool:
+    try:
+        return hosts.kind(hosts.parse(repo)) is HostKind.GITHUB
+    except BadRepoUrlError:
+        return False
 
 
 def _end(runtime: Runtime, recorded: _Recorded) -> CommitStatus | None:
