@@ -439,7 +439,7 @@ def _environments(
                 **(base.front_end.settings(name) if base.front_end else {}),
                 **_catch_up(options),
                 **announces,
-                **servers.optional.settings(options.project, interceptors.http),
+                **servers.optional.settings(options, interceptors.http),
                 **options.settings,
             },
         )
