@@ -90,15 +90,12 @@ def _up(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _demo(options: argparse.Namespace, _: Sequence[str]) -> int:
-    from emulator.demo import main as demo  # noqa: PLC0415 - see above
+    if options.kind == "cloud-build":
+        from emulator.cloud_build_demo import main as demo  # noqa: PLC0415 - see above
+    else:
+        from emulator.demo import main as demo  # noqa: PLC0415 - see above
 
-    return demo(
-        options.store,
-        console_port=options.console_port,
-        download_url=options.download_url,
-        keep=options.keep,
-        kind=options.kind,
-    )
+    return demo(options.store, console_port=options.console_port, download_url=options.download_url, keep=options.keep)
 
 
 def _replay(_: argparse.Namespace, rest: Sequence[str]) -> int:

@@ -18,7 +18,8 @@ from emulator.gitiles.git import GitError, git
 from emulator.gitiles.projects import repositories
 from emulator.gitiles.refs import Push, RefChange, Stamp, read_refs, ref_changes, refs_stamp
 from emulator.topics import COMMIT_TOPIC
-from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
+from luci_scheduler.core.repo_url import BadRepoUrlError
 
 __all__ = ["CommitEvents", "MissingRepositories", "RefWatcher"]
 
@@ -193,7 +194,7 @@ class CommitEvents:
 def _is_public(repo: str) -> bool:
     """Return whether a commit event may name a repository."""
     try:
-        parse_repo_url(repo)
+        DEFAULT_HOSTS.parse(repo)
     except BadRepoUrlError:
         return False
     return True

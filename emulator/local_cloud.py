@@ -28,14 +28,15 @@ from emulator.gitiles.server import GitilesServer
 from emulator.memory_host import MemoryHost
 from emulator.message_faults import FaultyPubSub
 from emulator.official import clear_documents
-from emulator.optional_servers import OptionalServers
+from emulator.optional_servers import GITHUB, OptionalServers
 from emulator.options import Options
 from emulator.processes import Output
 from emulator.run_task import run_task
 from emulator.settings import QUEUE_RATES, QUEUE_RETRIES, queue_path
 from emulator.topics import PushSubscription
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import Queue, QueueTask
 
 __all__ = ["Function", "LocalCloud"]
@@ -148,7 +149,7 @@ class LocalCloud:
         Raises:
             LocalCloudError: its folder holds no repository, or its name is not allowed.
         """
-        url = parse_repo_url(repo)
+        url = DEFAULT_HOSTS.parse(repo)
         if found := find_repository(self.repositories / url.host, url.project):
             return Repository(found, self.repositories)
         path = repository_path(self.repositories / url.host, url.project)
@@ -159,6 +160,13 @@ class LocalCloud:
         if is_read_only(path, self.repositories):
             raise LocalCloudError(read_only_sentence(path))
         return Repository.create(path)
+
+    def clone_url(self, url: RepoUrl) -> str:
+        """Return the address at which git clients reach a repository."""
+        github = self.optional.github
+        if github is not None and url.host == GITHUB:
+            return github.clone_url(url.project)
+        return f"{self.gitiles.url}/{url.host}/{url.project}"
 
     def task(self, kind: str, payload: Mapping[str, Any] | None = None) -> None:
         """Enqueue a task for ``on_task`` that is due now, such as ``sync`` or ``sweep``."""

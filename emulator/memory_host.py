@@ -40,10 +40,18 @@ _serving: ContextVar[str] = ContextVar("serving")
 
 
 class InProcessFunction:
-    """A function that the functions framework serves from threads of this process."""
+    """A function that the functions framework serves from threads of this process.
 
-    def __init__(self, name: str, output: Output, port: int = 0) -> None:
+    Args:
+        name: the entry point.
+        output: the log of all functions.
+        port: where it listens; 0 picks a free one.
+        app: takes the place of the framework's application.
+    """
+
+    def __init__(self, name: str, output: Output, port: int = 0, app: WSGIApplication | None = None) -> None:
         self.name = name
+        self._app = app
         self.output = output
         self.port = require_free(port, f"the function {name}")
         self.url = f"http://{HOST}:{self.port}"
@@ -59,7 +67,7 @@ class InProcessFunction:
             LocalCloudError: the port is in use.
         """
         signature = ALL_FUNCTIONS[self.name]
-        app = functions_framework.create_app(self.name, str(SOURCE), signature)  # type: ignore[no-untyped-call]
+        app = self._app or functions_framework.create_app(self.name, str(SOURCE), signature)  # type: ignore[no-untyped-call]
         self._server = LocalServer(_named(self.name, app), HOST, self.port)
         try:
             self._server.start()

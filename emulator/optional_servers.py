@@ -28,6 +28,7 @@ from emulator.github.statuses import CommitStatus
 from emulator.message_faults import PubSub
 from emulator.options import Options
 from emulator.tcp_ports import require_free
+from emulator.topics import COMMIT_TOPIC
 from luci_scheduler.core.instants import SECOND
 
 __all__ = ["GITHUB", "OptionalServers", "choose_triggers", "start_optional_servers"]
@@ -37,6 +38,7 @@ GITHUB = "github.com"
 WEBHOOK_PATH = "/github"
 _SHORT = 12  # digits of a hash that people read
 _SECRET_BYTES = 32
+_TOKEN = "local-token"  # noqa: S105 - the local server takes every token
 _FAILED = frozenset({"FAILURE", "INTERNAL_ERROR", "TIMEOUT", "EXPIRED"})
 
 
@@ -49,24 +51,27 @@ class OptionalServers:
     secret: str = ""
     """Signs the webhooks."""
 
-    def settings(self, project: str, intercept: Callable[[str, str], str]) -> dict[str, str]:
+    def settings(self, options: Options, intercept: Callable[[str, str], str]) -> dict[str, str]:
         """Return the settings of the functions that belong to these servers.
 
         Args:
-            project: the cloud project.
+            options: of the local cloud.
             intercept: returns the address that functions get for a server, by its name and its own address.
         """
         found: dict[str, str] = {}
         if self.cloud_build is not None:
             url = intercept("cloud_build", self.cloud_build.url)
             found |= {"SCHEDULER_CLOUD_BUILD": "true", "SCHEDULER_CLOUD_BUILD_URL": url}
+            if seconds := options.check_interval_seconds:
+                found["SCHEDULER_CLOUD_BUILD_CHECK_INTERVAL_SECONDS"] = str(seconds)
         if self.github is not None:
             host = {"kind": "github", "api": intercept("github", self.github.url)}
             found |= {
                 "SCHEDULER_COMMIT_HOSTS": json.dumps({GITHUB: host}),
+                "SCHEDULER_GITHUB_TOKEN": _TOKEN,
                 "SCHEDULER_GITHUB_WEBHOOK_SECRETS": self.secret,
                 "SCHEDULER_GITHUB_STATUSES": "true",
-                "SCHEDULER_COMMIT_TOPIC": f"projects/{project}/topics/gitiles-commit",
+                "SCHEDULER_COMMIT_TOPIC": f"projects/{options.project}/topics/{COMMIT_TOPIC}",
             }
         return found
 

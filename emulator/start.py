@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http.client import OK
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emulator.announcements import announcing, create_events_topic
 from emulator.buildbucket.server import BuildbucketServer
@@ -32,6 +32,7 @@ from emulator.local_cloud import Function, LocalCloud
 from emulator.local_configs import watched_repositories
 from emulator.memory_host import InProcessFunction, MemoryHost
 from emulator.memory_pubsub import MemoryPubSub
+from emulator.memory_webhook import webhook_app
 from emulator.message_faults import FaultyPubSub
 from emulator.official import OfficialEmulator, export_documents, start_firestore, start_pubsub
 from emulator.optional_servers import OptionalServers, start_optional_servers
@@ -52,6 +53,9 @@ from emulator.tcp_ports import HOST, require_free
 from emulator.topics import EmulatorPubSub, subscriptions
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.core.errors import TransientError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 __all__ = ["start_local_cloud"]
 
@@ -326,13 +330,18 @@ def _start_functions(base: _Base, backends: _Backends, servers: _Servers) -> _Fu
     base.stack.callback(_stop_together, running.values())
     for name, port in ports.items():
         running[name] = (
-            InProcessFunction(name, memory.output, port)
+            InProcessFunction(name, memory.output, port, _own_app(name, environments[name], base.clock))
             if memory is not None
             else FunctionProcess(name, environments[name], port, log=base.folders.log(name))
         )
         running[name].output.listen(log.read)
         running[name].start()
     return _Functions(handed_out, environments["on_task"], running, memory)
+
+
+def _own_app(name: str, environment: Mapping[str, str], clock: Clock) -> WSGIApplication | None:
+    """Return the application of a function that shares nothing with the others; None for the other functions."""
+    return webhook_app(environment, clock) if name == "on_github_push" else None
 
 
 def _speed(clock: Clock) -> float:
@@ -430,7 +439,7 @@ def _environments(
                 **(base.front_end.settings(name) if base.front_end else {}),
                 **_catch_up(options),
                 **announces,
-                **servers.optional.settings(options.project, interceptors.http),
+                **servers.optional.settings(options, interceptors.http),
                 **options.settings,
             },
         )

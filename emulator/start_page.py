@@ -36,9 +36,9 @@ from emulator.tcp_ports import HOST
 from emulator.terminal import WORDS, clock_time
 from emulator.watched import push_command, read_only, watched
 from luci_scheduler.config.folder import FILE
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
-from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.web.addresses import address
 from luci_scheduler.web.static_files import static_address, static_file
 
@@ -149,7 +149,7 @@ class StartPage:
         files = {_file_name(form): f"change {self._commits} of this run at {time.time_ns()}\n"}
         before = repository.resolve(ref)
         revision = repository.commit(f"Change {self._commits}", files, ref, at=time.time_ns())
-        url = parse_repo_url(repo)
+        url = DEFAULT_HOSTS.parse(repo)
         change = RefChange(ref, before, revision)
         self._cloud.commit_events.committed(Push(url.host, url.project, repository.path, (change,)))
         link = f"{self._cloud.console_url}{address('commits', repo=repo, revision=revision, ref=ref)}"

@@ -13,8 +13,9 @@ from emulator.buildbucket.plans import Workplace
 from emulator.errors import LocalCloudError
 from emulator.gitiles.git import GitError, git, git_environment
 from emulator.gitiles.projects import find_repository, repositories
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
 from luci_scheduler.core.ref_sets import ref_set
-from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.core.watcher import Watcher
 
 __all__ = ["Checkouts", "Remote", "checkout", "find_folder", "resolve_ref"]
@@ -94,7 +95,7 @@ class Checkouts:
 
     def _heads(self, watcher: Watcher) -> Iterable[_Head]:
         try:
-            url = parse_repo_url(watcher.repo)
+            url = DEFAULT_HOSTS.parse(watcher.repo)
         except BadRepoUrlError:
             return
         path = find_repository(self._repositories, f"{url.host}/{url.project}")

@@ -167,7 +167,8 @@ class LifeCycle:
         """Record the end of a build's steps; a build that was canceled meanwhile gets only their statuses."""
         steps = {"steps": list(end.steps)} if end.steps else {}
         if self.change(build_id, end.change, more=steps) is None:
-            self._store.change(build_id, lambda _: True, lambda _: steps)
+            canceled = {"steps": [_canceled(step) for step in end.steps]} if end.steps else {}
+            self._store.change(build_id, lambda _: True, lambda _: canceled)
 
     def _members(self, build: Build, change: Change, instant: int) -> Mapping[str, Any]:
         if change.status == "WORKING":
@@ -185,3 +186,8 @@ class LifeCycle:
 def _waits(build: Build) -> bool:
     """Return whether a build waits for approval."""
     return build.status == "PENDING" and "approval" in build.body
+
+
+def _canceled(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a step of a canceled build: the step that the cancellation has ended did not fail."""
+    return {**step, "status": "CANCELLED"} if step.get("status") == "FAILURE" and "exitCode" not in step else dict(step)

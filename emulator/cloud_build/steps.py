@@ -42,7 +42,7 @@ IMAGES: Mapping[str, str] = {
 """Name of an image, without its tag → the program that stands for it where a step has no entrypoint."""
 _SCRIPT_MODE = 0o700
 _SHELL = "#!/bin/sh\n"
-_TAG = re.compile(r"(@sha256:[0-9a-f]+|:[A-Za-z0-9_][A-Za-z0-9_.-]*)$")
+_TAG = re.compile(r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?(?:@sha256:[0-9a-f]+)?\Z")
 _OUTSIDE = "the folder of the step is not within the source"
 
 
@@ -208,7 +208,7 @@ def _program(bench: _Bench, place: int, step: Mapping[str, Any]) -> Sequence[str
     args = [replaced(arg, bench.values) for arg in step.get("args", ())]
     if entrypoint := replaced(step.get("entrypoint", ""), bench.values):
         return [entrypoint, *args]
-    image = _TAG.sub("", replaced(step["name"], bench.values))
+    image = _TAG.sub("", replaced(step["name"], bench.values), count=1)
     program = IMAGES.get(image.removeprefix("docker.io/library/").removeprefix("docker.io/"))
     if program is None:
         raise _StepError(

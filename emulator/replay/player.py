@@ -32,11 +32,11 @@ from emulator.topics import PushSubscription, subscriptions
 from luci_scheduler import process
 from luci_scheduler.bootstrap import Ports, make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.poller_record import PollerRecord
-from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.engine.deferral import defer
 from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.managers.registry import kind_of
@@ -208,7 +208,7 @@ class _Player:
             polled = kind_of(found.value.definition.task).polled_repo(found.value.definition.task) if found else None
             if polled is None:
                 raise ScenarioError(f"pollers.{name}: the config has no gitiles job with this name")
-            repo = str(parse_repo_url(polled.url))
+            repo = str(DEFAULT_HOSTS.parse(polled.url))
             watched = polled.refs if poller.watched is None else poller.watched
             store.commit([PutPoller(PollerRecord(job_id, repo, dict(poller.known), tuple(watched)), None)])
 

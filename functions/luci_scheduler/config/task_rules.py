@@ -129,9 +129,8 @@ class _BlockCheck:
         name = field if index is None else f"{field} #{index + 1}"
         place = self._at(field, index or 0)
         with self._report.at(name):
-            yield _BlockCheck(
-                self._report, place, self._programs, self.era, self.realm_id, self.hosts, strict=self.strict
-            )
+            rules = (self._programs, self.era, self.realm_id, self.hosts)
+            yield _BlockCheck(self._report, place, *rules, strict=self.strict)
 
     def few(self, field: str, items: Sequence[str]) -> bool:
         if len(items) <= MAX_ENTRIES:
