@@ -20,7 +20,9 @@ _RAW = 100 << 20  # bytes of a file that the raw form has
 _TOO_LARGE = "This API returns blobs up to 100 MB in size. The requested blob is too large to fetch via the API."
 
 
-def contents(addresses: Addresses, revision: str, path: str, *, is_raw: bool) -> list[dict[str, Any]] | dict[str, Any] | Response:
+def contents(
+    addresses: Addresses, revision: str, path: str, *, is_raw: bool
+) -> list[dict[str, Any]] | dict[str, Any] | Response:
     """Return a folder's entries, a file with its content, or the file's bytes if ``is_raw``.
 
     Raises:

@@ -96,9 +96,7 @@ class Deliveries:
         seconds: the time limit of one delivery, from the connection to the answer's last byte.
     """
 
-    def __init__(
-        self, entropy: random.Random, delivered: Callable[[Delivery], None], seconds: float = SECONDS
-    ) -> None:
+    def __init__(self, entropy: random.Random, delivered: Callable[[Delivery], None], seconds: float = SECONDS) -> None:
         self.webhook: Webhook | None = None
         self._entropy = entropy
         self._delivered = delivered
@@ -170,7 +168,7 @@ class Deliveries:
                 hook.url,
                 data=delivery.body.encode(),
                 headers=delivery.headers(hook.secret),
-                timeout=Deadline(self._seconds),
+                timeout=Deadline(self._seconds),  # type: ignore[arg-type] # any Timeout works
                 allow_redirects=False,
                 stream=True,
             )

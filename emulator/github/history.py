@@ -105,7 +105,9 @@ class History:
         """
         plain = [revision for revision in revisions if is_plain_revision(revision)]
         names = "".join(f"{one}\n" if _HASH.fullmatch(one) else f"{one}^{{commit}}\n" for one in plain)
-        lines = git(self._path, "cat-file", "--batch-check", stdin=names.encode()).decode(errors="replace") if plain else ""
+        lines = (
+            git(self._path, "cat-file", "--batch-check", stdin=names.encode()).decode(errors="replace") if plain else ""
+        )
         found = dict(zip(plain, lines.split("\n"), strict=False))
         return [self._visible(found.get(revision, "")) for revision in revisions]
 

@@ -63,8 +63,8 @@ class Statuses:
             found = self._statuses.setdefault((repository.lower(), revision), [])
             if sum(status.context == context for status in found) >= _MOST:
                 raise ApiError(422, "This SHA and context has reached the maximum number of statuses.")
-            texts = [body.get(name) or "" for name in ("description", "target_url")]
-            status = CommitStatus(self._next, repository, revision, body["state"], context, *texts, now)
+            description, url = body.get("description") or "", body.get("target_url") or ""
+            status = CommitStatus(self._next, repository, revision, body["state"], context, description, url, now)
             self._next += 1
             found.append(status)
         return status

@@ -38,9 +38,7 @@ def _below_host(host: str, name: str) -> str:
     return f"{host}/{name}"
 
 
-def missing_advice(
-    root: Path, url: str, host: str, name: str, path_of: Callable[[str, str], str] = _below_host
-) -> str:
+def missing_advice(root: Path, url: str, host: str, name: str, path_of: Callable[[str, str], str] = _below_host) -> str:
     """Return the sentence about a repository that is not there: where to put it, and how to push it.
 
     Args:
