@@ -1,4 +1,4 @@
-"""Gitiles in memory: a history built by a test, or any revision at all."""
+"""Commit hosts in memory: a history built by a test, or any revision at all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, HostKind
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import GitCommit, GitilesError, LogPage
@@ -54,7 +55,10 @@ class _Node:
 
 
 class MemoryGitiles:
-    """``ports.Gitiles`` with one history, which it serves for every repository. Thread-safe."""
+    """``ports.Gitiles`` with one history, which it serves for every repository. Thread-safe.
+
+    To a repository on GitHub it serves the first-parent line, where a merge has a diff, as the client of GitHub does.
+    """
 
     def __init__(self) -> None:
         self.heads: dict[str, str] = {}
@@ -83,7 +87,7 @@ class MemoryGitiles:
         """Add commits to a ref, a second apart unless ``at`` is given; return their hashes, oldest first.
 
         ``parents`` are the parents of the first commit; the ref's head if None. Without a ``subject``, a commit's
-        subject is ``Change <number>``. A merge has no ``diff``.
+        subject is ``Change <number>``. Gitiles shows no ``diff`` of a merge.
         """
         with self._lock:
             hashes = []
@@ -93,9 +97,9 @@ class MemoryGitiles:
                 identifier = hashlib.sha1(f"commit {number}".encode(), usedforsecurity=False).hexdigest()
                 committed = Instant(_FIRST + number * SECOND if at is None else at)
                 above = tuple(tip if parents is None else parents)
-                texts = {"author": author, "subject": subject or f"Change {number}"}
-                paths = tuple(diff) if len(above) < 2 else ()  # noqa: PLR2004 - a merge has several parents
-                self._nodes[identifier] = _Node(GitCommit(identifier, committed, paths, **texts), above)
+                title = subject or f"Change {number}"
+                commit = GitCommit(identifier, committed, tuple(diff), author=author, subject=title)
+                self._nodes[identifier] = _Node(commit, above)
                 self.heads[ref] = identifier
                 parents = None
                 hashes.append(identifier)
@@ -158,9 +162,13 @@ class MemoryGitiles:
             raise _not_found()
         return parents[place - 1]
 
+    def merge(self, ref: str, tips: Sequence[str], diff: Sequence[tuple[str, str]] = (("file", "file"),)) -> str:
+        """Merge commits into a ref, and return the hash of the merge; ``diff`` is against the ref's old head."""
+        return self.push(ref, parents=[self.heads[ref], *tips], diff=diff)[0]
+
     def log(
         self,
-        repo: RepoUrl,  # noqa: ARG002
+        repo: RepoUrl,
         revision: str,
         *,
         limit: int,
@@ -169,21 +177,26 @@ class MemoryGitiles:
         diffs: bool = False,
     ) -> LogPage:
         """Return a page of a log, newest first."""
+        is_line = DEFAULT_HOSTS.kind(repo) is HostKind.GITHUB
         spec = f"{exclude}..{revision}" if exclude else revision
         self._called(f"log {spec} n={limit}" + (f" s={start}" if start else "") + (" diffs" if diffs else ""))
         with self._lock:
-            nodes = self._history(revision, exclude)
+            nodes = self._history(revision, exclude, is_line=is_line)
             if start and start not in self._nodes:
                 raise _not_found()
             place = next((i for i, node in enumerate(nodes) if node.commit.id == start), len(nodes)) if start else 0
-            page = [node.commit if diffs else replace(node.commit, diff=()) for node in nodes]
+            page = [
+                node.commit if diffs and (is_line or len(node.parents) < 2) else replace(node.commit, diff=())  # noqa: PLR2004
+                for node in nodes
+            ]
             following = page[place + limit].id if place + limit < len(page) else ""
             return LogPage(tuple(page[place : place + limit]), following)
 
-    def _history(self, revision: str, exclude: str) -> list[_Node]:
+    def _history(self, revision: str, exclude: str, *, is_line: bool) -> list[_Node]:
         """Return the ancestors of a revision that a ref or revision does not have, newest first.
 
-        As in git, the newest commit follows whose child was listed: clocks of committers may differ.
+        As in git, the newest commit follows whose child was listed: clocks of committers may differ. With ``is_line``,
+        only first parents follow.
         """
         hidden = self._ancestors(self.heads.get(exclude, exclude)) if exclude else set()
         reached = self._ancestors(self.heads.get(revision, revision)) - hidden
@@ -194,7 +207,7 @@ class MemoryGitiles:
         while waiting:
             _, _, name = heapq.heappop(waiting)
             found.append(self._nodes[name])
-            for parent in self._nodes[name].parents:
+            for parent in self._nodes[name].parents[: 1 if is_line else None]:
                 if parent in reached and parent not in seen:
                     seen.add(parent)
                     heapq.heappush(waiting, (-self._seconds(parent), next(order), parent))

@@ -11,7 +11,6 @@ from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identity import ANONYMOUS, Identity
 from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.queue_tasks import SyncTask
-from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.topic_names import topic_names
 from luci_scheduler.engine.runtime import Limits, Runtime
 from luci_scheduler.managers.environment import Environment, Polling, Server
@@ -146,9 +145,9 @@ class App:
             TransientError: the queue failed; the delivery must be repeated.
         """
         sources = {
-            (str(parse_repo_url(source.repo)), source.ref)
+            (str(self.settings.commit_hosts.parse(source.repo)), source.ref)
             for source in self.settings.config_sources
-            if source.kind == "gitiles"
+            if source.repo
         }
         if any((event.repo, event.ref) in sources for event in events):
             self.runtime.queue.enqueue(QueueTask.of(SyncTask(), self.runtime.clock.now()))
@@ -163,6 +162,7 @@ class App:
             lenient_triggers=self.settings.lenient_triggers,
             max_active_invocations=self.settings.project_active_invocations,
             max_pending_triggers=self.settings.project_pending_triggers,
+            hosts=self.settings.commit_hosts,
         )
         sync_sources(self.runtime, self.config_sources, key, rules)
 
@@ -183,6 +183,7 @@ def make_app(settings: Settings, ports: Ports) -> App:
         topic=ports.topic,
         console_url=settings.console_base,
         turns=ports.turns,
+        hosts=settings.commit_hosts,
     )
     verifiers = (ports.verify_caller, ports.verify_push)
     return App(settings, runtime, *verifiers, ports.identify, ports.config_sources, ports.buildbucket)
@@ -209,6 +210,7 @@ def _environment(settings: Settings, ports: Ports) -> Environment:
             commits_per_poll=settings.gitiles_commits_per_poll,
             backfill=settings.gitiles_backfill,
         ),
+        hosts=settings.commit_hosts,
     )
 
 

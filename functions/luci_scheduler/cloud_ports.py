@@ -6,13 +6,14 @@ This module loads Google's client libraries. The entry points import it with the
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import requests
+import structlog
 from google.auth.credentials import Credentials
 
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
@@ -25,26 +26,41 @@ from luci_scheduler.adapters.system import SystemClock, SystemEntropy
 from luci_scheduler.adapters.turns import ProcessTurns
 from luci_scheduler.bootstrap import Identify, Ports, VerifyCaller
 from luci_scheduler.config.folder import FolderSource
+from luci_scheduler.core.commit_hosts import CommitHosts, HostKind
 from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND
-from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.managers.buildbucket.builder_id import server_of
-from luci_scheduler.ports import Buildbucket, Clock, ConfigSource, Fetch, Gitiles, Headers, Queue, Store, Topic
+from luci_scheduler.ports import (
+    Buildbucket,
+    Clock,
+    ConfigSource,
+    Fetch,
+    Gitiles,
+    Headers,
+    LogPage,
+    Queue,
+    Store,
+    Topic,
+)
 from luci_scheduler.settings import ConfigSourceSetting, Settings
 
 if TYPE_CHECKING:
     from luci_scheduler.adapters.front_end import FrontEnd
+    from luci_scheduler.adapters.github_api import GitHubApi, TokenSource
 
 __all__ = [
     "cloud_ports",
     "make_buildbucket",
     "make_config_sources",
+    "make_github_api",
     "make_identify",
     "make_verify_caller",
     "make_verify_push",
 ]
 
 T = TypeVar("T")
+_logger = structlog.stdlib.get_logger("luci_scheduler")
 _MakeSession = Callable[[], requests.Session]
 
 
@@ -62,21 +78,33 @@ def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock 
     clock = clock or SystemClock()
     session = sessions(authenticated=not settings.local)
     credentials = None if settings.local else default_credentials()
+    github = _once(lambda: make_github_api(settings, clock))
     return Ports(
         store=store or _make_store(settings, credentials),
         queue=LateQueue(lambda: _make_queue(settings, credentials)),
         clock=clock,
         entropy=SystemEntropy(),
         buildbucket=make_buildbucket(settings, session, clock),
-        gitiles=_make_gitiles(settings, session, clock),
+        gitiles=_make_gitiles(settings, session, clock, github),
         fetch=_make_fetch(settings),
         verify_caller=_late(lambda: make_verify_caller(settings, clock)),
         verify_push=_late(lambda: make_verify_push(settings, clock)),
         identify=_late(lambda: make_identify(settings, clock)),
-        config_sources=make_config_sources(settings),
+        config_sources=make_config_sources(settings, github),
         topic=_make_topic(settings) if settings.events_topic else None,
         turns=ProcessTurns(),
     )
+
+
+def _once(make: Callable[[], T]) -> Callable[[], T]:
+    """Return the function that makes a value with its first call, and returns the same value to all threads."""
+    made, lock = cache(make), threading.Lock()
+
+    def value() -> T:
+        with lock:
+            return made()
+
+    return value
 
 
 def _late(make: Callable[[], Callable[[Headers], T]]) -> Callable[[Headers], T]:
@@ -85,12 +113,10 @@ def _late(make: Callable[[], Callable[[Headers], T]]) -> Callable[[Headers], T]:
     A function checks one kind of caller. It does not load the other checks, and in the local cloud, which trusts every
     sender, no check at all.
     """
-    made, lock = cache(make), threading.Lock()
+    checker = _once(make)
 
     def check(headers: Headers) -> T:
-        with lock:  # two first requests share one check, with one set of keys and one count of token lookups
-            checked = made()
-        return checked(headers)
+        return checker()(headers)  # two first requests share one check, with one set of keys and one count of lookups
 
     return check
 
@@ -191,10 +217,60 @@ def make_buildbucket(settings: Settings, session: _MakeSession, clock: Clock) ->
     return BuildbucketClient(base_url, session, clock, settings.request_deadline_seconds * SECOND)
 
 
-def _make_gitiles(settings: Settings, session: _MakeSession, clock: Clock) -> Gitiles:
+def _make_gitiles(settings: Settings, session: _MakeSession, clock: Clock, github: Callable[[], GitHubApi]) -> Gitiles:
+    def make_github() -> Gitiles:
+        from luci_scheduler.adapters.github import GitHubClient  # noqa: PLC0415 - most installations need one kind
+
+        return GitHubClient(github())
+
     urls = host_urls(settings.gitiles_urls or {})
     deadline = settings.request_deadline_seconds * SECOND
-    return GitilesClient(urls, session, deadline, authenticated=not settings.local, clock=clock)
+    gitiles = GitilesClient(urls, session, deadline, authenticated=not settings.local, clock=clock)
+    return _ByHost(settings.commit_hosts, gitiles, _once(make_github))
+
+
+class _ByHost:
+    """``ports.Gitiles`` for all commit hosts. The client of GitHub is made for the first repository there."""
+
+    def __init__(self, hosts: CommitHosts, gitiles: Gitiles, github: Callable[[], Gitiles]) -> None:
+        self._hosts = hosts
+        self._gitiles = gitiles
+        self._github = github
+
+    def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
+        return self._of(repo).refs(repo, prefix)
+
+    def resolve(self, repo: RepoUrl, expression: str) -> str:
+        return self._of(repo).resolve(repo, expression)
+
+    def log(
+        self, repo: RepoUrl, revision: str, *, limit: int, exclude: str = "", start: str = "", diffs: bool = False
+    ) -> LogPage:
+        return self._of(repo).log(repo, revision, limit=limit, exclude=exclude, start=start, diffs=diffs)
+
+    def _of(self, repo: RepoUrl) -> Gitiles:
+        return self._github() if self._hosts.kind(repo) is HostKind.GITHUB else self._gitiles
+
+
+def make_github_api(settings: Settings, clock: Clock) -> GitHubApi:
+    """Return the client of GitHub's REST API. Requests share the limits of a host, so a process needs only one."""
+    from luci_scheduler.adapters.github_api import GitHubApi  # noqa: PLC0415 - see `_ByHost`
+
+    return GitHubApi(settings.commit_hosts, sessions(authenticated=False), _github_credentials(settings, clock), clock)
+
+
+def _github_credentials(settings: Settings, clock: Clock) -> TokenSource:
+    from luci_scheduler.adapters.github_api import NoCredentials  # noqa: PLC0415 - see `_ByHost`
+    from luci_scheduler.adapters.github_credentials import AppCredentials, TokenCredentials  # noqa: PLC0415
+
+    if settings.github_token:
+        return TokenCredentials(settings.github_token)
+    if settings.github_app_id:
+        app = (settings.github_app_id, settings.github_installation_id, settings.github_private_key)
+        return AppCredentials(*app, clock, {"contents": "read"})
+    if not settings.local:
+        _logger.warning("github_anonymous", reason="no credentials are set, and GitHub answers 60 requests an hour")
+    return NoCredentials()
 
 
 def _make_fetch(settings: Settings) -> Fetch:
@@ -203,28 +279,42 @@ def _make_fetch(settings: Settings) -> Fetch:
     )
 
 
-def make_config_sources(settings: Settings) -> Sequence[ConfigSource]:
-    """Return the sources of configs in their order of precedence; nothing is read yet."""
+def make_config_sources(settings: Settings, github: Callable[[], GitHubApi] | None = None) -> Sequence[ConfigSource]:
+    """Return the sources of configs in their order of precedence; nothing is read yet.
+
+    ``github`` returns the client of GitHub's REST API; None: a new one is made if a source needs it.
+    """
+    github = github or _once(lambda: make_github_api(settings, SystemClock()))
     gitiles = sessions(authenticated=not settings.local)
     storage = sessions(authenticated=not settings.local, scopes=STORAGE_SCOPES)
     # Folders come first: the first source that has a project wins, and a folder always lists all its projects.
     named = sorted(settings.config_sources, key=lambda source: source.kind != "folder")
-    sources = [_config_source(settings, source, gitiles, storage) for source in named]
+    sources = [_config_source(settings, source, gitiles, storage, github) for source in named]
     if settings.config_folder:
         return [FolderSource(Path(settings.config_folder), settings.config_revision), *sources]
     return sources
 
 
 def _config_source(
-    settings: Settings, source: ConfigSourceSetting, gitiles: _MakeSession, storage: _MakeSession
+    settings: Settings,
+    source: ConfigSourceSetting,
+    gitiles: _MakeSession,
+    storage: _MakeSession,
+    github: Callable[[], GitHubApi],
 ) -> ConfigSource:
     match source.kind:
         case "folder":
             return FolderSource(Path(source.path))
         case "gitiles":
-            repo = parse_repo_url(source.repo)
+            repo = settings.commit_hosts.parse(source.repo)
             url = host_urls(settings.gitiles_urls or {})(repo.host) or f"https://{repo.host}"
             base_url = url if settings.local else f"{url}/a"  # authenticated requests have their own quota
             return GitilesSource(source.project, repo, source.ref, source.path, base_url, gitiles)
+        case "github":
+            from luci_scheduler.adapters.github_source import GitHubSource  # noqa: PLC0415 - see `_ByHost`
+
+            return GitHubSource(
+                source.project, settings.commit_hosts.parse(source.repo), source.ref, source.path, github()
+            )
         case _:  # the settings accept no kind other than "bucket"
             return BucketSource(source.project, source.bucket, source.object, settings.storage_url, storage)

@@ -122,7 +122,7 @@ def commit(app: App, event: Event) -> EventResponse:
         if ATTRIBUTE in message.attributes:
             _mark_probe(app, "on_gitiles_commit", message)
         else:
-            events = parse_commit_events(message.data)
+            events = parse_commit_events(message.data, app.settings.commit_hosts)
             app.note_config_changes(events)
             on_commits(app.runtime, events, message.published, f"commit-{message.id}")
     return response.body, response.code

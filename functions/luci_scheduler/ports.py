@@ -508,7 +508,7 @@ class ConfigSource(Protocol):
 
 
 class GitilesError(ServiceError):
-    """A call to Gitiles failed; ``code`` is a gRPC code's name (``NOT_FOUND``)."""
+    """A call to a commit host failed; ``code`` is a gRPC code's name (``NOT_FOUND``)."""
 
 
 @frozen
@@ -516,16 +516,23 @@ class GitCommit:
     """A commit in the log of a repository."""
 
     id: str
-    """The hash, 40 lower-case hexadecimal digits."""
+    """The hash: 40 lower-case hexadecimal digits, or 64 in a repository with SHA-256."""
     committed: Instant
     """The commit time, by the committer's clock."""
     diff: tuple[tuple[str, str], ...] = ()
-    """The old and the new path of each change, empty where the file is new or deleted; only if requested. A merge has
-    none."""
+    """The old and the new path of each change, empty where the file is new or deleted; only if requested. On Gitiles a
+    merge has none; on GitHub it has its changes against its first parent."""
     author: str = ""
     """The author's name: one line without control characters, at most 100 characters; empty if it is unreadable."""
     subject: str = ""
     """The first line of the message: one line without control characters, at most 200 characters."""
+    diff_cut: bool = False
+    """Whether the commit has more changes than its host lists in ``diff``."""
+
+    @property
+    def known_diff(self) -> tuple[tuple[str, str], ...] | None:
+        """The changes; None if only a part is known, so that any path may be among them."""
+        return None if self.diff_cut else self.diff
 
 
 @frozen
@@ -538,7 +545,7 @@ class LogPage:
 
 
 class Gitiles(Protocol):
-    """Git repositories on Gitiles servers. Each call is one attempt, with a deadline."""
+    """Git repositories on Gitiles servers and other commit hosts. Each call is one attempt, with a deadline."""
 
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
         """Return the refs below a folder such as ``refs/heads``: full name → hash.
@@ -565,7 +572,9 @@ class Gitiles(Protocol):
     def log(
         self, repo: RepoUrl, revision: str, *, limit: int, exclude: str = "", start: str = "", diffs: bool = False
     ) -> LogPage:
-        """Return up to ``limit`` ancestors of ``revision``, itself included, newest first.
+        """Return up to ``limit`` commits of the line of ``revision``, itself included, newest first.
+
+        On Gitiles the line has all ancestors; on GitHub it has the first parents alone, so a merge is one commit.
 
         Args:
             repo: the repository.

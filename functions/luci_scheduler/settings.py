@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import Field, field, fields
+from dataclasses import Field, field, fields, replace
 from typing import Any
 
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts, ConfiguredHost, HostKind
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import PROJECT_NAME
 from luci_scheduler.core.link_map import link_problem
-from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError
 
 __all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsError", "read_settings", "variable_of"]
 
@@ -54,13 +55,13 @@ class ConfigSourceSetting:
     """One source of configs (``SCHEDULER_CONFIG_SOURCES``, a JSON list of such objects)."""
 
     kind: str
-    """``folder``, ``gitiles`` or ``bucket``."""
+    """``folder``, ``gitiles``, ``github`` or ``bucket``."""
     project: str = ""
     """The LUCI project of the config. A folder has none: the name of each subfolder is a project."""
     path: str = "luci-scheduler.cfg"
     """The path of the folder, or of the file in the repository."""
     repo: str = ""
-    """Repository URL, ``https://<host>.googlesource.com/<repository>``."""
+    """Repository URL, ``https://<host>.googlesource.com/<repository>`` or ``https://github.com/<owner>/<name>``."""
     ref: str = "refs/heads/main"
     bucket: str = ""
     object: str = ""
@@ -119,6 +120,18 @@ class Settings:
     """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are called only below
     ``googlesource.com``. The host ``*``, which only a local cloud may have, stands for all of those: their base URL is
     its own, a slash and the host."""
+    commit_hosts: CommitHosts = DEFAULT_HOSTS
+    """Commit hosts beside Gitiles, a JSON object: host → ``{"kind": "github", "api", "credentials"}``. ``api`` is the
+    base URL of the REST API. If several hosts are named, the one with ``"credentials": true`` gets the GitHub
+    credentials."""
+    github_token: str = field(default="", repr=False)
+    """A personal access token for GitHub, with the right to read contents."""
+    github_app_id: str = ""
+    """Client ID or number of a GitHub App, whose installation's tokens are used instead of a personal token."""
+    github_installation_id: str = ""
+    """Number of the App's installation."""
+    github_private_key: str = field(default="", repr=False)
+    """The App's private key, in PEM."""
     gitiles_era: Era = Era.V2
     """The rules of polls: ``v2`` today's, ``v1`` those of 2021 (tags trigger, and the newest commit needs no path
     match)."""
@@ -136,7 +149,8 @@ class Settings:
     ref."""
     config_sources: tuple[ConfigSourceSetting, ...] = ()
     """JSON list of where configs are: ``{"kind": "folder", "path"}``, ``{"kind": "gitiles", "project", "repo", "ref",
-    "path"}`` (``ref`` and ``path`` may be left out) and ``{"kind": "bucket", "project", "bucket", "object"}``."""
+    "path"}`` (``ref`` and ``path`` may be left out), the same with the kind ``github``, and ``{"kind": "bucket",
+    "project", "bucket", "object"}``."""
     storage_url: str = "https://storage.googleapis.com"
     """Base URL of Cloud Storage's JSON API, for sources of kind ``bucket``."""
     config_folder: str = ""
@@ -272,6 +286,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             faults.append(f"{name}: {error}")
     faults += _local_faults(values, environment)
     faults += _claim_faults(values)
+    faults += _github_faults(values)
+    faults += _source_faults(values)
     if faults:
         raise SettingsError("bad settings in the environment:\n  " + "\n  ".join(faults))
     return Settings(**values)
@@ -287,6 +303,37 @@ def _claim_faults(values: Mapping[str, Any]) -> list[str]:
         f"which is {deadline}, or two launches could request the same build at once: raise the lease"
     )
     return [fault]
+
+
+_APP = ("github_app_id", "github_installation_id", "github_private_key")
+
+
+def _github_faults(values: Mapping[str, Any]) -> list[str]:
+    """Refuse credentials for GitHub that are incomplete, or for which no host or several hosts come into question."""
+    given = [name for name in _APP if values.get(name)]
+    missing = [f"{PREFIX}{name.upper()}" for name in _APP if given and name not in given]
+    faults = [f"{name}: is required for a GitHub App" for name in missing]
+    if given and values.get("github_token"):
+        faults.append(f"{PREFIX}GITHUB_TOKEN: is not used beside a GitHub App: remove one of the two")
+    hosts = values.get("commit_hosts", DEFAULT_HOSTS).configured.values()
+    if (given or values.get("github_token")) and sum(host.credentials for host in hosts) != 1:
+        faults.append(f'{PREFIX}COMMIT_HOSTS: give one host "credentials": true; the GitHub credentials go to it alone')
+    return faults
+
+
+def _source_faults(values: Mapping[str, Any]) -> list[str]:
+    """Check the repositories of config sources, once the commit hosts are known."""
+    hosts = values.get("commit_hosts", DEFAULT_HOSTS)
+    problems = [_source_problem(source, hosts) for source in values.get("config_sources", ()) if source.repo]
+    return [f"{PREFIX}CONFIG_SOURCES: {problem}" for problem in problems if problem]
+
+
+def _source_problem(source: ConfigSourceSetting, hosts: CommitHosts) -> str:
+    try:
+        kind = hosts.kind(hosts.parse(source.repo))
+    except BadRepoUrlError as error:
+        return f"{source.repo}: {error}"
+    return "" if kind == source.kind else f"{source.repo} is a repository of the kind {kind}, not {source.kind}"
 
 
 def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
@@ -346,6 +393,34 @@ def _urls(text: str) -> Mapping[str, str]:
     if not isinstance(urls, dict) or not all(isinstance(url, str) for url in urls.values()):
         raise ValueError("must be a JSON object of texts, the base URL of each host")
     return urls
+
+
+_HOST_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
+_API = re.compile(r"https://[^/?#@\s]+(/[^?#@\s]*)?|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?(/[^?#@\s]*)?")
+
+
+def _commit_hosts(text: str) -> CommitHosts:
+    hosts = json.loads(text)
+    if not isinstance(hosts, dict):
+        raise ValueError('must be a JSON object, {"github.com": {"kind": "github"}}')  # noqa: TRY004 - as the others
+    made = {name: _commit_host(name, members) for name, members in hosts.items()}
+    if len(made) == 1:
+        made = {name: replace(host, credentials=True) for name, host in made.items()}
+    return CommitHosts(made)
+
+
+def _commit_host(name: str, members: Any) -> ConfiguredHost:
+    if not _HOST_NAME.fullmatch(name) or name.endswith(".googlesource.com"):
+        raise ValueError(f"{name!r} is not a host's name in lower case outside googlesource.com")
+    if not isinstance(members, dict) or members.get("kind") != HostKind.GITHUB:
+        raise ValueError(f'{name} must be {{"kind": "github"}}, perhaps with "api" and "credentials"')
+    if unknown := sorted(set(members) - {"kind", "api", "credentials"}):
+        raise ValueError(f"{name} has no {unknown[0]}")
+    api = members.get("api", DEFAULT_HOSTS.configured[name].api if name in DEFAULT_HOSTS.configured else "")
+    api = api or f"https://{name}/api/v3"
+    if not isinstance(api, str) or not _API.fullmatch(api):
+        raise ValueError(f"the API of {name} must be an https URL, because requests carry a token, not {api!r}")
+    return ConfiguredHost(HostKind.GITHUB, api.rstrip("/"), credentials=members.get("credentials") is True)
 
 
 def _links(text: str) -> Mapping[str, str]:
@@ -437,6 +512,7 @@ def _topic(text: str) -> str:
 _SOURCE_KEYS: dict[str, tuple[set[str], set[str]]] = {
     "folder": ({"path"}, set()),
     "gitiles": ({"project", "repo"}, {"ref", "path"}),
+    "github": ({"project", "repo"}, {"ref", "path"}),
     "bucket": ({"project", "bucket", "object"}, set()),
 }
 """Kind → required members, optional members."""
@@ -456,8 +532,6 @@ def _source(item: dict[str, str]) -> ConfigSourceSetting:
     source = ConfigSourceSetting(**item)
     if source.project and not PROJECT_NAME.fullmatch(source.project):
         raise ValueError(f"{source.project!r} is not a valid project name")
-    if source.repo:
-        parse_repo_url(source.repo)
     return source
 
 
@@ -487,6 +561,7 @@ _PARSERS: dict[str, Any] = {
     "buildbucket_servers": _servers,
     "gitiles_urls": _urls,
     "links": _links,
+    "commit_hosts": _commit_hosts,
     "gitiles_era": Era,
     "gitiles_commits_per_ref": _positive,
     "gitiles_commits_per_poll": _positive,

@@ -20,15 +20,25 @@ from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import Clock, GitCommit, GitilesError, LogPage
 
-__all__ = ["MAX_BODY_BYTES", "GitilesClient", "host_urls", "parse_time"]
+__all__ = [
+    "MAX_AUTHOR",
+    "MAX_BODY_BYTES",
+    "MAX_SUBJECT",
+    "GitilesClient",
+    "call_failure",
+    "host_urls",
+    "line_of",
+    "note_unreadable",
+    "parse_time",
+]
 
 MAX_BODY_BYTES = 16 << 20
 """The limit of an unpacked answer. 30,000 refs, which only the largest repositories have, take about 3 MiB."""
 
 _MAX_ERROR_BYTES = 4096  # more than the first line needs
 _MAX_ERROR_TEXT = 300  # the first line has the reason
-_MAX_AUTHOR = 100
-_MAX_SUBJECT = 200  # characters; most projects ask for at most 72
+MAX_AUTHOR = 100
+MAX_SUBJECT = 200  # characters; most projects ask for at most 72
 _MAX_READ = 2000  # characters of a text that are searched for its first line
 _HASH = re.compile(r"[0-9a-f]{40}")
 _PUBLIC_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.googlesource\.com")
@@ -164,7 +174,7 @@ class GitilesClient:
         except TooLargeError as error:
             raise GitilesError("INTERNAL", str(error), transient=False) from error
         except (requests.RequestException, GoogleAuthError) as error:
-            raise _failure(error, late=deadline.passed) from error
+            raise call_failure(error, late=deadline.passed) from error
 
     def _error(self, answer: requests.Response, body: bytes) -> GitilesError:
         failure = transience.gitiles_failure(answer.status_code)
@@ -206,17 +216,17 @@ def _commit(entry: Any) -> GitCommit:
         _committed(identifier, entry),
         _diff(identifier, entry.get("tree_diff") or ()),
         author=_author(entry),
-        subject=_line(entry.get("message"), _MAX_SUBJECT),
+        subject=line_of(entry.get("message"), MAX_SUBJECT),
     )
 
 
 def _author(entry: Mapping[str, Any]) -> str:
     author = entry.get("author")
-    return _line(author.get("name"), _MAX_AUTHOR) if isinstance(author, dict) else ""
+    return line_of(author.get("name"), MAX_AUTHOR) if isinstance(author, dict) else ""
 
 
-def _line(text: Any, most: int) -> str:
-    """Return the first line of a text that a committer wrote, for people: without secrets, and cut."""
+def line_of(text: Any, most: int) -> str:
+    """Return the first line of a text that a committer wrote, for people: without secrets, at most ``most`` long."""
     lines = text[:_MAX_READ].strip().splitlines() if isinstance(text, str) else []
     line = sanitized(lines[0]) if lines else ""
     return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
@@ -227,7 +237,7 @@ def _committed(identifier: str, entry: Mapping[str, Any]) -> Instant:
     try:
         return parse_time(entry["committer"]["time"])
     except (KeyError, TypeError, ValueError, OverflowError):
-        _unreadable(identifier, "time")
+        note_unreadable(identifier, "time")
         return Instant(0)
 
 
@@ -235,11 +245,12 @@ def _diff(identifier: str, changes: Any) -> tuple[tuple[str, str], ...]:
     known = changes if isinstance(changes, list | tuple) else ()
     readable = [change for change in known if isinstance(change, dict)]
     if known is not changes or len(readable) < len(known):
-        _unreadable(identifier, "paths")
+        note_unreadable(identifier, "paths")
     return tuple((_path(change.get("old_path")), _path(change.get("new_path"))) for change in readable)
 
 
-def _unreadable(identifier: str, part: str) -> None:
+def note_unreadable(identifier: str, part: str) -> None:
+    """Log that a part of a commit could not be read: its ``time`` or its ``paths``."""
     _logger.warning("commit_unreadable", revision=identifier, part=part)
 
 
@@ -252,7 +263,8 @@ def _broken(message: str) -> GitilesError:
     return GitilesError("INTERNAL", message, transient=True)
 
 
-def _failure(error: Exception, *, late: bool) -> GitilesError:
+def call_failure(error: Exception, *, late: bool) -> GitilesError:
+    """Return the error of a request without a whole answer; ``late``: its deadline has passed."""
     # The library's text may hold the URL, but never the headers. The error's name suffices.
     name = type(error).__name__
     if late or isinstance(error, requests.Timeout):

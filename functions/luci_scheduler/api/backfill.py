@@ -21,7 +21,7 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.policy.registry import policy_class
-from luci_scheduler.core.repo_url import RepoUrl, parse_repo_url
+from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.engine.commit import has_landed
@@ -92,7 +92,7 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
         NoSuchJobError: a job does not exist or is not visible.
         TransientError: Gitiles or the store failed; the same request again continues the backfill.
     """
-    _check(wanted)
+    _check(context, wanted)
     key = "" if preview else request_key(context.caller, request_id)
     jobs = context.jobs_to(Permission.TRIGGER, wanted.job_ids)
     if not preview:
@@ -100,10 +100,10 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
             require_active(job)
     repository, ref = repo_and_ref(context, jobs.values(), wanted.repo, wanted.ref, wanted.to_revision)
     wanted = replace(wanted, repo=repository, ref=ref)
-    repo = parse_repo_url(_end(wanted, _ANY_HASH).repo)
+    repo = RepoUrl.read_back(_end(context, wanted, _ANY_HASH).repo)
     watchers = watchers_of_ref(context, repo, wanted.ref, jobs)
     start = resolve_revision(context, repo, wanted.from_revision, "from_revision")
-    end = _end(wanted, resolve_revision(context, repo, wanted.to_revision, "to_revision"))
+    end = _end(context, wanted, resolve_revision(context, repo, wanted.to_revision, "to_revision"))
     commits = _commits(context, end, start, diffs=preview and any(map(has_path_filter, watchers.values())))
     notes = {job_id: _note(job, len(commits)) for job_id, job in jobs.items()}
     plan = BackfillPlan(commits, notes, start, end.revision)
@@ -133,7 +133,7 @@ def _emit(
     return {"emitted": True, "trigger_ids": ids, "repeated": repeated}
 
 
-def _check(wanted: Backfill) -> None:
+def _check(context: Context, wanted: Backfill) -> None:
     """Refuse a wrong request as far as no call is needed for that."""
     if not 0 < len(set(wanted.job_ids)) <= _MAX_JOBS:
         raise invalid(f"jobs must name 1 to {_MAX_JOBS} jobs")
@@ -142,13 +142,14 @@ def _check(wanted: Backfill) -> None:
     if is_deletion(wanted.to_revision):
         raise invalid("to_revision is the hash of a deleted ref")
     if wanted.repo and wanted.ref:
-        _end(wanted, _ANY_HASH)
+        _end(context, wanted, _ANY_HASH)
 
 
-def _end(wanted: Backfill, revision: str) -> CommitEvent:
+def _end(context: Context, wanted: Backfill, revision: str) -> CommitEvent:
     """Return the end of the range, after the checks that apply to commit events."""
     try:
-        return checked_commit(wanted.repo, wanted.ref, revision, names=("repo", "ref", "to_revision"))
+        names, hosts = ("repo", "ref", "to_revision"), context.runtime.hosts
+        return checked_commit(wanted.repo, wanted.ref, revision, names=names, hosts=hosts)
     except MalformedError as error:
         raise invalid(str(error)) from error
 
@@ -191,7 +192,7 @@ def _filtered(watchers: Mapping[JobId, Watcher], commits: Sequence[GitCommit]) -
     """Return the commits that the jobs' path filters exclude; without those whose patterns cost too much to decide."""
     filtered = {job_id: set[str]() for job_id in watchers}
     for commit in commits:
-        for job_id in CommitFilters().excluded_by_paths(list(watchers.values()), commit.diff):
+        for job_id in CommitFilters().excluded_by_paths(list(watchers.values()), commit.known_diff):
             filtered[job_id].add(commit.id)
     return filtered
 
@@ -200,7 +201,7 @@ def _commits(context: Context, end: CommitEvent, start: str, *, diffs: bool) -> 
     """Return the commits from ``start`` to the end of the range, oldest first; all of them have landed on the ref."""
     gitiles = context.runtime.gitiles
     require_landed(context, end, "to_revision")
-    repo = parse_repo_url(end.repo)
+    repo = RepoUrl.read_back(end.repo)
     page = _call_host(
         end, start, lambda: gitiles.log(repo, end.revision, limit=MAX_COMMITS + 1, exclude=start, diffs=diffs)
     )
@@ -241,7 +242,7 @@ def _call_host(end: CommitEvent, start: str, call: Callable[[], T]) -> T:
 
 
 def _trigger(context: Context, repo: str, ref: str, commit: GitCommit, number: int, key: str) -> Trigger:
-    trigger = gitiles_trigger(repo, ref, commit.id, context.runtime.clock.now())
+    trigger = gitiles_trigger(repo, ref, commit.id, context.runtime.clock.now(), context.runtime.hosts)
     return replace(trigger, id=f"{trigger.id}#backfill:{key}", order_in_batch=number, emitted_by_user=context.caller)
 
 

@@ -14,10 +14,11 @@ from weakref import WeakKeyDictionary
 from luci_scheduler.api.causes import CommitRef
 from luci_scheduler.api.context import Context
 from luci_scheduler.budget import limited, time_left
+from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.errors import SchedulerError
 from luci_scheduler.core.identifiers import project_of
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
-from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl
 from luci_scheduler.ports import GitCommit, Gitiles, GitilesError
 
 __all__ = ["MAX_CALLS", "Titles", "commit_titles", "remember_titles", "titles_of"]
@@ -111,7 +112,7 @@ def commit_titles(context: Context, wanted: Sequence[tuple[str, str]], watched: 
     Returns:
         The found commits by the pairs in ``wanted``. Missing pairs are shown by their hash alone.
     """
-    memory, keys = _memory(context.runtime.gitiles), _keys(wanted)
+    memory, keys = _memory(context.runtime.gitiles), _keys(wanted, context.runtime.hosts)
     repos: Collection[str] = ()
     try:
         repos = _visible(context, memory, dict.fromkeys(repo for repo, _ in keys.values()), watched)
@@ -142,12 +143,12 @@ def _memory(gitiles: Gitiles) -> _Memory:
         return _memories.setdefault(gitiles, _Memory())
 
 
-def _keys(wanted: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], _Key]:
+def _keys(wanted: Sequence[tuple[str, str]], hosts: CommitHosts) -> Mapping[tuple[str, str], _Key]:
     keys: dict[tuple[str, str], _Key] = {}
     for repo, revision in wanted:
         try:
             if _REVISION.fullmatch(revision):
-                keys[(repo, revision)] = (str(parse_repo_url(repo)), revision)
+                keys[(repo, revision)] = (str(hosts.parse(repo)), revision)
         except BadRepoUrlError:
             continue  # an emitted trigger may hold any text
     return keys
@@ -197,7 +198,7 @@ def _ask_one(context: Context, memory: _Memory, key: _Key) -> None:
     repo, revision = key
     now = context.runtime.clock.now()
     try:
-        page = context.runtime.gitiles.log(parse_repo_url(repo), revision, limit=_PAGE)
+        page = context.runtime.gitiles.log(RepoUrl.read_back(repo), revision, limit=_PAGE)
     except GitilesError as error:
         memory.fail((repo, "" if error.transient else revision), now)
         return

@@ -15,7 +15,7 @@ from luci_scheduler.core.commit_event import CommitEvent, checked_commit, gitile
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.core.repo_url import RepoUrl
 
 __all__ = ["WantedCommit", "trigger_at_commit"]
 
@@ -56,20 +56,23 @@ def trigger_at_commit(context: Context, job_id: JobId, wanted: WantedCommit, req
     require_active(job)
     repository, ref = repo_and_ref(context, [job], wanted.repo, wanted.ref, wanted.revision)
     wanted = replace(wanted, repo=repository, ref=ref)
-    repo = parse_repo_url(_event(wanted, _ANY_HASH).repo)
+    repo = RepoUrl.read_back(_event(context, wanted, _ANY_HASH).repo)
     watcher = watchers_of_ref(context, repo, wanted.ref, [job_id])[job_id]
-    event = _event(wanted, resolve_revision(context, repo, wanted.revision))
+    event = _event(context, wanted, resolve_revision(context, repo, wanted.revision))
     require_landed(context, event, "revision")
-    trigger = gitiles_trigger(watcher.repo, event.ref, event.revision, context.runtime.clock.now())
+    trigger = gitiles_trigger(
+        watcher.repo, event.ref, event.revision, context.runtime.clock.now(), context.runtime.hosts
+    )
     trigger = replace(trigger, id=f"{trigger.id}#trigger:{key}", emitted_by_user=context.caller)
     repeated = is_repeated(context, job_id, trigger.id, f"api-{key}")
     send(context, {job_id: [trigger]}, f"api-{key}", "trigger", revision=event.revision)
     return Emitted((trigger.id,), repeated)
 
 
-def _event(wanted: WantedCommit, revision: str) -> CommitEvent:
+def _event(context: Context, wanted: WantedCommit, revision: str) -> CommitEvent:
     try:
-        event = checked_commit(wanted.repo, wanted.ref, revision, names=("repo", "ref", "revision"))
+        names, hosts = ("repo", "ref", "revision"), context.runtime.hosts
+        event = checked_commit(wanted.repo, wanted.ref, revision, names=names, hosts=hosts)
     except MalformedError as error:
         raise invalid(str(error)) from error
     if is_deletion(event.revision):

@@ -23,13 +23,14 @@ from luci_scheduler.api.explanation import (
 from luci_scheduler.api.revisions import check_expression, resolve_revision
 from luci_scheduler.budget import limited, time_left
 from luci_scheduler.core.commit_event import gitiles_trigger
+from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.discards import NOT_ON_REF, NOT_SERVED
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.ref_validation import REGEXP
-from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.core.watcher import Watcher
@@ -97,7 +98,7 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
         ApiError: INVALID_ARGUMENT; NOT_FOUND and FAILED_PRECONDITION, as `resolve_revision` does.
         TransientError: the store or, for an expression, the repository's host did not answer.
     """
-    query = _parse_query(repo, revision, ref)
+    query = _parse_query(repo, revision, ref, context.runtime.hosts)
     watching = _watching_jobs(context, query)
     if not watching:
         return ExplainedCommit(CommitFacts(""))
@@ -140,12 +141,12 @@ def _landed_refs(triggers: Iterable[_Triggers]) -> list[str]:
     )
 
 
-def _parse_query(repo: str, revision: str, ref: str) -> CommitQuery:
+def _parse_query(repo: str, revision: str, ref: str, hosts: CommitHosts) -> CommitQuery:
     check_expression(revision)
     if ref and not ref.startswith("refs/"):
         raise invalid("ref must be a full ref name (refs/...), or empty")
     try:
-        return CommitQuery(parse_repo_url(repo), revision, ref)
+        return CommitQuery(hosts.parse(repo), revision, ref)
     except BadRepoUrlError as error:
         raise invalid(f"repo: {error}") from error
 
@@ -182,7 +183,7 @@ def _triggers_by_job(
     # Both lists may contain the commit's own trigger, so records are collected by ID.
     by_job: dict[JobId, dict[str, TriggerRecord]] = {item.job.id: {} for item in watching}
     for record in (*listed, *known):
-        if record.job_id in by_job and _is_of_commit(query, record.trigger):
+        if record.job_id in by_job and _is_of_commit(query, record.trigger, context.runtime.hosts):
             by_job[record.job_id][record.trigger.id] = record
     return {job_id: _sort_out(list(records.values())) for job_id, records in by_job.items()}, len(
         listed
@@ -232,9 +233,9 @@ def _knows_all_refs(query: CommitQuery, item: WatchingJob) -> bool:
     return len(_literal_refs(query, item)) <= _MAX_REFS and not has_patterns
 
 
-def _is_of_commit(query: CommitQuery, trigger: Trigger) -> bool:
+def _is_of_commit(query: CommitQuery, trigger: Trigger, hosts: CommitHosts) -> bool:
     try:
-        repo = parse_repo_url(str(trigger.payload.get("repo", "")))
+        repo = hosts.parse(str(trigger.payload.get("repo", "")))
     except BadRepoUrlError:  # an emitted trigger may hold any text
         return False
     return repo == query.repo and query.ref in ("", trigger.payload.get("ref"))

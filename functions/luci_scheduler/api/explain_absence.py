@@ -53,7 +53,7 @@ class AbsenceExplainer:
         self._host = host
         self._watching = watching
         self._refs = refs
-        self._waiting = WaitingCommits(context.runtime.store, str(query.repo), query.revision)
+        self._waiting = WaitingCommits(context.runtime.store, context.runtime.hosts, str(query.repo), query.revision)
         self._filters = CommitFilters()
         self._polls = Polls(context, query, host)
 
@@ -144,7 +144,7 @@ class AbsenceExplainer:
         """Return an explanation if the job's path filters kept the commit away."""
         if not all(has_path_filter(watcher) for watcher in watching):
             return None
-        passed, undecided = self._filters.quick_by_paths(watching, commit.diff)
+        passed, undecided = self._filters.quick_by_paths(watching, commit.known_diff)
         if undecided:
             return _too_costly(job)
         if passed:

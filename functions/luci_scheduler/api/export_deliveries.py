@@ -7,6 +7,7 @@ Repeated messages and lost races leave no trace, and would change nothing in a r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from luci_scheduler.api.export_builds import Builds, tail
@@ -46,7 +47,8 @@ def _commit_of(invocation: Invocation) -> Trigger | None:
         return None
     trigger = invocation.incoming_triggers[0]
     repo, ref, revision = (str(trigger.payload.get(name, "")) for name in ("repo", "ref", "revision"))
-    return trigger if trigger == gitiles_trigger(repo, ref, revision, trigger.created) else None
+    own = replace(gitiles_trigger(repo, ref, revision, trigger.created), url=trigger.url)  # the link follows from them
+    return trigger if trigger == own else None
 
 
 class Deliveries:

@@ -13,6 +13,7 @@ from luci_scheduler.api.errors import ApiError, Code, invalid
 from luci_scheduler.budget import limited, time_left
 from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.commit_filters import CommitFilters
+from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId, JobId, project_of
@@ -20,7 +21,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.ref_validation import named_ref
-from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl
 from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.ports import GitCommit, GitilesError, LogPage
@@ -124,7 +125,7 @@ def grid_of(context: Context, query: GridQuery) -> Grid:
     Raises:
         ApiError: INVALID_ARGUMENT; NOT_FOUND: no visible job of the project watches the ref.
     """
-    repo = _repo(query)
+    repo = _repo(query, context.runtime.hosts)
     watching = _watching(context, query, repo)
     jobs, following = _columns(context, query, watching)
     if not jobs and not following:
@@ -138,11 +139,11 @@ def grid_of(context: Context, query: GridQuery) -> Grid:
     return Grid(jobs, page.commits, cells, following, page.next)
 
 
-def _repo(query: GridQuery) -> RepoUrl:
+def _repo(query: GridQuery, hosts: CommitHosts) -> RepoUrl:
     if not query.ref.startswith("refs/"):
         raise invalid("ref must be a full ref name (refs/...)")
     try:
-        return parse_repo_url(query.repo)
+        return hosts.parse(query.repo)
     except BadRepoUrlError as error:
         raise invalid(f"repo: {error}") from error
 
@@ -228,7 +229,7 @@ class _Cells:
         for commit in self._commits:
             missing = [job.id for job in self._jobs if (commit.id, job.id) not in self._cells]
             watchers = [one for job_id in missing for one in self._watching[job_id]]
-            excluded = CommitFilters().excluded_by_paths(watchers, commit.diff)
+            excluded = CommitFilters().excluded_by_paths(watchers, commit.known_diff)
             self._cells |= {(commit.id, job_id): Cell("FILTERED") for job_id in excluded}
 
     def _take_markers(self) -> None:

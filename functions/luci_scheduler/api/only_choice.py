@@ -10,7 +10,7 @@ from luci_scheduler.api.errors import invalid
 from luci_scheduler.api.overviews import visible_sources
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.ref_validation import named_ref
-from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.managers.registry import kind_of
 from luci_scheduler.managers.task_kind import PolledRepo
 
@@ -41,7 +41,7 @@ def repo_and_ref(context: Context, jobs: Iterable[Job], repo: str, ref: str, rev
     tasks = [source.definition.task for job in jobs for source in visible_sources(context, job)]
     polled = [found for found in (kind_of(task).polled_repo(task) for task in tasks) if found]
     repo = repo or _only("repo", [item.url for item in polled])
-    return repo, ref or _watched_ref(repo, polled, revision)
+    return repo, ref or _watched_ref(context, repo, polled, revision)
 
 
 def only_repo(context: Context) -> str:
@@ -60,9 +60,10 @@ def only_repo(context: Context) -> str:
     raise invalid(f"repo must be given: {known}")
 
 
-def _watched_ref(repo: str, polled: Sequence[PolledRepo], revision: str) -> str:
+def _watched_ref(context: Context, repo: str, polled: Sequence[PolledRepo], revision: str) -> str:
     """Return the only ref of a repository that is polled; otherwise the branch that the revision names."""
-    refs = [named_ref(ref) for item in polled if _normal(item.url) == _normal(repo) for ref in item.refs]
+    wanted = _normal(context, repo)
+    refs = [named_ref(ref) for item in polled if _normal(context, item.url) == wanted for ref in item.refs]
     is_one = len(set(refs)) <= 1 and all(refs)
     return _only("ref", refs if is_one else [_branch_of(revision)])
 
@@ -75,9 +76,9 @@ def _branch_of(expression: str) -> str:
     return name if name.startswith("refs/") else f"refs/heads/{'main' if name == 'HEAD' else name}"
 
 
-def _normal(url: str) -> str:
+def _normal(context: Context, url: str) -> str:
     try:
-        return str(parse_repo_url(url))
+        return str(context.runtime.hosts.parse(url))
     except BadRepoUrlError:
         return url
 

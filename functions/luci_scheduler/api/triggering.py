@@ -96,7 +96,7 @@ def emit_triggers(context: Context, batches: Sequence[Batch], timestamp: int = 0
             job_id="",
             invocation_id=0,
         )
-        if problem := _problem(trigger):  # the size includes the members added above
+        if problem := _problem(context, trigger):  # the size includes the members added above
             raise invalid(f"bad trigger #{number} ({quote(trigger.id)}) - {problem}")
         for job_id in batch.job_ids:
             triggers.setdefault(job_id, []).append(trigger)
@@ -269,7 +269,7 @@ def _shown(instant: Instant) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}{fraction} +0000 UTC"
 
 
-def _problem(trigger: Trigger) -> str:
+def _problem(context: Context, trigger: Trigger) -> str:
     if not trigger.id:
         return "trigger id is required"
     if trigger.kind == PayloadKind.CRON:
@@ -282,12 +282,12 @@ def _problem(trigger: Trigger) -> str:
         check_kv_list("tag", trigger.payload.get("tags") or ())
     except PermanentError as error:
         return str(error)
-    return _commit_problem(trigger) if trigger.is_commit else ""
+    return _commit_problem(context, trigger) if trigger.is_commit else ""
 
 
-def _commit_problem(trigger: Trigger) -> str:
+def _commit_problem(context: Context, trigger: Trigger) -> str:
     try:
-        commit = trigger_commit(trigger)
+        commit = trigger_commit(trigger, context.runtime.hosts)
     except MalformedError as error:
         return str(error)
     return "the revision is the hash of a deleted ref" if is_deletion(commit.revision) else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit
+from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.identifiers import JobId
@@ -20,8 +21,9 @@ _MAX = 100
 class WaitingCommits:
     """The deferred tasks that wait for one commit of a repository; the first use costs one query."""
 
-    def __init__(self, store: Store, repo: str, revision: str) -> None:
+    def __init__(self, store: Store, hosts: CommitHosts, repo: str, revision: str) -> None:
         self._store = store
+        self._hosts = hosts
         self._repo = repo
         self._revision = revision
 
@@ -33,7 +35,8 @@ class WaitingCommits:
             payload = work.payload
             for entry in [payload, *(trigger.get("payload", {}) for trigger in payload.get("triggers", ()))]:
                 try:
-                    event = checked_commit(entry.get("repo"), entry.get("ref"), entry.get("revision"))
+                    members = (entry.get(name) for name in ("repo", "ref", "revision"))
+                    event = checked_commit(*members, hosts=self._hosts)
                 except MalformedError:
                     continue
                 if (event.repo, event.revision) == (self._repo, self._revision):

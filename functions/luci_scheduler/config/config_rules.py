@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.frozen import frozen
 
 __all__ = ["ConfigRules"]
@@ -17,3 +18,5 @@ class ConfigRules:
     """The limit of active invocations of one project: a limit for the sum of ``max_concurrent_invocations``."""
     max_pending_triggers: int = 5_000_000
     """The limit of pending triggers of one project. Each job keeps an equal share, at most the original's 1,000."""
+    hosts: CommitHosts = DEFAULT_HOSTS
+    """The commit hosts of the installation."""

@@ -12,11 +12,12 @@ from luci_scheduler.config.problems import Problem
 from luci_scheduler.config.schema import UNDEFINED_POLICY
 from luci_scheduler.config.task_rules import task_blocks, task_fields
 from luci_scheduler.config.validator import pending_timeout, validate
+from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import MAX_PENDING, Flavor, JobDefinition, TaskDefinition, TriggeringPolicy
-from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.managers.registry import kind_of
 
@@ -80,7 +81,7 @@ def read_config(
         )
         for item, is_trigger in enabled
     }
-    return ProjectConfig(jobs, _watchers(jobs), validated.warnings)
+    return ProjectConfig(jobs, _watchers(jobs, rules.hosts), validated.warnings)
 
 
 def _pending_share(limit: int, jobs: int) -> int:
@@ -119,14 +120,14 @@ def _policy(item: Any) -> TriggeringPolicy:
     )
 
 
-def _watchers(jobs: Mapping[JobId, JobDefinition]) -> Mapping[str, tuple[Watcher, ...]]:
+def _watchers(jobs: Mapping[JobId, JobDefinition], hosts: CommitHosts) -> Mapping[str, tuple[Watcher, ...]]:
     by_repo: dict[str, list[Watcher]] = {}
     for trigger_job_id, definition in jobs.items():
         polled = kind_of(definition.task).polled_repo(definition.task)
         if polled is None:
             continue
         try:
-            normalized = str(parse_repo_url(polled.url))
+            normalized = str(hosts.parse(polled.url))
         except BadRepoUrlError:
             continue  # valid in a config, as in the original; its polls fail with the cause
         by_repo.setdefault(normalized, []).extend(

@@ -324,7 +324,7 @@ def _writes(
     for job in changed:
         before = found.get(job.id)
         yield put_job(job, before, sync.key)
-        yield from pause_marks(before.value if before else None, job)
+        yield from pause_marks(before.value if before else None, job, sync.runtime.hosts)
     if record.layout != LAYOUT:
         jobs = {job_id: item.value for job_id, item in found.items()} | {job.id: job for job in changed}
         yield from _moved_marks(sync.runtime, record, jobs)
@@ -351,7 +351,7 @@ def _active_record(file: ConfigFile, config: ProjectConfig, before: ProjectRecor
 def _moved_marks(runtime: Runtime, record: ProjectRecord, jobs: Mapping[JobId, Job]) -> Iterator[Write]:
     """Yield the pause marks that functions with an older document layout stored elsewhere, or did not store."""
     for job in jobs.values():
-        yield from pause_marks(None, job)
+        yield from pause_marks(None, job, runtime.hosts)
     for repo in record.repos:
         marked = {watcher.trigger_job_id for watcher in runtime.store.watchers(repo) if watcher.paused}
         for job_id in sorted(marked & jobs.keys()):

@@ -8,6 +8,7 @@ from typing import Any
 
 from luci_scheduler.config.places import Place
 from luci_scheduler.config.problems import Report
+from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.core.sizes import MAX_TASK_BYTES, json_bytes
@@ -85,7 +86,15 @@ class _BlockCheck:
     """The check of one task block; implements `luci_scheduler.managers.task_kind.TaskCheck`."""
 
     def __init__(
-        self, report: Report, place: Place, programs: Programs, era: Era, realm_id: str, *, strict: bool
+        self,
+        report: Report,
+        place: Place,
+        programs: Programs,
+        era: Era,
+        realm_id: str,
+        hosts: CommitHosts,
+        *,
+        strict: bool,
     ) -> None:
         self._report = report
         self._place = place
@@ -93,6 +102,7 @@ class _BlockCheck:
         self.era = era
         self.realm_id = realm_id
         self.strict = strict
+        self.hosts = hosts
 
     def error(self, message: str, field: str = "", index: int = 0) -> None:
         self._report.error(self._at(field, index), message)
@@ -131,7 +141,9 @@ class _BlockCheck:
 class TaskRules:
     """Checks the task of one definition. Problems go into the report under its current path."""
 
-    def __init__(self, report: Report, era: Era, realm_id: str, programs: Programs, *, strict: bool) -> None:
+    def __init__(
+        self, report: Report, era: Era, realm_id: str, programs: Programs, hosts: CommitHosts, *, strict: bool
+    ) -> None:
         """Make the rules.
 
         Args:
@@ -139,6 +151,7 @@ class TaskRules:
             era: the era whose rules apply.
             realm_id: ``<project>:<realm>`` of the definition.
             programs: counts the compiled patterns of the whole file.
+            hosts: the commit hosts of the installation.
             strict: whether to refuse old bucket names, as today's LUCI does; otherwise they get a warning.
         """
         self._report = report
@@ -146,6 +159,7 @@ class TaskRules:
         self._realm_id = realm_id
         self._programs = programs
         self._strict = strict
+        self._hosts = hosts
 
     def check(self, item: Any, place: Place) -> None:
         """Check that a definition has exactly one task, then check that task."""
@@ -161,9 +175,8 @@ class TaskRules:
         kind, task = blocks[0]
         at = place.at(kind.name)
         with self._report.at("task"):
-            kind.check(
-                task, _BlockCheck(self._report, at, self._programs, self._era, self._realm_id, strict=self._strict)
-            )
+            rules = (self._programs, self._era, self._realm_id, self._hosts)
+            kind.check(task, _BlockCheck(self._report, at, *rules, strict=self._strict))
             self._check_size(task, at)
 
     def _check_size(self, task: Any, place: Place) -> None:

@@ -144,7 +144,8 @@ class _Validation:
             if not item.disabled:
                 self._invocations(item.triggering_policy, place.at("triggering_policy"))
         realm_id = f"{self._project}:{item.realm or _DEFAULT_REALM}"
-        TaskRules(report, self._era, realm_id, self._programs, strict=self._strict).check(item, place)
+        rules = TaskRules(report, self._era, realm_id, self._programs, self._rules.hosts, strict=self._strict)
+        rules.check(item, place)
         if self._era is Era.V1:
             check_acls(item, self._acl_sets, place, report)
 

@@ -2,7 +2,7 @@
 
 The schema (JSON object, no other members)::
 
-    {"repo": "https://<host>.googlesource.com/<project>",   the repository, in any of its spellings
+    {"repo": "https://<host>.googlesource.com/<project>",   the repository on a commit host, in any of its spellings
      "ref": "refs/heads/main",                              full name of the ref
      "revision": "<40 lower-case hex digits>"}              the commit that the ref points to now
 
@@ -23,10 +23,11 @@ from collections.abc import Mapping
 from sys import intern
 from typing import Any
 
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.core.trigger import PayloadKind, Trigger
 from luci_scheduler.core.untrusted import check_values
 
@@ -59,7 +60,7 @@ class CommitEvent:
     """A ref of a repository points to a revision."""
 
     repo: str
-    """Normalized: ``https://<host>/<project>``."""
+    """Normalized by its host: ``https://<host>/<project>``."""
     ref: str
     revision: str
 
@@ -70,7 +71,12 @@ def is_deletion(revision: str) -> bool:
 
 
 def checked_commit(
-    repo: Any, ref: Any, revision: Any, *, names: tuple[str, str, str] = ("'repo'", "'ref'", "'revision'")
+    repo: Any,
+    ref: Any,
+    revision: Any,
+    *,
+    names: tuple[str, str, str] = ("'repo'", "'ref'", "'revision'"),
+    hosts: CommitHosts = DEFAULT_HOSTS,
 ) -> CommitEvent:
     """Return a commit on a ref, from outside values. Every entry point uses this rule.
 
@@ -79,6 +85,7 @@ def checked_commit(
         ref: full name of the ref.
         revision: the commit's hash.
         names: the names of the three members in error messages.
+        hosts: the commit hosts of the installation.
 
     Raises:
         MalformedError: a member violates the schema. The message names it.
@@ -91,22 +98,24 @@ def checked_commit(
         raise MalformedError(f"{names[1]} must be a full ref name (refs/...) of at most {_MAX_REF} characters")
     try:
         # Interned: the thousands of refs of one event share the text.
-        return CommitEvent(intern(str(parse_repo_url(repo))), ref, revision)
+        return CommitEvent(intern(str(hosts.parse(repo))), ref, revision)
     except BadRepoUrlError as error:
         raise MalformedError(f"{names[0]}: {error}") from error
 
 
-def trigger_commit(trigger: Trigger) -> CommitEvent:
+def trigger_commit(trigger: Trigger, hosts: CommitHosts = DEFAULT_HOSTS) -> CommitEvent:
     """Return the commit that a gitiles trigger names.
 
     Raises:
         MalformedError: its payload violates the schema. The message names the member.
     """
-    return checked_commit(*(trigger.payload.get(member) for member in ("repo", "ref", "revision")))
+    return checked_commit(*(trigger.payload.get(member) for member in ("repo", "ref", "revision")), hosts=hosts)
 
 
-def parse_commit_events(data: bytes) -> tuple[CommitEvent, ...]:
+def parse_commit_events(data: bytes, hosts: CommitHosts = DEFAULT_HOSTS) -> tuple[CommitEvent, ...]:
     """Read the payload of a commit message: one event, or the refs that a Gerrit host names.
+
+    The repository must be on Gitiles, or on one of ``hosts``.
 
     A deleted ref yields no event, and neither does a created or deleted repository.
 
@@ -128,10 +137,10 @@ def parse_commit_events(data: bytes) -> tuple[CommitEvent, ...]:
     if not isinstance(document, dict):
         raise MalformedError(f"a commit event must be a JSON object, not {type(document).__name__}")
     if _GERRIT_MEMBERS & document.keys():
-        return tuple(_gerrit_events(document))
+        return tuple(_gerrit_events(document, hosts))
     if not is_small:
         raise _too_large(data, MAX_EVENT_BYTES)
-    event = _plain_event(document)
+    event = _plain_event(document, hosts)
     return () if is_deletion(event.revision) else (event,)
 
 
@@ -139,16 +148,16 @@ def _too_large(data: bytes, most: int) -> MalformedError:
     return MalformedError(f"a commit event has at most {most} bytes, this one has {len(data)}")
 
 
-def _plain_event(document: Mapping[str, Any]) -> CommitEvent:
+def _plain_event(document: Mapping[str, Any], hosts: CommitHosts) -> CommitEvent:
     if unknown := sorted(set(document) - {"repo", "ref", "revision"}):
         raise MalformedError(f"a commit event has no member {unknown[0]!r}")
     for member in ("repo", "ref", "revision"):
         if not isinstance(document.get(member), str):
             raise MalformedError(f"a commit event needs the string {member!r}")
-    return checked_commit(document["repo"], document["ref"], document["revision"])
+    return checked_commit(document["repo"], document["ref"], document["revision"], hosts=hosts)
 
 
-def _gerrit_events(document: Mapping[str, Any]) -> list[CommitEvent]:
+def _gerrit_events(document: Mapping[str, Any], hosts: CommitHosts) -> list[CommitEvent]:
     update = document.get("refUpdateEvent", {})
     updates = update.get("refUpdates", {}) if isinstance(update, dict) else None
     if not isinstance(updates, dict) or not all(isinstance(entry, dict) for entry in updates.values()):
@@ -159,18 +168,23 @@ def _gerrit_events(document: Mapping[str, Any]) -> list[CommitEvent]:
         revision = entry.get("newId", _NO_REVISION)
         if entry.get("updateType") == "DELETE" or is_deletion(revision):
             continue
-        ref = entry.get("refName", name)
-        events.append(checked_commit(document.get("url"), ref, revision, names=("'url'", "'refName'", "'newId'")))
+        ref, names = entry.get("refName", name), ("'url'", "'refName'", "'newId'")
+        events.append(checked_commit(document.get("url"), ref, revision, names=names, hosts=hosts))
     return events
 
 
-def gitiles_trigger(repo: str, ref: str, revision: str, created: Instant) -> Trigger:
-    """Return the trigger of a commit for jobs that watch ``repo``, in the spelling of their config."""
+def gitiles_trigger(
+    repo: str, ref: str, revision: str, created: Instant, hosts: CommitHosts = DEFAULT_HOSTS
+) -> Trigger:
+    """Return the trigger of a commit for jobs that watch ``repo``, in the spelling of their config.
+
+    The ID is a key, not a link, and has the same form for all hosts.
+    """
     return Trigger(
         id=f"{repo}/+/{ref}@{revision}",
         created=created,
         kind=PayloadKind.GITILES,
         payload={"repo": repo, "ref": ref, "revision": revision},
         title=revision,
-        url=f"{repo}/+/{revision}",
+        url=hosts.commit_link(repo, revision),
     )

@@ -24,7 +24,8 @@ from luci_scheduler.core.watcher import Watcher
 
 __all__ = ["CommitFilters", "has_path_filter"]
 
-Diff = Sequence[tuple[str, str]]
+Diff = Sequence[tuple[str, str]] | None
+"""The old and the new path of each change; None if only a part is known: such a commit passes every filter."""
 
 
 class CommitFilters:
@@ -123,7 +124,7 @@ class _Decisions:
 
 def _path_rule(diff: Diff) -> _Rule:
     def is_interesting(watcher: Watcher, budget: PatternBudget) -> bool:
-        if not has_path_filter(watcher):
+        if diff is None or not has_path_filter(watcher):
             return True
         paths = path_filter(watcher.path_regexps, watcher.path_regexps_exclude, budget)
         return paths.interesting(diff, budget)

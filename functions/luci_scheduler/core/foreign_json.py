@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from luci_scheduler.core.go_text import valid_text
 
-__all__ = ["MAX_DEPTH", "read_answer", "read_object"]
+__all__ = ["MAX_DEPTH", "read_answer", "read_object", "read_value"]
 
 MAX_DEPTH = 100
 """The limit of nested objects and lists, the same as in protocol buffers' own JSON parsers."""
@@ -31,9 +31,21 @@ def read_answer(body: bytes, *, needs_guard: bool = False) -> dict[str, Any]:
     """
     if needs_guard and not body.startswith(_GUARD):
         raise ValueError("the answer lacks the guard line")
-    text = body.removeprefix(_GUARD).decode(errors="replace")
+    document = read_value(body.removeprefix(_GUARD))
+    if not isinstance(document, dict):
+        raise ValueError("the answer is not a JSON object")  # noqa: TRY004 - callers expect one error
+    return document
+
+
+def read_value(body: bytes) -> Any:
+    """Read the JSON value in a server's answer, for example a list, with the repairs of `read_answer`.
+
+    Raises:
+        ValueError: the answer cannot be read. The text gives the reason and quotes nothing from the answer.
+    """
+    text = body.decode(errors="replace")
     try:
-        document = _object(_load(text, _integer))
+        document = _load(text, _integer)
     except ValueError as error:
         raise ValueError(f"the answer {error}") from error
     return _repaired(document) if _SURROGATE.search(text) else document

@@ -203,6 +203,7 @@ TIP_EMITTED = Template(
     "NOTE: emitting trigger {commit:quoted} on tip of {ref:quoted} even though didn't match path filters "
     "because {reason}"
 )
+CUT_EMITTED = Template("NOTE: emitting trigger {commit:quoted} although only {known:number} of its changes are known")
 COMMIT_SKIPPED = Template("skipping commit {commit:quoted} on {ref:quoted} because {reason}")
 NO_FIRST_LOG = Template("Ref {ref}: log of first rev {head:hash} not found")
 NO_RANGE = Template("Ref {ref}: failed to fetch log between old {old} and new {head:hash} revs")

@@ -1,8 +1,9 @@
-"""Gitiles repository URLs."""
+"""Repository URLs, and how Gitiles writes them. `commit_hosts` reads those of all hosts."""
 
 from __future__ import annotations
 
 import re
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from luci_scheduler.core.frozen import frozen
@@ -20,7 +21,10 @@ class BadRepoUrlError(ValueError):
 
 @frozen
 class RepoUrl:
-    """A repository on a Gitiles host, e.g. host ``dawn.googlesource.com``, project ``tint``."""
+    """A repository on a commit host, e.g. host ``dawn.googlesource.com``, project ``tint``.
+
+    On GitHub, host and project are in lower case, and the project is ``owner/name``.
+    """
 
     host: str
     project: str
@@ -28,9 +32,17 @@ class RepoUrl:
     def __str__(self) -> str:
         return f"https://{self.host}/{self.project}"
 
+    @classmethod
+    def read_back(cls, normalized: str) -> Self:
+        """Return the repository whose ``str`` is ``normalized``: a commit event or a document holds it."""
+        host, _, project = normalized.removeprefix("https://").partition("/")
+        return cls(host, project)
+
 
 def parse_repo_url(text: str) -> RepoUrl:
-    """Read a repository URL from a config or a trigger; ``/a/`` in front and ``.git`` or ``/`` at the end are dropped.
+    """Read the URL of a repository on Gitiles, from a config or a trigger.
+
+    ``/a/`` in front and ``.git`` or ``/`` at the end are dropped.
 
     Raises:
         BadRepoUrlError: another scheme or host, or a path, query or fragment that no repository has.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.kv_lists import check_kv_list
-from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.core.trigger import PayloadKind, Trigger
 
 __all__ = ["Request", "request_from_triggers"]
@@ -36,9 +37,9 @@ class Request:
         return tuple(sorted(self.tags, key=str.encode))
 
 
-def request_from_triggers(triggers: Sequence[Trigger], era: Era) -> Request:
+def request_from_triggers(triggers: Sequence[Trigger], era: Era, hosts: CommitHosts = DEFAULT_HOSTS) -> Request:
     """Derive the request of a batch from its latest trigger, the last of ``triggers`` (oldest first, not empty)."""
-    properties, tags, lines = _from_trigger(triggers[-1], era)
+    properties, tags, lines = _from_trigger(triggers[-1], era, hosts)
     # A batch has a single author only if all its triggers have the same one.
     users = {trigger.emitted_by_user for trigger in triggers}
     return Request(
@@ -50,7 +51,9 @@ def request_from_triggers(triggers: Sequence[Trigger], era: Era) -> Request:
     )
 
 
-def _from_trigger(trigger: Trigger, era: Era) -> tuple[Mapping[str, Any] | None, tuple[str, ...], tuple[str, ...]]:
+def _from_trigger(
+    trigger: Trigger, era: Era, hosts: CommitHosts
+) -> tuple[Mapping[str, Any] | None, tuple[str, ...], tuple[str, ...]]:
     match trigger.kind:
         case PayloadKind.CRON | PayloadKind.WEBUI:
             return None, (), ()
@@ -59,18 +62,18 @@ def _from_trigger(trigger: Trigger, era: Era) -> tuple[Mapping[str, Any] | None,
         case PayloadKind.BUILDBUCKET:
             return trigger.payload.get("properties"), tuple(trigger.payload.get("tags") or ()), ()
         case PayloadKind.GITILES:
-            return _from_gitiles(trigger.payload, era)
+            return _from_gitiles(trigger.payload, era, hosts)
         case _:
             # The original prints a Go type here. Only the type of a missing payload can occur.
             return None, (), ("Unrecognized trigger payload of type <nil>, ignoring",)
 
 
 def _from_gitiles(
-    payload: Mapping[str, Any], era: Era
+    payload: Mapping[str, Any], era: Era, hosts: CommitHosts
 ) -> tuple[Mapping[str, Any] | None, tuple[str, ...], tuple[str, ...]]:
     repo, ref, revision = payload["repo"], payload["ref"], payload["revision"]
     try:
-        url = parse_repo_url(repo)
+        url = hosts.parse(repo)
     except BadRepoUrlError as error:
         return None, (), (f"Bad repo URL {quote(repo)} in the trigger - {error}",)
     # The commit's own properties win over an emitter's properties.

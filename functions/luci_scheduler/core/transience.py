@@ -11,15 +11,18 @@ and RESOURCE_EXHAUSTED are added, because they refuse a request only for now.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from luci_scheduler.core.frozen import frozen
-from luci_scheduler.core.instants import MINUTE, SECOND, Instant
+from luci_scheduler.core.instants import HOUR, MINUTE, SECOND, Instant
 
 __all__ = [
     "LONGEST_PAUSE",
     "Failure",
+    "github_closed_until",
+    "github_failure",
     "gitiles_failure",
     "google_failure",
     "grpc_failure",
@@ -54,7 +57,7 @@ _CODES = (
 """Names of the gRPC codes, by number."""
 _TRANSIENT = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "INTERNAL", "UNAVAILABLE"})
 _THROTTLED = "RESOURCE_EXHAUSTED"
-_HTTP_TOO_MANY, _HTTP_SERVER_ERROR = 429, 500
+_HTTP_FORBIDDEN, _HTTP_UNPROCESSABLE, _HTTP_TOO_MANY, _HTTP_SERVER_ERROR = 403, 422, 429, 500
 _PRPC_WITHOUT_CODE = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 503: "UNAVAILABLE"}
 """HTTP status → code without ``X-Prpc-Grpc-Code``; INTERNAL for any other status. From LUCI's ``readStatus``."""
 _GITILES = {
@@ -67,7 +70,28 @@ _GITILES = {
     503: "UNAVAILABLE",
 }
 """HTTP status → code; INTERNAL for any other status. From LUCI's Gitiles client."""
+_GITHUB = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    409: "ABORTED",
+    410: "NOT_FOUND",
+    422: "INVALID_ARGUMENT",
+    451: "PERMISSION_DENIED",
+    500: "UNAVAILABLE",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "UNAVAILABLE",
+}
+"""HTTP status → code; INTERNAL for any other status."""
+_GITHUB_CLOSED = MINUTE
+"""How long a GitHub host is not asked after a refusal that names no time. Each further refusal doubles it."""
+_GITHUB_DOUBLINGS = 5
+_GITHUB_LONGEST = 2 * HOUR
+"""The longest time for which a GitHub host is not asked. Its limits are counted by the hour."""
 _NUMBER = re.compile("[0-9]{1,9}")
+_EPOCH_SECONDS = re.compile("[0-9]{1,11}")
 
 
 @frozen
@@ -139,18 +163,55 @@ def gitiles_failure(status: int) -> Failure:
     return grpc_failure(_GITILES.get(status, "INTERNAL"))
 
 
-def requested_pause(retry_after: str | None, now: Instant) -> int:
+def github_failure(status: int, message: str, headers: Mapping[str, str]) -> Failure:
+    """Judge an HTTP status of GitHub's REST API that is an error.
+
+    Args:
+        status: the HTTP status.
+        message: the member ``message`` of the body, empty if it has none.
+        headers: the headers, whose names are found in any case.
+    """
+    is_refusal = status in (_HTTP_FORBIDDEN, _HTTP_TOO_MANY)
+    marks = headers.get("X-RateLimit-Remaining") == "0" or "Retry-After" in headers or "rate limit" in message.lower()
+    if status == _HTTP_TOO_MANY or (is_refusal and marks):
+        return grpc_failure(_THROTTLED)
+    if status == _HTTP_UNPROCESSABLE and message.startswith("No commit found"):
+        return grpc_failure("NOT_FOUND")
+    code = _GITHUB.get(status, "INTERNAL")
+    # A conflict of GitHub is about the repository's state, not about two requests: a repetition has no better chance.
+    return Failure(code, transient=code in ("UNAVAILABLE", "INTERNAL"))
+
+
+def github_closed_until(headers: Mapping[str, str], now: Instant, refusals: int) -> Instant:
+    """Return the time before which a GitHub host is not asked, after it has refused a request because of its limits.
+
+    Args:
+        headers: the headers of the refusal, whose names are found in any case.
+        now: the current time.
+        refusals: the number of refusals before this one, without an answer between them.
+    """
+    reset = headers.get("X-RateLimit-Reset", "")
+    spent = headers.get("X-RateLimit-Remaining") == "0" and _EPOCH_SECONDS.fullmatch(reset)
+    waits = (
+        int(reset) * SECOND - now if spent else 0,
+        requested_pause(headers.get("Retry-After"), now, _GITHUB_LONGEST),
+    )
+    wait = max(waits) if max(waits) > 0 else _GITHUB_CLOSED << min(refusals, _GITHUB_DOUBLINGS)
+    return Instant(now + min(wait, _GITHUB_LONGEST))
+
+
+def requested_pause(retry_after: str | None, now: Instant, longest: int = LONGEST_PAUSE) -> int:
     """Return the nanoseconds that a ``Retry-After`` header (RFC 9110, 10.2.3: seconds or a date) requests as a wait.
 
-    The result is between 0 and `LONGEST_PAUSE`; it is 0 for a missing or unreadable header, and for a date in the past.
+    The result is between 0 and ``longest``; it is 0 for a missing or unreadable header, and for a date in the past.
     """
     text = (retry_after or "").strip()
     if text.isascii() and text.isdecimal():
-        seconds = int(text) if len(text) < 10 else LONGEST_PAUSE  # noqa: PLR2004 - more digits exceed the limit anyway
-        return min(seconds * SECOND, LONGEST_PAUSE)
+        seconds = int(text) if len(text) < 10 else longest  # noqa: PLR2004 - more digits exceed the limit anyway
+        return min(seconds * SECOND, longest)
     try:
         moment = parsedate_to_datetime(text)
         end = int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()) * SECOND
     except (ValueError, TypeError, OverflowError):
         return 0
-    return max(0, min(end - now, LONGEST_PAUSE))
+    return max(0, min(end - now, longest))

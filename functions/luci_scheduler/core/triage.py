@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from luci_scheduler.core import discards, log_lines
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.debug_log import format_line, triage_block
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.frozen import frozen
@@ -193,7 +194,14 @@ def fit_requests(job: Job, decision: Triage, commit_bytes: int, started: Instant
     return decision
 
 
-def triage(job: Job, pending: Sequence[Trigger], era: Era, now: Instant, surplus: int | None = None) -> Triage:
+def triage(
+    job: Job,
+    pending: Sequence[Trigger],
+    era: Era,
+    now: Instant,
+    surplus: int | None = None,
+    hosts: CommitHosts = DEFAULT_HOSTS,
+) -> Triage:
     """Decide about a job's pending triggers; finished invocations must not be among its active ones.
 
     ``surplus`` is the number of oldest triggers that exceed the limit, if ``pending`` does not hold all of them.
@@ -204,7 +212,7 @@ def triage(job: Job, pending: Sequence[Trigger], era: Era, now: Instant, surplus
     limit = job.definition.max_pending
     too_many = ordered[: max(0, len(ordered) - limit) if surplus is None else surplus]
     # The surplus goes first, so the policy decides about the newest triggers only.
-    policy, error = _policy(job.definition.policy, era)
+    policy, error = _policy(job.definition.policy, era, hosts)
     decision = policy.decide(ordered[len(too_many) :], len(job.active_invocations), now)
     dropped = [(trigger, discards.too_many(limit)) for trigger in too_many]
     dropped += [(item.trigger, item.reason) for item in decision.discards]
@@ -260,11 +268,11 @@ def triaged(job: Job, invocation_ids: Sequence[InvocationId], now: Instant) -> J
     )
 
 
-def _policy(definition: TriggeringPolicy, era: Era) -> tuple[Policy, str]:
+def _policy(definition: TriggeringPolicy, era: Era, hosts: CommitHosts) -> tuple[Policy, str]:
     try:
-        return make_policy(definition, era), ""
+        return make_policy(definition, era, hosts), ""
     except ValueError as error:  # the original also falls back to the default policy
-        return make_policy(TriggeringPolicy(), era), str(error)
+        return make_policy(TriggeringPolicy(), era, hosts), str(error)
 
 
 def _fit_batch(job: Job, ordered: Sequence[Trigger], started: Instant, commit_bytes: int) -> list[Trigger]:

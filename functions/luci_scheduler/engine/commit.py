@@ -24,7 +24,7 @@ from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.pattern_budget import MESSAGE_UNITS
-from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.engine.deferral import commit_work, defer, defer_all, trigger_work
@@ -145,9 +145,9 @@ def take_commit(
     # The revision of an event may be an annotated tag; builds use the commit that it names.
     event = replace(event, revision=commit.id)
     filters, failed, passed = watching.filters, [], 0
-    for part in filters.by_paths(watching.watchers, commit.diff):
+    for part in filters.by_paths(watching.watchers, commit.known_diff):
         passed += len(part)
-        batches = {job_id: [trigger] for job_id, trigger in _triggers(event, part, published).items()}
+        batches = {job_id: [trigger] for job_id, trigger in _triggers(runtime, event, part, published).items()}
         try:
             if batches:
                 fan_out(runtime, batches, key, _defer_trigger(runtime, event, batches, key))
@@ -166,7 +166,7 @@ def discard_commit(
     runtime: Runtime, event: CommitEvent, watching: Watching, published: Instant, key: str, reason: str
 ) -> None:
     """Drop a commit: each job that watches it gets a discarded trigger, and a log line raises an alert."""
-    triggers = _triggers(event, watching.watchers, published)
+    triggers = _triggers(runtime, event, watching.watchers, published)
     about = {"repo": event.repo, "ref": event.ref, "revision": event.revision}
     logger.error("commit_discarded", **about, jobs=len(triggers), reason=reason)
     for job_id, trigger in triggers.items():
@@ -179,7 +179,7 @@ def has_landed(gitiles: Gitiles, event: CommitEvent) -> bool:
     Raises:
         GitilesError: the call failed; NOT_FOUND if the host lacks the revision, the ref or the repository.
     """
-    return not gitiles.log(parse_repo_url(event.repo), event.revision, limit=1, exclude=event.ref).commits
+    return not gitiles.log(RepoUrl.read_back(event.repo), event.revision, limit=1, exclude=event.ref).commits
 
 
 def landed_commit(
@@ -225,7 +225,7 @@ def _log_filtered(event: CommitEvent, watching: Watching) -> None:
 
 
 def _fetched(gitiles: Gitiles, event: CommitEvent, *, diffs: bool) -> GitCommit:
-    page = gitiles.log(parse_repo_url(event.repo), event.revision, limit=1, diffs=diffs)
+    page = gitiles.log(RepoUrl.read_back(event.repo), event.revision, limit=1, diffs=diffs)
     # The log of an annotated tag's object begins with the tagged commit.
     if page.commits and (page.commits[0].id == event.revision or event.ref.startswith(_TAGS)):
         return page.commits[0]
@@ -312,10 +312,12 @@ def _is_paused(watcher: Watcher, event: CommitEvent) -> bool:
     return watcher.paused
 
 
-def _triggers(event: CommitEvent, watchers: Sequence[Watcher], published: Instant) -> Mapping[JobId, Trigger]:
+def _triggers(
+    runtime: Runtime, event: CommitEvent, watchers: Sequence[Watcher], published: Instant
+) -> Mapping[JobId, Trigger]:
     triggers: dict[JobId, Trigger] = {}
     for watcher in watchers:
-        trigger = gitiles_trigger(watcher.repo, event.ref, event.revision, published)
+        trigger = gitiles_trigger(watcher.repo, event.ref, event.revision, published, runtime.hosts)
         triggers.setdefault(watcher.job_id, trigger)
     return triggers
 
@@ -343,5 +345,5 @@ def _record_pattern_faults(
             jobs=len(by_job),
         )
         for job_id in sorted(by_job)[:_MAX_DISCARDED]:
-            trigger = gitiles_trigger(by_job[job_id].repo, event.ref, event.revision, published)
+            trigger = gitiles_trigger(by_job[job_id].repo, event.ref, event.revision, published, runtime.hosts)
             discard_trigger(runtime, job_id, trigger, key, TOO_COSTLY)

@@ -72,7 +72,7 @@ def _try(runtime: Runtime, work: Deferred, key: str, carry_out: CarryOut) -> Def
 
 
 def _try_commit(runtime: Runtime, work: Deferred) -> Deferred | None:
-    event, published, key = _commit_of(work)
+    event, published, key = _commit_of(runtime, work)
     watching = find_watching(event, runtime.store.watchers(event.repo))
     refusal = take_commit(runtime, event, watching, published, key) if watching else None
     if refusal is None:
@@ -137,7 +137,7 @@ def _refusal(runtime: Runtime, trigger: Trigger) -> Refusal | None:
     if not trigger.is_commit or not runtime.limits.commit_wait or runtime.limits.trust_publishers:
         return None
     try:
-        event = trigger_commit(trigger)
+        event = trigger_commit(trigger, runtime.hosts)
     except MalformedError as error:
         return Refusal(f"{NOT_ON_REF}: {error}")
     answer = landed_commit(runtime, event, GitCommit(event.revision, trigger.created))
@@ -158,9 +158,10 @@ def _is_over(runtime: Runtime, work: Deferred, refusal: Refusal) -> bool:
     return now >= work.created + wait
 
 
-def _commit_of(work: Deferred) -> tuple[CommitEvent, Instant, str]:
+def _commit_of(runtime: Runtime, work: Deferred) -> tuple[CommitEvent, Instant, str]:
     payload: Mapping[str, object] = work.payload
-    event = checked_commit(payload.get("repo"), payload.get("ref"), payload.get("revision"))
+    members = (payload.get(name) for name in ("repo", "ref", "revision"))
+    event = checked_commit(*members, hosts=runtime.hosts)
     return event, Instant(int(str(payload.get("published", work.created)))), str(payload.get("delivery", work.id))
 
 

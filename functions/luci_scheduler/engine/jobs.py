@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from luci_scheduler.core import job_changes
+from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.errors import JobNotFoundError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.job_changes import JobChange
-from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.engine.outbox import tick_task, triage_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.registry import kind_of
@@ -26,23 +27,23 @@ def put_job(job: Job, found: Versioned[Job] | None, key: str, triage_log: str | 
     return PutJob(replace(job, commits=commits, last_event=key), found.version if found else None, triage_log)
 
 
-def pause_marks(before: Job | None, after: Job) -> list[Write]:
+def pause_marks(before: Job | None, after: Job, hosts: CommitHosts) -> list[Write]:
     """Return the writes that mark a gitiles trigger as paused, for the commit that changes its job.
 
     A commit event reads the marks together with the watchers of its repository, so it need not read the trigger.
     """
-    old, new = _paused_repo(before) if before else "", _paused_repo(after)
+    old, new = _paused_repo(before, hosts) if before else "", _paused_repo(after, hosts)
     removed: list[Write] = [PutPaused(old, after.id, paused=False)] if old not in ("", new) else []
     return [*removed, PutPaused(new, after.id, paused=True)] if new else removed
 
 
-def _paused_repo(job: Job) -> str:
+def _paused_repo(job: Job, hosts: CommitHosts) -> str:
     """Return the repository of a paused gitiles trigger, whose commits it ignores; empty for any other job."""
     polled = kind_of(job.definition.task).polled_repo(job.definition.task)
     if polled is None or not job.enabled or not job.paused:
         return ""
     try:
-        return str(parse_repo_url(polled.url))
+        return str(hosts.parse(polled.url))
     except BadRepoUrlError:
         return ""  # a config may name such a repository, as in the original; it has no commit events and no polls
 
@@ -108,7 +109,7 @@ def _change(runtime: Runtime, job_id: JobId, key: str, decide: Callable[[Job, In
         if change is None:
             return False
         job = with_tick(runtime, change, now)
-        runtime.store.commit([put_job(job, found, key), *pause_marks(found.value, job)])
+        runtime.store.commit([put_job(job, found, key), *pause_marks(found.value, job, runtime.hosts)])
         if job.triage_due is not None:
             # If this task is lost, the sweep enqueues another one: the job's document requests the triage.
             runtime.offer(triage_task(job_id, runtime.clock.now()))

@@ -19,7 +19,7 @@ from luci_scheduler.core.notification_token import make_token, verify_token
 from luci_scheduler.core.probe import INVOCATION, LIFETIME, MAX_LABEL, MAX_MARKS, Finding, Mark, Probe, job_of
 from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.queue_tasks import VERSION, ProbeTask, check_version
-from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.untrusted import PARSER_ERRORS, storable
 from luci_scheduler.engine.probe_builds import BuildServer, dry_runs
 from luci_scheduler.engine.runtime import Runtime, logger
@@ -153,9 +153,9 @@ class Prober:
         watched: dict[str, str] = {}
         for record in projects:
             for repo in record.repos:
-                watched.setdefault(parse_repo_url(repo).host, repo)
+                watched.setdefault(RepoUrl.read_back(repo).host, repo)
         for repo in dict.fromkeys([*self.config_repos, *list(watched.values())[:_MAX_REPOSITORIES]]):
-            yield "gitiles", repo, partial(self.runtime.gitiles.refs, parse_repo_url(repo), "refs/heads/main")
+            yield "gitiles", repo, partial(self.runtime.gitiles.refs, self.runtime.hosts.parse(repo), "refs/heads/main")
 
     def _build_checks(self, projects: Sequence[ProjectRecord]) -> Iterator[_Check]:
         """Yield a dry run of a build in each bucket of each server."""

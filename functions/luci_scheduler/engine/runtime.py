@@ -10,6 +10,7 @@ from typing import TypeVar
 import structlog
 
 from luci_scheduler.core.cleanup import BUILD_LIFE
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError
 from luci_scheduler.core.frozen import frozen
@@ -103,6 +104,8 @@ class Runtime:
     """The base URL of the links in announcements."""
     turns: Turns | None = None
     """The turns of deliveries in this process; None: deliveries do not wait for each other."""
+    hosts: CommitHosts = DEFAULT_HOSTS
+    """The commit hosts of the installation."""
 
     def manager(self, task: TaskDefinition) -> TaskManager:
         """Return the manager of a task.

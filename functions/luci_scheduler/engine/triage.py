@@ -268,7 +268,7 @@ def _decide(runtime: Runtime, op: TriageOp, now: Instant) -> tuple[Triage, int]:
     triggers = [*(found.value.trigger for found in op.pending), *(record.trigger for record in op.new)]
     is_all = len(op.pending) < PENDING_READ
     selected, surplus = select_triggers(job, triggers, op.started, commit_bytes, is_all=is_all)
-    decision = triage(job, selected, runtime.era_of(job.definition.task), now, surplus)
+    decision = triage(job, selected, runtime.era_of(job.definition.task), now, surplus, runtime.hosts)
     return fit_requests(job, decision, commit_bytes, op.started), len(selected)
 
 

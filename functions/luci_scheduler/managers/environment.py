@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import MINUTE
@@ -54,3 +55,5 @@ class Environment:
     request_deadline: int = MINUTE
     """Nanoseconds within which all calls of a launch attempt must be answered, search and request together."""
     polling: Polling = field(default_factory=Polling)
+    hosts: CommitHosts = DEFAULT_HOSTS
+    """The commit hosts of the installation."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol
 
+from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import quote
@@ -44,6 +45,8 @@ class TaskCheck(Protocol):
     """``<project>:<realm>`` of the job."""
     strict: bool
     """Whether to refuse old forms that the scheduler can still read."""
+    hosts: CommitHosts
+    """The commit hosts of the installation."""
 
     def error(self, message: str, field: str = "", index: int = 0) -> None:
         """Record an error. A config with an error never becomes active."""

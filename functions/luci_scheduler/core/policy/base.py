@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.job import TriggeringPolicy
-from luci_scheduler.core.request import Request
+from luci_scheduler.core.request import Request, request_from_triggers
 from luci_scheduler.core.trigger import Trigger
 
 __all__ = ["Decision", "Discard", "Policy", "check_positive"]
@@ -53,8 +54,8 @@ class Policy(ABC):
     takes_newest: ClassVar[bool] = False
     """Whether the newest pending triggers run first. A triage with too many triggers takes that end of the list."""
 
-    def __init__(self, definition: TriggeringPolicy, era: Era) -> None:
-        """Build the policy of a job; ``era`` decides the wording of requests.
+    def __init__(self, definition: TriggeringPolicy, era: Era, hosts: CommitHosts = DEFAULT_HOSTS) -> None:
+        """Build the policy of a job; ``era`` decides the wording of requests, ``hosts`` are those of the installation.
 
         Raises:
             ValueError: a number of the definition is out of range; the text is the original's.
@@ -62,6 +63,7 @@ class Policy(ABC):
         check_positive("max_concurrent_invocations", definition.max_concurrent_invocations)
         self._definition = definition
         self._era = era
+        self._hosts = hosts
 
     @abstractmethod
     def decide(self, triggers: Sequence[Trigger], active_invocations: int, now: Instant) -> Decision:
@@ -87,6 +89,10 @@ class Policy(ABC):
         """Return a sentence about how many invocations start if triggers for ``commits`` commits arrive at once."""
         invocations = f"{commits} invocation{'' if commits == 1 else 's'}"
         return f"{invocations}, at most {definition.max_concurrent_invocations} at a time."
+
+    def _request(self, triggers: Sequence[Trigger]) -> Request:
+        """Return the request for a batch (oldest first, not empty)."""
+        return request_from_triggers(triggers, self._era, self._hosts)
 
     def _free_slots(self, active_invocations: int) -> int:
         return self._definition.max_concurrent_invocations - active_invocations

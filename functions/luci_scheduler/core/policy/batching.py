@@ -6,11 +6,11 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import TriggeringPolicy
 from luci_scheduler.core.policy.base import Decision, Policy, check_positive
-from luci_scheduler.core.request import request_from_triggers
 from luci_scheduler.core.trigger import Trigger
 
 __all__ = ["Batching", "GreedyBatching"]
@@ -21,8 +21,8 @@ class Batching(Policy):
 
     fields: ClassVar[tuple[str, ...]] = ("max_batch_size",)
 
-    def __init__(self, definition: TriggeringPolicy, era: Era) -> None:
-        super().__init__(definition, era)
+    def __init__(self, definition: TriggeringPolicy, era: Era, hosts: CommitHosts = DEFAULT_HOSTS) -> None:
+        super().__init__(definition, era, hosts)
         check_positive("max_batch_size", definition.max_batch_size)
 
     @abstractmethod
@@ -45,7 +45,7 @@ class Batching(Policy):
             size = min(self._definition.max_batch_size, self.batch_size(len(pending)))
             if size <= 0:
                 break
-            requests.append(request_from_triggers(pending[:size], self._era))
+            requests.append(self._request(pending[:size]))
             del pending[:size]
             slots -= 1
         return Decision(requests=tuple(requests))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.job import TriggeringPolicy
 from luci_scheduler.core.policy.batching import Batching
@@ -26,11 +27,11 @@ class LogarithmicBatching(Batching):
     number: ClassVar[int] = 2
     fields: ClassVar[tuple[str, ...]] = ("max_batch_size", "log_base")
 
-    def __init__(self, definition: TriggeringPolicy, era: Era) -> None:
+    def __init__(self, definition: TriggeringPolicy, era: Era, hosts: CommitHosts = DEFAULT_HOSTS) -> None:
         # Written with `not`, because a base that is not a number compares false with everything.
         if not definition.log_base >= _MIN_LOG_BASE:
             raise ValueError(f"log_base should be more or equal than {_MIN_LOG_BASE}")
-        super().__init__(definition, era)
+        super().__init__(definition, era, hosts)
         self._divisor = math.log(definition.log_base)
 
     def batch_size(self, pending: int) -> int:

@@ -7,11 +7,11 @@ from itertools import takewhile
 from typing import ClassVar
 
 from luci_scheduler.core import discards
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import TriggeringPolicy
 from luci_scheduler.core.policy.base import Decision, Discard, Policy, check_positive
-from luci_scheduler.core.request import request_from_triggers
 from luci_scheduler.core.trigger import Trigger
 
 __all__ = ["NewestFirst"]
@@ -29,8 +29,8 @@ class NewestFirst(Policy):
     eras: ClassVar[frozenset[Era]] = frozenset({Era.V2})
     takes_newest: ClassVar[bool] = True
 
-    def __init__(self, definition: TriggeringPolicy, era: Era) -> None:
-        super().__init__(definition, era)
+    def __init__(self, definition: TriggeringPolicy, era: Era, hosts: CommitHosts = DEFAULT_HOSTS) -> None:
+        super().__init__(definition, era, hosts)
         check_positive("pending_timeout", definition.pending_timeout)
 
     def decide(self, triggers: Sequence[Trigger], active_invocations: int, now: Instant) -> Decision:
@@ -46,4 +46,4 @@ class NewestFirst(Policy):
             return Decision(discards=old, log=(self._no_slots(active_invocations),))
         # The other triggers stay pending until a slot is free or their timeout has passed.
         newest = triggers[len(old) :][-slots:]
-        return Decision(tuple(request_from_triggers([trigger], self._era) for trigger in newest), old)
+        return Decision(tuple(self._request([trigger]) for trigger in newest), old)

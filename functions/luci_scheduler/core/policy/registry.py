@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.job import TriggeringPolicy
 from luci_scheduler.core.policy.base import Policy
@@ -20,8 +21,8 @@ def policy_class(kind: str) -> type[Policy]:
     return next((policy for policy in POLICIES if policy.kind == kind), POLICIES[0])
 
 
-def make_policy(definition: TriggeringPolicy, era: Era) -> Policy:
-    """Build the policy of a definition; ``era`` decides the wording of requests.
+def make_policy(definition: TriggeringPolicy, era: Era, hosts: CommitHosts = DEFAULT_HOSTS) -> Policy:
+    """Build the policy of a definition; ``era`` decides the wording of requests, ``hosts`` how repositories are read.
 
     Raises:
         ValueError: this version does not know the kind, or a number is out of range (the original's texts). The caller
@@ -31,4 +32,4 @@ def make_policy(definition: TriggeringPolicy, era: Era) -> Policy:
     # A job that a newer version stored may name a policy that this version does not have.
     if policy.kind != definition.kind:
         raise ValueError(f"unrecognized triggering policy kind {definition.kind}")
-    return policy(definition, era)
+    return policy(definition, era, hosts)

@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Any
 
 from luci_scheduler.core import log_lines
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
@@ -50,6 +51,8 @@ class BuildRequest:
     """Incoming triggers in their public form, the oldest first."""
     until: Instant | None = None
     """The deadline that all calls of an attempt share; None: each call has its own."""
+    hosts: CommitHosts = DEFAULT_HOSTS
+    """The commit hosts of the installation."""
     number: int = 1
     """Counts the requests of an invocation. The second follows an answer with the build of another invocation."""
 

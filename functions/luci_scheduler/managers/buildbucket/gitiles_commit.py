@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luci_scheduler.core import go_json, log_lines
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import quote
-from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.managers.buildbucket.build_request import Log
 
 __all__ = ["GitilesCommit", "extract_commit"]
@@ -34,14 +35,18 @@ class GitilesCommit:
 
 
 def extract_commit(
-    triggers: Sequence[Mapping[str, Any]], tags: Sequence[tuple[str, str]], properties: dict[str, Any], log: Log
+    triggers: Sequence[Mapping[str, Any]],
+    tags: Sequence[tuple[str, str]],
+    properties: dict[str, Any],
+    log: Log,
+    hosts: CommitHosts = DEFAULT_HOSTS,
 ) -> tuple[GitilesCommit | None, list[tuple[str, str]]]:
     """Return the build's commit, and the tags that do not describe it. Pop the properties that describe it.
 
     Raises:
         PermanentError: the last trigger is a commit whose repository URL is invalid.
     """
-    from_trigger = _from_trigger(triggers)
+    from_trigger = _from_trigger(triggers, hosts)
     from_tags, left = _from_tags(tags, log)
     claimed = {name: _popped(properties, name) for name in ("repository", "branch", "revision")}
     claimed["branch"] = _full_ref(claimed["branch"])
@@ -50,7 +55,7 @@ def extract_commit(
             if value:
                 log(log_lines.PROPERTY_IGNORED.format(name=quote(name), value=quote(value)))
         return from_trigger, left
-    _cross_check(claimed, from_tags, log)
+    _cross_check(claimed, from_tags, log, hosts)
     if from_trigger is None:
         log(log_lines.COMMIT_FROM_TAGS.format())
     elif from_trigger == from_tags:
@@ -63,12 +68,12 @@ def extract_commit(
     return from_tags, left
 
 
-def _from_trigger(triggers: Sequence[Mapping[str, Any]]) -> GitilesCommit | None:
+def _from_trigger(triggers: Sequence[Mapping[str, Any]], hosts: CommitHosts) -> GitilesCommit | None:
     if not triggers or "gitiles" not in triggers[-1]:
         return None
     payload = triggers[-1]["gitiles"]
     try:
-        url = parse_repo_url(payload.get("repo", ""))
+        url = hosts.parse(payload.get("repo", ""))
     except BadRepoUrlError as error:
         raise PermanentError(f"bad repo URL {quote(payload.get('repo', ''))} in the trigger - {error}") from error
     return GitilesCommit(url.host, url.project, payload.get("revision", ""), payload.get("ref", ""))
@@ -97,11 +102,11 @@ def _from_tags(tags: Sequence[tuple[str, str]], log: Log) -> tuple[GitilesCommit
     return GitilesCommit(found[1], found[2], found[3], ref), left
 
 
-def _cross_check(claimed: Mapping[str, str], commit: GitilesCommit, log: Log) -> None:
+def _cross_check(claimed: Mapping[str, str], commit: GitilesCommit, log: Log, hosts: CommitHosts) -> None:
     pairs = [("ref", claimed["branch"], commit.ref), ("commit", claimed["revision"], commit.id)]
     if claimed["repository"]:
         try:
-            url = parse_repo_url(claimed["repository"])
+            url = hosts.parse(claimed["repository"])
         except BadRepoUrlError:
             log(log_lines.PROPERTY_INVALID.format(name=quote("repository"), value=quote(claimed["repository"])))
         else:

@@ -316,6 +316,7 @@ class BuildbucketManager:
             properties=invocation.properties or {},
             tags=invocation.tags,
             triggers=[trigger.public() for trigger in invocation.incoming_triggers],
+            hosts=environment.hosts,
         )
 
     def _token(self, controller: Controller, server: Server) -> str:

@@ -95,7 +95,7 @@ class V2Client:
                 "triggers": triggers,
             }
         tags = [*common_tags(request), *unpack_kv_list([*(request.task.get("tags") or ()), *request.tags])]
-        commit, tags = extract_commit(triggers, tags, properties, log)
+        commit, tags = extract_commit(triggers, tags, properties, log, request.hosts)
         announce_topic(request, log)
         message = {
             "requestId": str(request.invocation_id),

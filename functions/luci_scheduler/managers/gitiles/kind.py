@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
+from luci_scheduler.core.commit_hosts import https_form
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.job import TaskDefinition
@@ -56,8 +58,7 @@ class GitilesKind(TaskKind):
     def check(self, task: Any, check: TaskCheck) -> None:
         """Validate the repository, the refs and the path filters."""
         with check.within("repo"):
-            if problem := url_problem(task.repo, "repository"):
-                check.error(problem, "repo")
+            _check_repo(task.repo, check)
         if check.few("refs", task.refs):
             _check_refs(task.refs, check)
         if not task.refs:
@@ -68,6 +69,17 @@ class GitilesKind(TaskKind):
         if task.path_regexps_exclude and not task.path_regexps:
             message = "Specifying path_regexps_exclude not allowed without at least one path_regexps"
             check.error(message, "path_regexps_exclude")
+
+
+def _check_repo(url: str, check: TaskCheck) -> None:
+    if form := https_form(url):
+        check.error(f"only https scheme is supported: write {form}", "repo")
+    elif problem := url_problem(url, "repository") or check.hosts.problem(url):
+        check.error(problem, "repo")
+    elif not check.hosts.knows(url):
+        # Not an error: the original accepts any URL here, and a config must stay valid.
+        host = quote(urlsplit(url).netloc)
+        check.warning(f"no commit host is configured for {host}: its polls fail (see SCHEDULER_COMMIT_HOSTS)", "repo")
 
 
 def _check_refs(refs: Sequence[str], check: TaskCheck) -> None:

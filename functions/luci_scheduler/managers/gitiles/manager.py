@@ -32,6 +32,7 @@ class GitilesManager:
         self._gitiles = environment.gitiles
         self._pollers = environment.pollers
         self._polling = environment.polling
+        self._hosts = environment.hosts
 
     def idle(self, controller: Controller) -> bool:
         """Whether no watched ref has changed: one read, and one listing for each folder of refs.
@@ -40,7 +41,7 @@ class GitilesManager:
             PermanentError: the task is invalid; its launch reports why.
             TransientError: the store or a listing failed; the launch tries again and reports.
         """
-        watched = read_watched(controller.invocation.task)
+        watched = read_watched(controller.invocation.task, self._hosts)
         before = known_refs(controller, self._pollers, watched).record
         try:
             current = current_refs(controller, self._gitiles, watched)
@@ -53,9 +54,9 @@ class GitilesManager:
         task = controller.invocation.task
         entries = " ".join(task.fields.get("refs", ()))
         controller.log(log_lines.POLLING.format(repo=task.fields.get("repo", ""), refs=entries))
-        watched = read_watched(task)
+        watched = read_watched(task, self._hosts)
         known, current = self._state_of_the_world(controller, watched)
-        poll = Poll(controller, self._gitiles, self._polling, watched, known.record, current)
+        poll = Poll(controller, self._gitiles, self._polling, self._hosts, watched, known.record, current)
         left = poll.run()
         if not poll.changed:
             controller.log(log_lines.NOTHING_CHANGED.format())

@@ -8,6 +8,7 @@ import structlog
 
 from luci_scheduler.core import log_lines
 from luci_scheduler.core.commit_event import gitiles_trigger
+from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.go_text import quote
@@ -33,6 +34,7 @@ longer.
 """
 
 _TAGS = "refs/tags/"
+_NO_MATCH = "didn't match path filters"
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
@@ -44,12 +46,14 @@ class Poll:
         controller: Controller,
         gitiles: Gitiles,
         polling: Polling,
+        hosts: CommitHosts,
         watched: WatchedRepo,
         before: PollerRecord,
         current: dict[str, str],
     ) -> None:
         self._controller = controller
         self._polling = polling
+        self._hosts = hosts
         self._watched = watched
         self._before = before
         self._seen = _stored_set(before)
@@ -175,6 +179,8 @@ class Poll:
                 self._controller.log(
                     log_lines.TIP_EMITTED.format(commit=quote(commit.id), ref=quote(ref), reason=reason)
                 )
+            elif commit.diff_cut and self._path_refusal(ref, commit) == _NO_MATCH:
+                self._controller.log(log_lines.CUT_EMITTED.format(commit=quote(commit.id), known=len(commit.diff)))
             elif refusal := self._path_refusal(ref, commit):
                 self._controller.log(
                     log_lines.COMMIT_SKIPPED.format(commit=quote(commit.id), ref=quote(ref), reason=refusal)
@@ -196,7 +202,7 @@ class Poll:
                 jobs=1,
             )
             return "the path filters cost too much for it: simplify them"
-        return "" if is_interesting else "didn't match path filters"
+        return "" if is_interesting else _NO_MATCH
 
     def _unfiltered_because(self, new: NewCommits) -> str:
         """Return why the tip of a ref skips the path filter (a rule of 2021); empty if it does not skip."""
@@ -207,7 +213,7 @@ class Poll:
         return "not all commits were examined" if len(new.commits) >= self._polling.commits_per_ref else ""
 
     def _emit(self, ref: str, commit: GitCommit) -> None:
-        trigger = gitiles_trigger(self._watched.repo, ref, commit.id, commit.committed)
+        trigger = gitiles_trigger(self._watched.repo, ref, commit.id, commit.committed, self._hosts)
         self._controller.emit_trigger(replace(trigger, order_in_batch=self._emitted))
         self._emitted += 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import MINUTE
@@ -14,7 +15,7 @@ from luci_scheduler.core.pattern_budget import POLL_REF_UNITS, PatternBudget, Pa
 from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.ref_sets import RefSet, ref_set
 from luci_scheduler.core.regexps import BadRegexpError
-from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.ports import Gitiles, GitilesError, Pollers, Version, Versioned
 
@@ -45,17 +46,17 @@ class Known:
     version: Version | None
 
 
-def read_watched(task: TaskDefinition) -> WatchedRepo:
+def read_watched(task: TaskDefinition, hosts: CommitHosts) -> WatchedRepo:
     """Read a gitiles task.
 
     Raises:
-        PermanentError: the URL is not a Gitiles repository, or a pattern is invalid.
+        PermanentError: the URL is not a repository of a commit host, or a pattern is invalid.
     """
     repo = str(task.fields.get("repo", ""))
     names = ("refs", "path_regexps", "path_regexps_exclude")
     entries, include, exclude = (tuple(task.fields.get(name, ())) for name in names)
     try:
-        return WatchedRepo(repo, parse_repo_url(repo), entries, ref_set(entries), path_filter(include, exclude))
+        return WatchedRepo(repo, hosts.parse(repo), entries, ref_set(entries), path_filter(include, exclude))
     except (BadRepoUrlError, BadRegexpError) as error:
         raise PermanentError(f"the repository {repo} cannot be polled: {error}") from error
 

@@ -17,7 +17,7 @@ from luci_scheduler.web.addresses import invocation_address
 from luci_scheduler.web.job_views import job_view
 from luci_scheduler.web.notices import FORBIDDEN, NO_SUCH_JOB
 from luci_scheduler.web.page_request import PageRequest
-from luci_scheduler.web.presentation import shown
+from luci_scheduler.web.presentation import safe_url, shown
 from luci_scheduler.web.rendering import render
 from luci_scheduler.web.response import PageError, PageResponse
 
@@ -53,6 +53,7 @@ def backfill(page_request: PageRequest, job_id: JobId) -> PageResponse:
     document: dict[str, Any] = {"job_id": job_id, **fields}
     document |= {"error": problem} if problem else _document(rows)
     exact = {**fields, "from": plan.from_revision, "to": plan.to_revision} if plan else fields
+    hosts = page_request.context.runtime.hosts
     values = {
         "job": job_view(page_request.context, record, page_request.now()),
         "fields": fields,
@@ -63,6 +64,7 @@ def backfill(page_request: PageRequest, job_id: JobId) -> PageResponse:
         "plan": plan,
         "note": plan.notes.get(job_id, "") if plan else "",
         "rows": rows,
+        "range_url": safe_url(hosts.range_link(fields["repo"], exact["from"], exact["to"])),
     }
     return render(page_request, "backfill.html", document, values, status)
 

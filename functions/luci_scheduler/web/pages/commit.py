@@ -79,7 +79,7 @@ def commit(page_request: PageRequest) -> PageResponse:
         except HostUnavailableError as error:
             problem, status = str(error), 503
     counts = Counter(outcome_of(item) for item in found.explanations)
-    values = _values(query, found, problem, counts, page_request.now())
+    values = _values(query, found, problem, counts, page_request)
     return render(page_request, "commit.html", _document(query, found, problem, counts), values, status)
 
 
@@ -130,9 +130,10 @@ def _json(item: Explanation) -> dict[str, Any]:
 
 
 def _values(
-    query: _Query, found: ExplainedCommit, problem: str, counts: Counter[Outcome], now: Instant
+    query: _Query, found: ExplainedCommit, problem: str, counts: Counter[Outcome], page_request: PageRequest
 ) -> dict[str, Any]:
-    wanted = query.show if query.show in set(Outcome) else ""
+    wanted, now = query.show if query.show in set(Outcome) else "", page_request.now()
+    hosts = page_request.context.runtime.hosts
     rows = sorted((_row(item, now) for item in found.explanations), key=_order)
     revision = found.facts.revision or query.revision
     return {
@@ -147,7 +148,7 @@ def _values(
         "is_final": not counts[Outcome.RUNNING] and not counts[Outcome.WAITING],
         "problem": problem,
         "asked": query.is_asked,
-        "url": safe_url(f"{query.repo.removesuffix('/')}/+/{revision}"),
+        "url": safe_url(hosts.commit_link(query.repo.removesuffix("/"), revision)),
         "repo": query.repo,
         "revision": revision,
         "typed": query.revision,

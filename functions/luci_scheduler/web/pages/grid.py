@@ -12,6 +12,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.web.addresses import address, job_address
 from luci_scheduler.web.grid_views import STATES, commit_row_json, css_of, row_view, words_of
 from luci_scheduler.web.page_request import PageRequest
+from luci_scheduler.web.presentation import safe_url
 from luci_scheduler.web.rendering import render
 from luci_scheduler.web.response import PageError, PageResponse
 
@@ -33,6 +34,7 @@ def grid(page_request: PageRequest, project: str) -> PageResponse:
             raise PageError(404, error.message) from error
         problem = error.message
     values = _values(query, found, choices, problem, page_request.now())
+    values["ref_url"] = safe_url(page_request.context.runtime.hosts.ref_link(query.repo, query.ref))
     return render(page_request, "grid.html", _document(query, found, choices, problem), values, 400 if problem else 200)
 
 
