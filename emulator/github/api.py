@@ -10,7 +10,7 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from emulator.github.contents import contents
+from emulator.github.contents import blob, contents
 from emulator.github.errors import JSON, ApiError
 from emulator.github.history import ChangedFile, History
 from emulator.github.names import Found
@@ -97,6 +97,7 @@ class RepositoryApi:
             ("GET", r"/git/matching-refs/(.+)", self._matching_refs),
             ("GET", r"/git/ref/(.+)", self._ref),
             ("GET", r"/git/tags/([0-9a-f]{40})", self._tag),
+            ("GET", r"/git/blobs/([0-9a-f]{40})", self._blob),
             ("GET", r"/compare/(.+?)\.\.\.(.+)", self._compare),
             ("GET", r"/commits", self._commits),
             ("GET", r"/commits/(.+)/statuses", self._list_statuses),
@@ -179,7 +180,7 @@ class RepositoryApi:
         if not head:
             raise ApiError(404)
         page = page_of(self.request.args)
-        ids = self.history.leading_to(head, page.first, page.size + 1)
+        ids = self.history.leading_to(head, page.first, page.size + 1, self.request.args.get("path", ""))
         commits = self.history.commits(ids[: page.size])
         url = self.addresses.numbered("commits")
         headers = page.link(url, self.request.args, has_next=len(ids) > page.size)
@@ -266,6 +267,10 @@ class RepositoryApi:
             raise ApiError(404, f"No commit found for the ref {self.request.args.get('ref', '')}".rstrip())
         found = contents(self.addresses, revision, match[1], is_raw="raw" in self.request.headers.get("Accept", ""))
         return found if isinstance(found, Response) else reply(found)
+
+    def _blob(self, match: re.Match[str]) -> Response:
+        self.caller.require("contents", "read")
+        return reply(blob(self.addresses, match[1]))
 
     def _view(self) -> dict[str, Any]:
         # The time of the folder, because an unchanged repository must have an unchanged ETag.

@@ -129,9 +129,9 @@ class History:
         """Return the commits of full hashes, in the same order."""
         return read_commits(self._path, ids)
 
-    def leading_to(self, head: str, skip: int, count: int) -> list[str]:
-        """Return the commits that lead to a commit, the newest first."""
-        arguments = ("rev-list", f"--skip={skip}", f"--max-count={count}", head, "--")
+    def leading_to(self, head: str, skip: int, count: int, path: str = "") -> list[str]:
+        """Return the commits that lead to a commit, the newest first; with a path only those that changed it."""
+        arguments = ("rev-list", f"--skip={skip}", f"--max-count={count}", head, "--", *([path] if path else []))
         return git(self._path, *arguments).decode().split()
 
     def files(self, base: str, head: str) -> list[ChangedFile]:

@@ -49,6 +49,7 @@ def test_the_list_begins_at_head_or_at_a_revision(server: GitHubServer, world: W
     """An unknown revision is 404."""
     assert _shas(get(server, f"{REPO}/commits")) == [world["c3"], world["c2"], world["c1"]]
     assert _shas(get(server, f"{REPO}/commits?sha=v1.0&per_page=1")) == [world["c3"]]
+    assert _shas(get(server, f"{REPO}/commits?path=docs/new.md")) == [world["c3"]]
     assert get(server, f"{REPO}/commits?sha={'f' * 40}").status_code == 404
 
 
@@ -213,6 +214,9 @@ def test_a_large_file_has_no_content_in_json(server: GitHubServer, world: World)
     assert (found["encoding"], found["content"], found["size"]) == ("none", "", (1 << 20) + 1)
     raw = get(server, f"/repos/{OWNER}/large/contents/file", Accept="application/vnd.github.raw+json")
     assert len(raw.content) == found["size"]
+    blob = get(server, f"/repos/{OWNER}/large/git/blobs/{found['sha']}").json()
+    assert base64.b64decode(blob["content"]) == raw.content
+    assert get(server, f"/repos/{OWNER}/large/git/blobs/{'f' * 40}").status_code == 404
 
 
 # Names ----------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SECRET = "example-secret"
 NAME = f"{OWNER}/pushed"
 ZERO = "0" * 40
+_ENTROPY = random.Random(0)  # noqa: S311 - IDs of deliveries
 
 
 @dataclass
@@ -198,7 +199,7 @@ def test_without_a_webhook_nothing_is_sent_but_pushes_are_reported(server: GitHu
 def test_a_receiver_that_does_not_answer_ends_the_delivery(is_silent: bool) -> None:
     """It refuses the connection, or takes it and stays silent."""
     done: list[Delivery] = []
-    deliveries = Deliveries(random.Random(0), done.append, seconds=0.2)
+    deliveries = Deliveries(_ENTROPY, done.append, seconds=0.2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         if not is_silent:
@@ -215,7 +216,7 @@ def test_a_receiver_that_does_not_answer_ends_the_delivery(is_silent: bool) -> N
 def test_a_removed_webhook_gets_no_queued_event() -> None:
     """The delivery says so."""
     done: list[Delivery] = []
-    deliveries = Deliveries(random.Random(0), done.append)
+    deliveries = Deliveries(_ENTROPY, done.append)
     deliveries.webhook = Webhook("http://127.0.0.1:1/", SECRET)
     deliveries.send("push", 1, {})
     deliveries.webhook = None
