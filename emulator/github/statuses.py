@@ -91,10 +91,17 @@ class Statuses:
         return [asdict(status) for status in self.all()]
 
     def restore(self, exported: Sequence[Mapping[str, Any]]) -> None:
-        """Add the statuses of an earlier server."""
+        """Add the statuses of an earlier server.
+
+        Raises:
+            ValueError: an entry has other members.
+        """
+        try:
+            statuses = [CommitStatus(**fields) for fields in exported]
+        except TypeError as error:
+            raise ValueError(f"not a commit status: {error}") from error
         with self._lock:
-            for fields in exported:
-                status = CommitStatus(**fields)
+            for status in statuses:
                 self._statuses.setdefault((status.repository.lower(), status.revision), []).append(status)
                 self._next = max(self._next, status.id + 1)
 

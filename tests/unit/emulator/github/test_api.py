@@ -381,3 +381,5 @@ def test_statuses_have_a_limit_and_can_be_restored(server: GitHubServer, world: 
     assert other.statuses.all() == statuses.all()
     added = other.statuses.add(WIDGET, world["x2"], {"state": "success"}, server.service.state.clock.now())
     assert added.id > max(status.id for status in statuses.all())
+    with pytest.raises(ValueError, match="not a commit status"):
+        other.statuses.restore([{"id": 1}])
