@@ -47,6 +47,7 @@ def handlers(service: GitHubService) -> dict[tuple[str, str], Handler]:
         ("GET", "deliveries"): lambda _body: [dataclasses.asdict(one) for one in state.deliveries.all()],
         ("DELETE", "deliveries"): lambda _body: state.deliveries.clear(),
         ("GET", "statuses"): lambda _body: state.statuses.exported(),
+        ("DELETE", "statuses"): lambda _body: state.statuses.clear(),
     }
 
 

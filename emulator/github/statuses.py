@@ -79,6 +79,11 @@ class Statuses:
         with self._lock:
             return sorted((status for found in self._statuses.values() for status in found), key=lambda one: one.id)
 
+    def clear(self) -> None:
+        """Forget all statuses."""
+        with self._lock:
+            self._statuses.clear()
+
     def rename(self, old: str, new: str) -> None:
         """Keep the statuses of a repository under its new name."""
         with self._lock:

@@ -159,7 +159,7 @@ def test_other_processes_control_the_server(server: GitHubServer, world: World) 
     quota = _control(server, "GET", "quota").json()
     assert (quota["used"], quota["requests"]) == (2, 3)
     assert _control(server, "GET", "requests").json()[0]["path"] == REFS
-    for path in ("quota", "tokens", "requests", "faults", "deliveries", "webhook"):
+    for path in ("quota", "tokens", "requests", "faults", "deliveries", "webhook", "statuses"):
         assert _control(server, "DELETE", path).status_code == 200, path
     assert _control(server, "GET", "quota").json()["used"] == 0
     assert _control(server, "DELETE", "hidden", {"commit": world["c1"]}).status_code == 200

@@ -20,7 +20,7 @@ from emulator.github.deliveries import Deliveries, signatures
 from emulator.gitiles.refs import Push, RefChange, read_refs
 from emulator.gitiles.repository import Repository
 from emulator.serving.local_server import LocalServer
-from tests.unit.emulator.github.support import OWNER, SAMPLES, WIDGET, World, read_sample, shape_differences
+from tests.unit.emulator.github.support import OWNER, SAMPLES, World, read_sample, shape_differences
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def _receiver(server: GitHubServer) -> Iterator[Receiver]:
     server.deliveries.clear()
     server.webhook = Webhook(f"{http.url}/github", SECRET)
     yield receiver
+    until(lambda: server.deliveries.is_idle, "the last event")
     http.stop()
 
 
@@ -148,12 +149,12 @@ def test_tags_have_the_commit_behind_them(server: GitHubServer, receiver: Receiv
 
 def test_headers_and_signatures_arrive(server: GitHubServer, receiver: Receiver) -> None:
     """Both signatures are over the bytes that arrive, and a redelivery is the same event once more."""
-    _commit(server, "signed")
-    until(server.deliveries.all, "the delivery")
+    _commit(server, "signed", f"{OWNER}/signed")
+    until(lambda: server.deliveries.is_idle, "the delivery")
     receiver.status = 500
     identifier = server.deliveries.all()[0].id
     _control(server, "redeliver", delivery=identifier)
-    until(lambda: len(server.deliveries.all()) == 2, "the second delivery")
+    until(lambda: server.deliveries.is_idle, "the second delivery")
     assert receiver.events[0] == receiver.events[1]
     headers, body = receiver.events[0]
     digest = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
@@ -226,9 +227,3 @@ def test_a_removed_webhook_gets_no_queued_event() -> None:
     deliveries.stop()
     deliveries.stop()
     assert done[0].answer == "the webhook was removed"
-
-
-def test_the_widget_is_not_touched(world: World) -> None:
-    """The tests of webhooks have repositories of their own."""
-    assert world.repository.resolve("main") == world["c3"]
-    assert world.repository.path.name == WIDGET.partition("/")[2]
