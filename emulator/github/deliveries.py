@@ -122,6 +122,8 @@ class Deliveries:
             self._queue.put(None)
             self._thread.join(timeout=2 * self._seconds)
             self._thread = None
+            with self._lock:
+                self._queue, self._waiting = queue.SimpleQueue(), 0
 
     def send(self, event: str, repository_id: int, payload: Mapping[str, Any]) -> Delivery | None:
         """Queue an event and return it; None without a webhook."""

@@ -7,6 +7,7 @@ import hmac
 import json
 import random
 import socket
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -227,3 +228,31 @@ def test_a_removed_webhook_gets_no_queued_event() -> None:
     deliveries.stop()
     deliveries.stop()
     assert done[0].answer == "the webhook was removed"
+
+
+def test_a_stopped_server_sends_again_after_its_next_start() -> None:
+    """It forgets the events that wait behind the present one."""
+    done: list[Delivery] = []
+    sending, may_end = threading.Event(), threading.Event()
+
+    def delivered(delivery: Delivery) -> None:
+        done.append(delivery)
+        sending.set()
+        may_end.wait(60)
+
+    deliveries = Deliveries(_ENTROPY, delivered)
+    deliveries.webhook = Webhook("http://127.0.0.1:1/", SECRET)
+    deliveries.start()
+    sent = [deliveries.send("push", 1, {"number": number}) for number in range(3)]
+    assert sending.wait(60)
+    stopper = threading.Thread(target=deliveries.stop)
+    stopper.start()
+    until(deliveries._stopping.is_set, "the stop")
+    may_end.set()
+    stopper.join()
+    assert (deliveries.is_idle, [one.id for one in done]) == (True, [sent[0].id if sent[0] else ""])
+    deliveries.start()
+    deliveries.send("push", 1, {"number": 3})
+    until(lambda: deliveries.is_idle, "the next event")
+    deliveries.stop()
+    assert [json.loads(one.body)["number"] for one in done] == [0, 3]
