@@ -15,9 +15,19 @@ from emulator.gitiles.pages import RefRow, RepositoryPages
 from emulator.gitiles.projects import is_read_only, projects, read_only_sentence, repository_path
 from emulator.serving.pages import templates
 
-__all__ = ["Site", "commit_html", "file_html", "hosts_html", "log_html", "repository_html"]
+__all__ = [
+    "TEMPLATES",
+    "Site",
+    "commit_html",
+    "commit_values",
+    "file_html",
+    "hosts_html",
+    "log_html",
+    "log_rows",
+    "repository_html",
+]
 
-_FOLDER = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 _LATEST = 20  # commits of a repository's page
 _REFS = 100  # branches, and as many tags
 _PAGE = "50"  # commits of a log's page
@@ -107,7 +117,7 @@ def repository_html(site: Site, pages: RepositoryPages, repository: Path, root: 
     """Return the page of a repository below ``root``: its latest commits, branches and tags."""
     head, rows = pages.head(), []
     if head:
-        rows = _log_rows(pages.log("HEAD", MultiDict({"n": str(_LATEST)})))
+        rows = log_rows(pages.log("HEAD", MultiDict({"n": str(_LATEST)})))
     groups = [(title, _ref_views(pages.latest_refs(folder, _REFS), folder)) for title, folder in _REF_FOLDERS]
     return _render(
         "repository.html",
@@ -144,10 +154,11 @@ def log_html(site: Site, pages: RepositoryPages, spec: str, query: MultiDict[str
     page, spec = pages.log(spec, wanted), spec or "HEAD"
     size = {"n": query["n"]} if "n" in query else {}
     ends = {end: site.log(spec, s=page[end], **size) if end in page else "" for end in ("previous", "next")}
-    return _render("log.html", site, spec=spec, rows=_log_rows(page), **ends)
+    return _render("log.html", site, spec=spec, rows=log_rows(page), **ends)
 
 
-def _log_rows(page: Mapping[str, Any]) -> list[dict[str, str]]:
+def log_rows(page: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the rows of a page of a log: commit, subject, author and time."""
     return [
         {
             "commit": entry["commit"],
@@ -161,6 +172,11 @@ def _log_rows(page: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def commit_html(site: Site, pages: RepositoryPages, revision: str) -> str:
     """Return a commit's page: message, people, parents, changed files, and the beginning of the difference."""
+    return _render("commit.html", site, **commit_values(pages, revision))
+
+
+def commit_values(pages: RepositoryPages, revision: str) -> dict[str, Any]:
+    """Return the values of the template ``commit.html``."""
     found = pages.commit(revision)
     subject, body = _split(found["message"])
     commit = {
@@ -175,7 +191,7 @@ def commit_html(site: Site, pages: RepositoryPages, revision: str) -> str:
     text, is_cut = pages.difference(found["commit"], _BYTES)
     left_out = max(0, len(found["tree_diff"]) - _FILES)
     lines = list(_diff_lines(text))
-    return _render("commit.html", site, commit=commit, changes=changes, left_out=left_out, lines=lines, is_cut=is_cut)
+    return {"commit": commit, "changes": changes, "left_out": left_out, "lines": lines, "is_cut": is_cut}
 
 
 def _person(found: Mapping[str, str]) -> dict[str, str]:
@@ -229,5 +245,5 @@ def _split(message: str) -> tuple[str, str]:
 
 
 def _render(template: str, site: Site, **values: Any) -> str:
-    page = templates(_FOLDER).get_template(template)
+    page = templates(TEMPLATES).get_template(template)
     return page.render(site=site, server="Gitiles", console_url=site.console_url, **values)

@@ -11,7 +11,7 @@ from typing import Any
 
 from emulator.gitiles.git import git
 
-__all__ = ["Commit", "commit_to_json", "read_commits", "tree_diffs"]
+__all__ = ["Commit", "Signature", "commit_to_json", "parse_signature", "read_commits", "tree_diffs"]
 
 _WHEN = re.compile(rb" ([0-9]{1,12}) ([+-])([0-9]{2})([0-9]{2})")
 _LAST_SECOND = 253_402_214_400  # the last day of the year 9999, so that each zone has a date
@@ -25,7 +25,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """The author or committer of a commit.
+    """The author or committer of a commit, or the tagger of a tag.
 
     Attributes:
         name: the name.
@@ -137,8 +137,8 @@ def _parse(identifier: str, raw: bytes) -> Commit:
         id=identifier,
         tree=fields["tree"][0].decode(),
         parents=tuple(parent.decode() for parent in fields.get("parent", [])),
-        author=_signature(fields.get("author", [b""])[0], encoding),
-        committer=_signature(fields.get("committer", [b""])[0], encoding),
+        author=parse_signature(fields.get("author", [b""])[0], encoding),
+        committer=parse_signature(fields.get("committer", [b""])[0], encoding),
         message=_decode(message, encoding),
     )
 
@@ -152,8 +152,8 @@ def _decode(raw: bytes, encoding: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _signature(raw: bytes, encoding: str) -> Signature:
-    """Parse an author or committer. Git also stores malformed ones; they have no name, or the time zero."""
+def parse_signature(raw: bytes, encoding: str = "utf-8") -> Signature:
+    """Parse an author, committer or tagger. Git also stores malformed ones; they have no name, or the time zero."""
     who, _, when = raw.rpartition(b">")
     name, _, email = who.partition(b"<")
     seconds, offset = _time(when)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from werkzeug.wrappers import Request, Response
 
@@ -11,44 +12,68 @@ from emulator.gitiles.git import GitError, git
 from emulator.gitiles.projects import find_repository, is_read_only, read_only_sentence, repository_path
 from emulator.gitiles.refs import Push, read_refs, ref_changes
 from emulator.gitiles.repository import Repository
-from emulator.gitiles.smart_http import refused, run_backend, service_of
+from emulator.gitiles.smart_http import Limits, refused, run_backend, service_of
 
 if TYPE_CHECKING:
-    from emulator.gitiles.state import GitilesState
+    from emulator.gitiles.state import Surroundings
 
-__all__ = ["GitService", "missing_advice"]
+__all__ = ["GitService", "Serving", "missing_advice"]
 
 _PUSH = "git-receive-pack"
 
 
-def missing_advice(root: Path, url: str, host: str, name: str) -> str:
+class Serving(Protocol):
+    """The part of a server's state that answers to git clients depend on."""
+
+    @property
+    def around(self) -> Surroundings:
+        """The local cloud around the server."""
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of one request."""
+
+
+def _below_host(host: str, name: str) -> str:
+    return f"{host}/{name}"
+
+
+def missing_advice(root: Path, url: str, host: str, name: str, path_of: Callable[[str, str], str] = _below_host) -> str:
     """Return the sentence about a repository that is not there: where to put it, and how to push it.
 
     Args:
         root: the folder of all hosts.
-        url: the base address of the Gitiles server.
+        url: the base address of the server.
         host: the repository's host.
         name: its name on the host.
+        path_of: returns the path of a host's repository on the server.
     """
     return (
         f"no repository {name} on {host} in the local cloud: put it into {root / host / name}, "
-        f"or git push {url.rstrip('/')}/{host}/{name} main"
+        f"or git push {url.rstrip('/')}/{path_of(host, name)} main"
     )
 
 
 class GitService:
-    """Answers ``git clone``, ``git fetch`` and ``git push``."""
+    """Answers ``git clone``, ``git fetch`` and ``git push``.
 
-    def __init__(self, root: Path, state: GitilesState) -> None:
+    Args:
+        root: the folder of all hosts.
+        state: the server's state.
+        path_of: returns the path of a host's repository on the server.
+    """
+
+    def __init__(self, root: Path, state: Serving, path_of: Callable[[str, str], str] = _below_host) -> None:
         self._root = root
         self._state = state
+        self._path_of = path_of
 
     def answer(self, request: Request, host: str, name: str, endpoint: str) -> Response:
         """Answer a git client's request.
 
         Args:
             request: the request.
-            host: the Gitiles host; empty for a repository directly below the root.
+            host: the repository's host; empty for a repository directly below the root.
             name: the repository's name.
             endpoint: the end of the path, from `split_service`.
         """
@@ -87,7 +112,7 @@ class GitService:
         if not host:
             return f"there is no repository {name}: a path is /<host>/<repository>, such as /sample.googlesource.com/x"
         if not is_push:
-            advice = missing_advice(self._root, request.host_url, host, name)
+            advice = missing_advice(self._root, request.host_url, host, name, self._path_of)
             self._state.around.missing(f"https://{host}/{name}", advice)
             return advice
         return (

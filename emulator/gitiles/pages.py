@@ -15,7 +15,7 @@ from emulator.gitiles.commits import commit_to_json, read_commits, tree_diffs
 from emulator.gitiles.errors import GitilesError
 from emulator.gitiles.git import GitError, git, git_beginning
 
-__all__ = ["RefRow", "RepositoryPages"]
+__all__ = ["RefRow", "RepositoryPages", "is_plain_revision"]
 
 _DEFAULT_PAGE, _MAX_PAGE = 100, 10_000
 _FORBIDDEN_IN_REVISIONS = ("..", "@{", ":", "\n", "\\", "?", "*", "[", " ")
@@ -175,7 +175,7 @@ class RepositoryPages:
 
     def _resolve(self, revisions: list[str]) -> list[str]:
         """Resolve revisions to commits; a missing or hidden commit gives an empty string."""
-        plain = [revision for revision in revisions if _is_plain(revision)]
+        plain = [revision for revision in revisions if is_plain_revision(revision)]
         lines = dict(zip(plain, self._look_up([f"{revision}^{{commit}}" for revision in plain]), strict=True))
         # For a peeled short hash, git reports only "missing". Without the peeling it also reports whether the hash is
         # ambiguous.
@@ -254,7 +254,7 @@ def _lines(output: bytes) -> list[str]:
     return output.decode(errors="replace").split("\n")[:-1]
 
 
-def _is_plain(revision: str) -> bool:
+def is_plain_revision(revision: str) -> bool:
     """Return whether Gitiles reads the revision: a name or hash, optionally followed by ``~2`` or ``^``."""
     return (
         bool(revision)

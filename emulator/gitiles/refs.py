@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emulator.gitiles.git import git
 
-__all__ = ["Push", "RefChange", "git_folder", "read_refs", "ref_changes", "refs_stamp"]
+__all__ = ["Push", "RefChange", "git_folder", "read_refs", "read_typed_refs", "ref_changes", "refs_stamp"]
 
 # Git's own book-keeping in a work tree. A repository on a server has none of them.
 _PRIVATE = ("bisect", "notes", "original", "prefetch", "remotes", "rewritten", "stash", "worktree")
@@ -48,9 +48,18 @@ def read_refs(repository: Path) -> dict[str, str]:
     Raises:
         GitError: git does not run, or refuses the repository.
     """
-    output = git(repository, "for-each-ref", "--format=%(objectname) %(refname)").decode(errors="replace")
-    pairs = (line.split(" ", 1) for line in output.split("\n") if line)
-    return {name: value for value, name in pairs if not name.startswith(_PRIVATE_REFS)}
+    return {name: value for name, (value, _) in read_typed_refs(repository).items()}
+
+
+def read_typed_refs(repository: Path) -> dict[str, tuple[str, str]]:
+    """Return the hash of each public ref and the type of its object (``commit``, ``tag``), by full name.
+
+    Raises:
+        GitError: git does not run, or refuses the repository.
+    """
+    output = git(repository, "for-each-ref", "--format=%(objectname) %(objecttype) %(refname)").decode(errors="replace")
+    rows = (line.split(" ", 2) for line in output.split("\n") if line)
+    return {name: (value, kind) for value, kind, name in rows if not name.startswith(_PRIVATE_REFS)}
 
 
 def ref_changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[RefChange, ...]:

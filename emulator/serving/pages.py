@@ -15,10 +15,13 @@ _STYLE = Path(luci_scheduler.__file__).parent / "web" / "static" / "style.css"
 
 
 @cache
-def templates(folder: Path) -> jinja2.Environment:
-    """Return the templates of a folder; each of them may extend ``page.html``. Values are escaped."""
+def templates(*folders: Path) -> jinja2.Environment:
+    """Return the templates of folders, the first of which has precedence; each may extend ``page.html``.
+
+    Values are escaped.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([folder, Path(__file__).parent / "templates"]),
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent / "templates"]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
