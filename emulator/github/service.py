@@ -48,7 +48,7 @@ class GitHubService:
         self.site = site
         self.state = state
         self.names = Names(root, site)
-        around = Surroundings(self._pushed, self._watched, lambda repo, advice: state.around.missing(repo, advice))
+        around = Surroundings(self._pushed, self._watched, self._missing)
         self._git = GitService(root, _GitSide(around, state), lambda _host, name: name)
 
     def serve_git(self, request: Request, path: str, endpoint: str) -> Response:
@@ -144,6 +144,9 @@ class GitHubService:
 
     def _watched(self) -> Collection[str]:
         return self.state.around.watched()
+
+    def _missing(self, repo: str, advice: str) -> None:
+        self.state.around.missing(repo, advice)
 
     def _as_watched(self, name: str) -> str:
         """Return the spelling of a repository's name in the configs; the name itself if none has it."""

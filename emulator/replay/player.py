@@ -164,7 +164,7 @@ class _Player:
         self._calls = TimedCalls(self._stopwatch, clock, buildbucket.own)
         self._client = TimedBuildbucket(ports.buildbucket, self._calls, deadline)
         self._cloud = ScriptedCloudBuild(buildbucket.next_reply)
-        self._gitiles = ScriptedGitiles(self._stopwatch, self._faults.append)
+        self._gitiles = ScriptedGitiles(self._stopwatch, self._faults.append, clock)
         self._fetch = ScriptedFetch(self._stopwatch, self._faults.append)
         self._latest = scenario.begins
         self._answers: list[Answer] = []
@@ -224,7 +224,7 @@ class _Player:
             polled = kind_of(found.value.definition.task).polled_repo(found.value.definition.task) if found else None
             if polled is None:
                 raise ScenarioError(f"pollers.{name}: the config has no gitiles job with this name")
-            repo = str(DEFAULT_HOSTS.parse(polled.url))
+            repo = str(self._settings.commit_hosts.parse(polled.url))
             watched = polled.refs if poller.watched is None else poller.watched
             store.commit([PutPoller(PollerRecord(job_id, repo, dict(poller.known), tuple(watched)), None)])
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import requests
 import structlog
+from google.auth.credentials import Credentials
 
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.config_sources import STORAGE_SCOPES, BucketSource, GitilesSource
