@@ -16,8 +16,9 @@ import pytest
 import requests
 from werkzeug.wrappers import Request, Response
 
-from emulator.github import Delivery, GitHubServer, Webhook
+from emulator.github import Delivery, GitHubServer, Webhook, service
 from emulator.github.deliveries import Deliveries, signatures
+from emulator.gitiles.git import GitError
 from emulator.gitiles.refs import Push, RefChange, read_refs
 from emulator.gitiles.repository import Repository
 from emulator.serving.local_server import LocalServer
@@ -195,6 +196,22 @@ def test_without_a_webhook_nothing_is_sent_but_pushes_are_reported(server: GitHu
     assert [(push.host, push.name) for push in pushes] == [("github.com", f"{OWNER}/quiet")]
     assert pushes[0].changes == (RefChange("refs/heads/main", "", commit),)
     assert read_refs(pushes[0].path) == {"refs/heads/main": commit}
+
+
+def test_a_webhook_that_cannot_be_made_does_not_refuse_the_push(
+    server: GitHubServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The local cloud around the server gets the reason."""
+    failed: list[Delivery] = []
+
+    def fails(*_: object) -> list[dict[str, Any]]:
+        raise GitError("too slow")
+
+    monkeypatch.setattr(service, "push_payloads", fails)
+    monkeypatch.setattr(server.around, "delivered", failed.append)
+    _commit(server, "large", f"{OWNER}/large-push")
+    assert [(one.status, one.answer) for one in failed] == [(0, "too slow")]
+    assert receiver.events == []
 
 
 @pytest.mark.parametrize("is_silent", [True, False])
