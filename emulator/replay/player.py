@@ -42,7 +42,6 @@ from emulator.topics import PushSubscription, subscriptions
 from luci_scheduler import process
 from luci_scheduler.bootstrap import Ports, make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
-from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
@@ -369,6 +368,7 @@ class _Player:
 
 
 def _settings(scenario: Scenario, stage: Stage) -> Settings:
+    builds: dict[str, Any] = {f"cloud_build_{name}": value for name, value in (scenario.cloud_build or {}).items()}
     return Settings(
         project=scenario.project,
         app_id=scenario.app_id,
@@ -383,7 +383,7 @@ def _settings(scenario: Scenario, stage: Stage) -> Settings:
         gitiles_commits_per_poll=scenario.polling.commits_per_poll,
         gitiles_backfill=scenario.polling.backfill,
         cloud_build=scenario.cloud_build is not None,
-        **{f"cloud_build_{name}": value for name, value in (scenario.cloud_build or {}).items()},
+        **builds,
         cloud_build_check_interval_seconds=scenario.check_interval_seconds,
         concurrency=1,  # jobs one after the other: durations are spent on one clock
     )
