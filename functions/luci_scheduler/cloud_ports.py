@@ -5,22 +5,16 @@ This module loads Google's client libraries. The entry points import it with the
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Sequence
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
 from google.auth.credentials import Credentials
 
-from luci_scheduler.adapters.buildbucket import BuildbucketClient
-from luci_scheduler.adapters.config_sources import STORAGE_SCOPES, BucketSource, GitilesSource
-from luci_scheduler.adapters.fetch import FetchClient
-from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import default_credentials, fetch, sessions
-from luci_scheduler.adapters.late_queue import LateQueue
+from luci_scheduler.adapters.late import late
 from luci_scheduler.adapters.system import SystemClock, SystemEntropy
 from luci_scheduler.adapters.turns import ProcessTurns
 from luci_scheduler.bootstrap import Identify, Ports, VerifyCaller
@@ -28,7 +22,6 @@ from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.repo_url import parse_repo_url
-from luci_scheduler.managers.buildbucket.builder_id import server_of
 from luci_scheduler.ports import Buildbucket, Clock, ConfigSource, Fetch, Gitiles, Headers, Queue, Store, Topic
 from luci_scheduler.settings import ConfigSourceSetting, Settings
 
@@ -44,7 +37,6 @@ __all__ = [
     "make_verify_push",
 ]
 
-T = TypeVar("T")
 _MakeSession = Callable[[], requests.Session]
 
 
@@ -64,35 +56,19 @@ def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock 
     credentials = None if settings.local else default_credentials()
     return Ports(
         store=store or _make_store(settings, credentials),
-        queue=LateQueue(lambda: _make_queue(settings, credentials)),
+        queue=late(lambda: _make_queue(settings, credentials)),
         clock=clock,
         entropy=SystemEntropy(),
-        buildbucket=make_buildbucket(settings, session, clock),
-        gitiles=_make_gitiles(settings, session, clock),
-        fetch=_make_fetch(settings),
-        verify_caller=_late(lambda: make_verify_caller(settings, clock)),
-        verify_push=_late(lambda: make_verify_push(settings, clock)),
-        identify=_late(lambda: make_identify(settings, clock)),
-        config_sources=make_config_sources(settings),
+        buildbucket=late(lambda: make_buildbucket(settings, session, clock)),
+        gitiles=late(lambda: _make_gitiles(settings, session, clock)),
+        fetch=late(lambda: _make_fetch(settings)),
+        verify_caller=late(lambda: make_verify_caller(settings, clock)),
+        verify_push=late(lambda: make_verify_push(settings, clock)),
+        identify=late(lambda: make_identify(settings, clock)),
+        config_sources=late(lambda: make_config_sources(settings)),
         topic=_make_topic(settings) if settings.events_topic else None,
         turns=ProcessTurns(),
     )
-
-
-def _late(make: Callable[[], Callable[[Headers], T]]) -> Callable[[Headers], T]:
-    """Return the check of callers that ``make`` returns, made with the first request that needs it.
-
-    A function checks one kind of caller. It does not load the other checks, and in the local cloud, which trusts every
-    sender, no check at all.
-    """
-    made, lock = cache(make), threading.Lock()
-
-    def check(headers: Headers) -> T:
-        with lock:  # two first requests share one check, with one set of keys and one count of token lookups
-            checked = made()
-        return checked(headers)
-
-    return check
 
 
 def _make_topic(settings: Settings) -> Topic:
@@ -113,7 +89,7 @@ def _make_store(settings: Settings, credentials: Credentials | None) -> Store:
 
 
 def _make_queue(settings: Settings, credentials: Credentials | None) -> Queue:
-    from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client  # noqa: PLC0415 - see `LateQueue`
+    from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client  # noqa: PLC0415 - see `late`
 
     client = make_client(settings.cloud_tasks_endpoint, credentials)
     return CloudTasksQueue(
@@ -142,7 +118,7 @@ def _refuse_push(_: Headers) -> str:
 
 
 def _verifier(settings: Settings, audience: str, accounts: Collection[str], clock: Clock) -> VerifyCaller:
-    from luci_scheduler.adapters.identity import OidcVerifier  # noqa: PLC0415 - see `_late`
+    from luci_scheduler.adapters.identity import OidcVerifier  # noqa: PLC0415 - see `late`
 
     front_end = _make_front_end(settings, clock)
     return OidcVerifier(lambda: fetch(settings.oidc_certs_url), audience, accounts, clock, front_end).verify
@@ -152,7 +128,7 @@ def _make_front_end(settings: Settings, clock: Clock) -> FrontEnd | None:
     """Return the platform whose word about tokens counts; None if the settings or the machine name none."""
     if not settings.trust_front_end or not settings.service_name:
         return None
-    from luci_scheduler.adapters.front_end import POLICY_SCOPES, FrontEnd  # noqa: PLC0415 - see `_late`
+    from luci_scheduler.adapters.front_end import POLICY_SCOPES, FrontEnd  # noqa: PLC0415 - see `late`
 
     session = sessions(authenticated=not settings.local, scopes=POLICY_SCOPES)
     return FrontEnd(session, settings.run_api_url, settings.service_path, clock)
@@ -160,7 +136,8 @@ def _make_front_end(settings: Settings, clock: Clock) -> FrontEnd | None:
 
 def make_identify(settings: Settings, clock: Clock) -> Identify:
     """Return the function that identifies the callers of the console."""
-    from luci_scheduler.adapters.access_tokens import AccessTokens  # noqa: PLC0415 - see `_late`
+    from luci_scheduler.adapters.access_tokens import AccessTokens  # noqa: PLC0415 - see `late`
+    from luci_scheduler.adapters.fetch import FetchClient  # noqa: PLC0415
     from luci_scheduler.adapters.identity import CallerIdentity  # noqa: PLC0415
 
     # The operator names the host, so a private address is fine. A redirect is refused, because its answer would come
@@ -182,6 +159,9 @@ def make_identify(settings: Settings, clock: Clock) -> Identify:
 
 def make_buildbucket(settings: Settings, session: _MakeSession, clock: Clock) -> Buildbucket:
     """Return the client of the configured Buildbucket servers."""
+    from luci_scheduler.adapters.buildbucket import BuildbucketClient  # noqa: PLC0415 - see `late`
+    from luci_scheduler.managers.buildbucket.builder_id import server_of  # noqa: PLC0415
+
     servers = {server.host: server for server in settings.buildbucket_servers}
 
     def base_url(host: str) -> str:
@@ -192,12 +172,16 @@ def make_buildbucket(settings: Settings, session: _MakeSession, clock: Clock) ->
 
 
 def _make_gitiles(settings: Settings, session: _MakeSession, clock: Clock) -> Gitiles:
+    from luci_scheduler.adapters.gitiles import GitilesClient, host_urls  # noqa: PLC0415 - see `late`
+
     urls = host_urls(settings.gitiles_urls or {})
     deadline = settings.request_deadline_seconds * SECOND
     return GitilesClient(urls, session, deadline, authenticated=not settings.local, clock=clock)
 
 
 def _make_fetch(settings: Settings) -> Fetch:
+    from luci_scheduler.adapters.fetch import FetchClient  # noqa: PLC0415 - see `late`
+
     return FetchClient(
         allowed_hosts=settings.fetch_allowed_hosts, plain_http=settings.local, only_allowed=settings.local
     )
@@ -205,19 +189,18 @@ def _make_fetch(settings: Settings) -> Fetch:
 
 def make_config_sources(settings: Settings) -> Sequence[ConfigSource]:
     """Return the sources of configs in their order of precedence; nothing is read yet."""
-    gitiles = sessions(authenticated=not settings.local)
-    storage = sessions(authenticated=not settings.local, scopes=STORAGE_SCOPES)
     # Folders come first: the first source that has a project wins, and a folder always lists all its projects.
     named = sorted(settings.config_sources, key=lambda source: source.kind != "folder")
-    sources = [_config_source(settings, source, gitiles, storage) for source in named]
+    sources = [_config_source(settings, source) for source in named]
     if settings.config_folder:
         return [FolderSource(Path(settings.config_folder), settings.config_revision), *sources]
     return sources
 
 
-def _config_source(
-    settings: Settings, source: ConfigSourceSetting, gitiles: _MakeSession, storage: _MakeSession
-) -> ConfigSource:
+def _config_source(settings: Settings, source: ConfigSourceSetting) -> ConfigSource:
+    from luci_scheduler.adapters.config_sources import STORAGE_SCOPES, BucketSource, GitilesSource  # noqa: PLC0415
+    from luci_scheduler.adapters.gitiles import host_urls  # noqa: PLC0415 - see `late`
+
     match source.kind:
         case "folder":
             return FolderSource(Path(source.path))
@@ -225,6 +208,8 @@ def _config_source(
             repo = parse_repo_url(source.repo)
             url = host_urls(settings.gitiles_urls or {})(repo.host) or f"https://{repo.host}"
             base_url = url if settings.local else f"{url}/a"  # authenticated requests have their own quota
-            return GitilesSource(source.project, repo, source.ref, source.path, base_url, gitiles)
+            session = sessions(authenticated=not settings.local)
+            return GitilesSource(source.project, repo, source.ref, source.path, base_url, session)
         case _:  # the settings accept no kind other than "bucket"
-            return BucketSource(source.project, source.bucket, source.object, settings.storage_url, storage)
+            session = sessions(authenticated=not settings.local, scopes=STORAGE_SCOPES)
+            return BucketSource(source.project, source.bucket, source.object, settings.storage_url, session)
