@@ -277,7 +277,7 @@ def _status(address: str, limit: float) -> Callable[[], Any]:
     opened = http.sessions(authenticated=False)
     api = github_api.GitHubApi(hosts, opened, TokenCredentials("token"), SystemClock(), round(limit * SECOND))
     status = CommitStatus("https://github.com/o/n", _ID, State.PENDING, "scheduler/p/j", "Running")
-    return lambda: GitHubStatuses(hosts, lambda: api).report(status, "https://scheduler.example.com/jobs/p/j/1")
+    return lambda: GitHubStatuses(hosts, api).report(status, "https://scheduler.example.com/jobs/p/j/1")
 
 
 def _url_fetch(address: str, limit: float) -> Callable[[], Any]:

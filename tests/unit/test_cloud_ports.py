@@ -14,12 +14,11 @@ from emulator.clock import SteppedClock
 from emulator.memory.ports import memory_ports
 from emulator.memory.store import MemoryStore
 from luci_scheduler import cloud_ports as cloud_ports_module
-from luci_scheduler.adapters import access_tokens, github_api, http
+from luci_scheduler.adapters import access_tokens, fetch, github_api, http
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue
 from luci_scheduler.adapters.config_sources import BucketSource, GitilesSource
 from luci_scheduler.adapters.github import GitHubClient
 from luci_scheduler.adapters.github_api import GitHubApi
-from luci_scheduler.adapters.late_queue import LateQueue
 from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.bootstrap import Ports, make_app
 from luci_scheduler.cloud_ports import cloud_ports, make_config_sources, make_identify
@@ -49,7 +48,7 @@ def test_the_clients_of_a_deployment_have_the_documented_limits(monkeypatch: pyt
     )
     ports: Any = cloud_ports(_settings(console_oauth_clients=("service-accounts",), config_sources=sources))
     assert ports.store._limit == 20
-    assert ports.queue.queue._limit == 10
+    assert ports.queue._limit == 10
     assert ports.buildbucket._deadline == ports.gitiles._gitiles._deadline == 60 * SECOND
     assert inspect.signature(GitHubApi).parameters["deadline"].default == github_api.CALL_LIMIT == 15 * SECOND
     assert inspect.signature(GitHubClient).parameters["limit"].default == 60
@@ -87,8 +86,8 @@ def test_a_store_and_a_clock_can_be_given() -> None:
     ports = cloud_ports(_settings(), store=store, clock=clock)
     assert ports.store is store
     assert ports.clock is clock
-    assert isinstance(ports.queue, LateQueue)
-    assert isinstance(ports.queue.queue, CloudTasksQueue)
+    queue: Any = ports.queue
+    assert isinstance(queue._object(), CloudTasksQueue)
     assert ports.identify({"Authorization": ""}) == "anonymous:anonymous"
 
 
@@ -187,7 +186,7 @@ def test_the_address_of_a_buildbucket_server(hosts: list[str], host: str, base: 
 def test_access_tokens_are_checked_at_the_named_host_alone(monkeypatch: pytest.MonkeyPatch, *, local: bool) -> None:
     """A redirect would let another host say whose token it is. Plain HTTP is for a local cloud."""
     made: list[dict[str, Any]] = []
-    monkeypatch.setattr(cloud_ports_module, "FetchClient", lambda **options: made.append(options))
+    monkeypatch.setattr(fetch, "FetchClient", lambda **options: made.append(options))
     make_identify(_settings(local=local, tokeninfo_url="https://tokens.example.com/info"), SystemClock())
     assert made == [{"allowed_hosts": ("tokens.example.com",), "plain_http": local, "max_redirects": 0}]
 

@@ -16,7 +16,7 @@ from luci_scheduler.core.instants import parse_rfc3339
 from luci_scheduler.core.path_filter import compose
 from luci_scheduler.core.regexps import compile_regexp
 from luci_scheduler.core.sizes import MAX_TASK_BYTES
-from luci_scheduler.managers.gitiles.kind import MAX_ENTRY
+from luci_scheduler.managers.gitiles.check import MAX_ENTRY
 
 SAMPLE = (Path(__file__).parent / "sample.cfg").read_text(encoding="utf-8")
 BUILDBUCKET = 'buildbucket { server: "h.com" bucket: "ci" builder: "b" }'
