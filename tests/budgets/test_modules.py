@@ -152,7 +152,6 @@ def test_a_function_loads_few_modules_of_ours(modules: Callable[[str], frozenset
 def test_a_function_loads_nothing_that_only_others_need(modules: Callable[[str], frozenset[str]], name: str) -> None:
     """Each module of the table is loaded by the functions that it names, and by no other."""
     loads = {
-        function: any(each == name or each.startswith(f"{name}.") for each in modules(function))
-        for function in ALL
+        function: any(each == name or each.startswith(f"{name}.") for each in modules(function)) for function in ALL
     }
     assert {function for function, does in loads.items() if does} == ONLY_IN[name]
