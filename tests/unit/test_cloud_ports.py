@@ -14,9 +14,11 @@ from emulator.clock import SteppedClock
 from emulator.memory.ports import memory_ports
 from emulator.memory.store import MemoryStore
 from luci_scheduler import cloud_ports as cloud_ports_module
-from luci_scheduler.adapters import access_tokens, http
+from luci_scheduler.adapters import access_tokens, github_api, http
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue
 from luci_scheduler.adapters.config_sources import BucketSource, GitilesSource
+from luci_scheduler.adapters.github import GitHubClient
+from luci_scheduler.adapters.github_api import GitHubApi
 from luci_scheduler.adapters.late_queue import LateQueue
 from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.bootstrap import Ports, make_app
