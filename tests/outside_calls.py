@@ -29,7 +29,10 @@ from luci_scheduler.adapters import firestore as firestore_adapter
 from luci_scheduler.adapters.access_tokens import AccessTokens
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.fetch import FetchClient
-from luci_scheduler.adapters.github_credentials import TokenCredentials
+from luci_scheduler.adapters.github import GitHubClient
+from luci_scheduler.adapters.github_api import CALL_LIMIT, GitHubApi, NoCredentials, TokenSource
+from luci_scheduler.adapters.github_credentials import AppCredentials, TokenCredentials
+from luci_scheduler.adapters.github_source import GitHubSource
 from luci_scheduler.adapters.github_statuses import GitHubStatuses
 from luci_scheduler.adapters.gitiles import GitilesClient
 from luci_scheduler.adapters.system import SystemClock
@@ -48,6 +51,7 @@ __all__ = ["OUTSIDE_CALLS", "SERVERS", "Measured", "OutsideCall", "measure", "ta
 _ID = "a" * 40
 _JOB = JobId("project/job")
 _REPO = RepoUrl("dawn.googlesource.com", "tint")
+_WIDGET = RepoUrl("github.com", "example-org/widget")
 _CLOCK = SteppedClock(Instant(0))
 _REQUEST = float(Settings.__dataclass_fields__["request_deadline_seconds"].default)
 
@@ -218,6 +222,31 @@ def _gitiles(call: Callable[[GitilesClient], Any]) -> Callable[[str, float], Cal
     return make
 
 
+def _github_api(address: str, limit: float, credentials: TokenSource | None = None) -> GitHubApi:
+    hosts = CommitHosts({"github.com": ConfiguredHost(HostKind.GITHUB, f"http://{address}", credentials=True)})
+    opened = http.sessions(authenticated=False)
+    return GitHubApi(hosts, opened, credentials or NoCredentials(), _CLOCK, round(limit * SECOND))
+
+
+def _github(call: Callable[[GitHubClient], Any]) -> Callable[[str, float], Callable[[], Any]]:
+    def make(address: str, limit: float) -> Callable[[], Any]:
+        client = GitHubClient(_github_api(address, limit))
+        return lambda: call(client)
+
+    return make
+
+
+def _github_app(address: str, limit: float) -> Callable[[], Any]:
+    app = AppCredentials("app", "1", _private_key(), _CLOCK, {"contents": "read"})
+    api = _github_api(address, limit, app)
+    return lambda: api.get("github.com", "/repos/o/r")
+
+
+def _config_of_github(address: str, limit: float) -> Callable[[], Any]:
+    source = GitHubSource("p", _WIDGET, "refs/heads/main", "x.cfg", _github_api(address, limit))
+    return lambda: _raise_trouble(source.configs(lambda _: ""))
+
+
 def _config_of_gitiles(address: str, limit: float) -> Callable[[], Any]:
     opened = http.sessions(authenticated=False)
     source = config_sources.GitilesSource("p", _REPO, "refs/heads/main", "x.cfg", f"http://{address}", opened, limit)
@@ -333,6 +362,20 @@ OUTSIDE_CALLS = (
     OutsideCall(
         "Gitiles: resolve", _REQUEST, _gitiles(lambda client: client.resolve(_REPO, "main~2")), (GitilesError,)
     ),
+    OutsideCall(
+        "GitHub: refs", CALL_LIMIT / SECOND, _github(lambda client: client.refs(_WIDGET, "refs/heads")), (GitilesError,)
+    ),
+    OutsideCall(
+        "GitHub: range",
+        CALL_LIMIT / SECOND,
+        _github(lambda client: client.log(_WIDGET, _ID, limit=1, exclude="b" * 40)),
+        (GitilesError,),
+    ),
+    OutsideCall(
+        "GitHub: resolve", CALL_LIMIT / SECOND, _github(lambda client: client.resolve(_WIDGET, "main")), (GitilesError,)
+    ),
+    OutsideCall("GitHub: token of an App", CALL_LIMIT / SECOND, _github_app, (GitilesError,)),
+    OutsideCall("Config of a GitHub repository", CALL_LIMIT / SECOND, _config_of_github, (_TroubleError,)),
     OutsideCall("Config of a Gitiles repository", config_sources.REQUEST_LIMIT, _config_of_gitiles, (_TroubleError,)),
     OutsideCall("Config of a Cloud Storage bucket", config_sources.REQUEST_LIMIT, _config_of_storage, (_TroubleError,)),
     OutsideCall(

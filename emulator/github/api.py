@@ -10,7 +10,7 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from emulator.github.contents import contents
+from emulator.github.contents import blob, contents
 from emulator.github.errors import JSON, ApiError
 from emulator.github.history import ChangedFile, History
 from emulator.github.names import Found
@@ -50,7 +50,7 @@ def json_body(request: Request) -> Mapping[str, Any]:
     return body
 
 
-Call = Callable[["RepositoryApi", re.Match[str]], Response]
+Call = Callable[[re.Match[str]], Response]
 
 
 @dataclass(slots=True)
@@ -85,10 +85,27 @@ class RepositoryApi:
             ApiError: the request fails.
         """
         method = "GET" if self.request.method == "HEAD" else self.request.method
-        for wanted, pattern, call in _CALLS:
-            if wanted == method and (match := pattern.fullmatch(path)):
-                return call(self, match)
+        for wanted, pattern, call in self._calls():
+            if wanted == method and (match := re.fullmatch(pattern, path)):
+                return call(match)
         raise ApiError(404)
+
+    def _calls(self) -> Sequence[tuple[str, str, Call]]:
+        """Return method, path and call; the first match answers."""
+        return (
+            ("GET", r"", self._repository),
+            ("GET", r"/git/matching-refs/(.+)", self._matching_refs),
+            ("GET", r"/git/ref/(.+)", self._ref),
+            ("GET", r"/git/tags/([0-9a-f]{40})", self._tag),
+            ("GET", r"/git/blobs/([0-9a-f]{40})", self._blob),
+            ("GET", r"/compare/(.+?)\.\.\.(.+)", self._compare),
+            ("GET", r"/commits", self._commits),
+            ("GET", r"/commits/(.+)/statuses", self._list_statuses),
+            ("GET", r"/commits/(.+)/status", self._combined),
+            ("GET", r"/commits/(.+)", self._commit),
+            ("POST", r"/statuses/(.+)", self._add_status),
+            ("GET", r"/contents/?(.*)", self._contents),
+        )
 
     # Refs ------------------------------------------------------------------------------------------------------------
 
@@ -163,7 +180,7 @@ class RepositoryApi:
         if not head:
             raise ApiError(404)
         page = page_of(self.request.args)
-        ids = self.history.leading_to(head, page.first, page.size + 1)
+        ids = self.history.leading_to(head, page.first, page.size + 1, self.request.args.get("path", ""))
         commits = self.history.commits(ids[: page.size])
         url = self.addresses.numbered("commits")
         headers = page.link(url, self.request.args, has_next=len(ids) > page.size)
@@ -251,6 +268,10 @@ class RepositoryApi:
         found = contents(self.addresses, revision, match[1], is_raw="raw" in self.request.headers.get("Accept", ""))
         return found if isinstance(found, Response) else reply(found)
 
+    def _blob(self, match: re.Match[str]) -> Response:
+        self.caller.require("contents", "read")
+        return reply(blob(self.addresses, match[1]))
+
     def _view(self) -> dict[str, Any]:
         # The time of the folder, because an unchanged repository must have an unchanged ETag.
         changed = Instant(self.found.path.stat().st_mtime_ns)
@@ -277,22 +298,3 @@ def _file_to_json(addresses: Addresses, head: str, file: ChangedFile) -> dict[st
         **({"patch": file.patch} if file.patch else {}),
         **({"previous_filename": file.previous} if file.previous else {}),
     }
-
-
-_CALLS: tuple[tuple[str, re.Pattern[str], Call], ...] = tuple(
-    (method, re.compile(pattern), call)
-    for method, pattern, call in (
-        ("GET", r"", RepositoryApi._repository),
-        ("GET", r"/git/matching-refs/(.+)", RepositoryApi._matching_refs),
-        ("GET", r"/git/ref/(.+)", RepositoryApi._ref),
-        ("GET", r"/git/tags/([0-9a-f]{40})", RepositoryApi._tag),
-        ("GET", r"/compare/(.+?)\.\.\.(.+)", RepositoryApi._compare),
-        ("GET", r"/commits", RepositoryApi._commits),
-        ("GET", r"/commits/(.+)/statuses", RepositoryApi._list_statuses),
-        ("GET", r"/commits/(.+)/status", RepositoryApi._combined),
-        ("GET", r"/commits/(.+)", RepositoryApi._commit),
-        ("POST", r"/statuses/(.+)", RepositoryApi._add_status),
-        ("GET", r"/contents/?(.*)", RepositoryApi._contents),
-    )
-)
-"""Method, path after the repository's name, and call; the first match answers."""

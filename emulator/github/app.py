@@ -129,9 +129,7 @@ class GitHubApp:
         if exchange.is_counted:
             self._state.meter.count(caller.name)
         response.headers.update(
-            self._state.meter.headers(
-                caller.name, is_anonymous=caller.is_anonymous, is_exhausted=exchange.is_exhausted
-            )
+            self._state.meter.headers(caller.name, is_anonymous=caller.is_anonymous, is_exhausted=exchange.is_exhausted)
         )
         return response
 

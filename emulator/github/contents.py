@@ -10,17 +10,20 @@ from werkzeug.wrappers import Response
 from emulator.github.errors import ApiError
 from emulator.github.objects import Addresses
 from emulator.gitiles.errors import GitilesError
+from emulator.gitiles.git import GitError
 from emulator.gitiles.pages import RepositoryPages
 from emulator.gitiles.repository import SUBMODULE, SYMLINK
 
-__all__ = ["contents"]
+__all__ = ["blob", "contents"]
 
 _INLINE = 1 << 20  # bytes of a file whose JSON has the content
 _RAW = 100 << 20  # bytes of a file that the raw form has
 _TOO_LARGE = "This API returns blobs up to 100 MB in size. The requested blob is too large to fetch via the API."
 
 
-def contents(addresses: Addresses, revision: str, path: str, *, is_raw: bool) -> list[dict[str, Any]] | dict[str, Any] | Response:
+def contents(
+    addresses: Addresses, revision: str, path: str, *, is_raw: bool
+) -> list[dict[str, Any]] | dict[str, Any] | Response:
     """Return a folder's entries, a file with its content, or the file's bytes if ``is_raw``.
 
     Raises:
@@ -50,6 +53,28 @@ def contents(addresses: Addresses, revision: str, path: str, *, is_raw: bool) ->
         **_entry(addresses, revision, path, identifier, mode, size),
         "content": base64.encodebytes(raw).decode() if is_inline else "",
         "encoding": "base64" if is_inline else "none",
+    }
+
+
+def blob(addresses: Addresses, identifier: str) -> dict[str, Any]:
+    """Return the content of a file by its hash.
+
+    Raises:
+        ApiError: 404, the hash is not that of a file; 403, the file is larger than 100 MiB.
+    """
+    try:
+        raw, size = RepositoryPages(addresses.found.path, (), zones=False).beginning(identifier, _RAW)
+    except GitError as error:
+        raise ApiError(404) from error
+    if size > _RAW:
+        raise ApiError(403, _TOO_LARGE)
+    return {
+        "sha": identifier,
+        "node_id": f"B_kwDO{identifier[:12]}",
+        "size": size,
+        "url": addresses.rest(f"git/blobs/{identifier}"),
+        "content": base64.encodebytes(raw).decode(),
+        "encoding": "base64",
     }
 
 

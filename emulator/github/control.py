@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from emulator.serving.control import Handler, state_handlers
 
 __all__ = ["handlers"]
 
+_HASH = re.compile(r"[0-9a-f]{40}")
 _RATES = frozenset({"requests", "anonymous", "points", "writes_minute", "writes_hour"})
 _SETTINGS = _RATES | {"refs_per_page", "strict_auth"}
 
@@ -45,6 +47,7 @@ def handlers(service: GitHubService) -> dict[tuple[str, str], Handler]:
         ("GET", "deliveries"): lambda _body: [dataclasses.asdict(one) for one in state.deliveries.all()],
         ("DELETE", "deliveries"): lambda _body: state.deliveries.clear(),
         ("GET", "statuses"): lambda _body: state.statuses.exported(),
+        ("DELETE", "statuses"): lambda _body: state.statuses.clear(),
     }
 
 
@@ -94,14 +97,22 @@ class _Control:
             raise ValueError(str(error)) from error
 
     def push(self, body: Mapping[str, Any]) -> dict[str, list[str]]:
-        """Send the webhook of a push without a push: ``repository``, ``ref``, ``before`` and ``after`` (may be empty)."""
+        """Send the webhook of a made-up push: ``repository``, ``ref``, and ``before`` and ``after`` (may be empty)."""
         service, name = self._service, str(body["repository"])
         found = service.names.find(name)
         if found is None:
             raise ValueError(f"no repository {name} on {service.site}")
-        change = RefChange(str(body["ref"]), str(body.get("before", "")), str(body.get("after", "")))
+        change = RefChange(str(body["ref"]), _hash(body, "before"), _hash(body, "after"))
         try:
             sent = service.send_push(Push(service.site, found.name, found.path, (change,)))
         except LocalCloudError as error:
             raise ValueError(str(error)) from error
         return {"deliveries": [delivery.id for delivery in sent]}
+
+
+def _hash(body: Mapping[str, Any], name: str) -> str:
+    """Return a hash of a control call; empty if it is left out."""
+    text = str(body.get(name, ""))
+    if text and not _HASH.fullmatch(text):
+        raise ValueError(f"{name}: a full hash, or nothing")
+    return text

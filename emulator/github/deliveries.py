@@ -96,9 +96,7 @@ class Deliveries:
         seconds: the time limit of one delivery, from the connection to the answer's last byte.
     """
 
-    def __init__(
-        self, entropy: random.Random, delivered: Callable[[Delivery], None], seconds: float = SECONDS
-    ) -> None:
+    def __init__(self, entropy: random.Random, delivered: Callable[[Delivery], None], seconds: float = SECONDS) -> None:
         self.webhook: Webhook | None = None
         self._entropy = entropy
         self._delivered = delivered
@@ -106,20 +104,26 @@ class Deliveries:
         self._session = sessions(authenticated=False)
         self._queue: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
         self._done: deque[Delivery] = deque(maxlen=_KEPT)
+        self._waiting = 0
         self._lock = threading.Lock()
+        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Send events from now on, also those that were queued before."""
+        self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name="github-webhooks", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after the delivery that runs; a no-op if nothing runs."""
+        """Stop after the delivery that runs, and leave the others unsent; a no-op if nothing runs."""
         if self._thread is not None:
+            self._stopping.set()
             self._queue.put(None)
             self._thread.join(timeout=2 * self._seconds)
             self._thread = None
+            with self._lock:
+                self._queue, self._waiting = queue.SimpleQueue(), 0
 
     def send(self, event: str, repository_id: int, payload: Mapping[str, Any]) -> Delivery | None:
         """Queue an event and return it; None without a webhook."""
@@ -130,7 +134,7 @@ class Deliveries:
             identifier = str(uuid.UUID(int=self._entropy.getrandbits(128), version=4))
         body = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
         delivery = Delivery(identifier, event, hook.url, repository_id, body)
-        self._queue.put(delivery)
+        self._enqueue(delivery)
         return delivery
 
     def redeliver(self, identifier: str) -> None:
@@ -142,24 +146,36 @@ class Deliveries:
         found = next((one for one in reversed(self.all()) if one.id == identifier), None)
         if found is None:
             raise ValueError(f"no delivery {identifier}")
-        self._queue.put(replace(found, status=0, answer="", is_redelivery=True))
+        self._enqueue(replace(found, status=0, answer="", is_redelivery=True))
 
     def all(self) -> list[Delivery]:
         """Return the latest deliveries that have an outcome, the oldest first."""
         with self._lock:
             return list(self._done)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether every event has its outcome."""
+        with self._lock:
+            return self._waiting == 0
+
     def clear(self) -> None:
         """Forget the deliveries."""
         with self._lock:
             self._done.clear()
 
+    def _enqueue(self, delivery: Delivery) -> None:
+        with self._lock:
+            self._waiting += 1
+        self._queue.put(delivery)
+
     def _run(self) -> None:
-        while (delivery := self._queue.get()) is not None:
+        while (delivery := self._queue.get()) is not None and not self._stopping.is_set():
             done = self._deliver(delivery)
+            self._delivered(done)
             with self._lock:
                 self._done.append(done)
-            self._delivered(done)
+                self._waiting -= 1
 
     def _deliver(self, delivery: Delivery) -> Delivery:
         hook = self.webhook
@@ -170,7 +186,7 @@ class Deliveries:
                 hook.url,
                 data=delivery.body.encode(),
                 headers=delivery.headers(hook.secret),
-                timeout=Deadline(self._seconds),
+                timeout=Deadline(self._seconds),  # type: ignore[arg-type] # any Timeout works
                 allow_redirects=False,
                 stream=True,
             )

@@ -105,7 +105,9 @@ class History:
         """
         plain = [revision for revision in revisions if is_plain_revision(revision)]
         names = "".join(f"{one}\n" if _HASH.fullmatch(one) else f"{one}^{{commit}}\n" for one in plain)
-        lines = git(self._path, "cat-file", "--batch-check", stdin=names.encode()).decode(errors="replace") if plain else ""
+        lines = (
+            git(self._path, "cat-file", "--batch-check", stdin=names.encode()).decode(errors="replace") if plain else ""
+        )
         found = dict(zip(plain, lines.split("\n"), strict=False))
         return [self._visible(found.get(revision, "")) for revision in revisions]
 
@@ -127,9 +129,9 @@ class History:
         """Return the commits of full hashes, in the same order."""
         return read_commits(self._path, ids)
 
-    def leading_to(self, head: str, skip: int, count: int) -> list[str]:
-        """Return the commits that lead to a commit, the newest first."""
-        arguments = ("rev-list", f"--skip={skip}", f"--max-count={count}", head, "--")
+    def leading_to(self, head: str, skip: int, count: int, path: str = "") -> list[str]:
+        """Return the commits that lead to a commit, the newest first; with a path only those that changed it."""
+        arguments = ("rev-list", f"--skip={skip}", f"--max-count={count}", head, "--", *([path] if path else []))
         return git(self._path, *arguments).decode().split()
 
     def files(self, base: str, head: str) -> list[ChangedFile]:

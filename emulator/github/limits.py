@@ -13,9 +13,7 @@ from luci_scheduler.core.instants import HOUR, MINUTE, SECOND
 __all__ = ["Meter", "RateLimits", "exhausted", "secondary"]
 
 _GUIDE = "https://docs.github.com/rest/overview/rate-limits-for-the-rest-api"
-_SECONDARY_GUIDE = (
-    "https://docs.github.com/free-pro-team@latest/rest/overview/rate-limits-for-the-rest-api#about-secondary-rate-limits"
-)
+_SECONDARY_GUIDE = "https://docs.github.com/free-pro-team@latest/rest/overview/rate-limits-for-the-rest-api#about-secondary-rate-limits"
 _FORBIDDEN = 403
 _READ, _WRITE = 1, 5  # points
 _PAUSE = 60  # seconds of Retry-After

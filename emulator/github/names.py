@@ -69,7 +69,8 @@ class Names:
         """Move a repository's folder, and return the repository before and after.
 
         Raises:
-            ValueError: there is no repository of the old name, the new name is taken or not allowed, or the repository belongs to its user.
+            ValueError: there is no repository of the old name, the new name is taken or not allowed, or the
+                repository belongs to its user.
         """
         before = self.find(old)
         place = repository_path(self._base, new)

@@ -92,7 +92,9 @@ def _object(addresses: Addresses, value: str, kind: str) -> dict[str, str]:
     return {"sha": value, "type": kind, "url": addresses.rest(f"git/{kind}s/{value}")}
 
 
-def tag_to_json(addresses: Addresses, value: str, fields: Mapping[str, str], tagger: Signature | None) -> dict[str, Any]:
+def tag_to_json(
+    addresses: Addresses, value: str, fields: Mapping[str, str], tagger: Signature | None
+) -> dict[str, Any]:
     """Return a tag object; the fields are ``object``, ``type``, ``tag`` and ``message``."""
     return {
         "node_id": f"TA_kwDO{value[:_ID]}",

@@ -70,4 +70,6 @@ def page_of(query: MultiDict[str, str], default: int = _DEFAULT) -> Page:
 
 
 def _number(text: str, default: int) -> int:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < len(str(_LAST_PAGE)) and int(text) else default
+    return (
+        int(text) if text.isascii() and text.isdecimal() and len(text) < len(str(_LAST_PAGE)) and int(text) else default
+    )

@@ -150,12 +150,11 @@ def _is_forced(pushed: _Pushed, change: RefChange) -> bool:
 
 
 def _base_ref(pushed: _Pushed, change: RefChange) -> str | None:
-    """Return a branch at the commit of a new ref."""
-    if change.old or not change.new:
+    """Return a branch at the commit of a new tag."""
+    if change.old or not change.new or not change.ref.startswith(_TAG_FOLDER):
         return None
     head = pushed.peeled.get(change.new)
-    names = (ref for ref, value in pushed.refs.items() if value == head and ref.startswith(_HEADS) and ref != change.ref)
-    return next(names, None)
+    return next((ref for ref, value in pushed.refs.items() if value == head and ref.startswith(_HEADS)), None)
 
 
 def _commit(pushed: _Pushed, commit: Commit, diff: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

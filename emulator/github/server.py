@@ -121,7 +121,7 @@ class GitHubServer(EmulatedServer[GitHubFaults, GitHubRequest]):
         self.service.rename(old, new)
 
     def hold_refs(self, name: str, times: int | None = None) -> None:
-        """Let the API show the present refs of ``owner/name`` for the next ``times`` requests, or until faults are cleared.
+        """Let the API show the present refs of ``owner/name`` for the next ``times`` requests; None: until faults end.
 
         The other calls know later commits already.
         """

@@ -87,4 +87,7 @@ class GitHubState(ServerState[GitHubFaults, GitHubRequest]):
     def __post_init__(self) -> None:
         self.meter = Meter(self.clock, self.rates)
         self.tokens = Tokens(self.clock, self.entropy)
-        self.deliveries = Deliveries(self.entropy, lambda delivery: self.around.delivered(delivery))
+        self.deliveries = Deliveries(self.entropy, self._delivered)
+
+    def _delivered(self, delivery: Delivery) -> None:
+        self.around.delivered(delivery)

@@ -63,8 +63,8 @@ class Statuses:
             found = self._statuses.setdefault((repository.lower(), revision), [])
             if sum(status.context == context for status in found) >= _MOST:
                 raise ApiError(422, "This SHA and context has reached the maximum number of statuses.")
-            texts = [body.get(name) or "" for name in ("description", "target_url")]
-            status = CommitStatus(self._next, repository, revision, body["state"], context, *texts, now)
+            description, url = body.get("description") or "", body.get("target_url") or ""
+            status = CommitStatus(self._next, repository, revision, body["state"], context, description, url, now)
             self._next += 1
             found.append(status)
         return status
@@ -79,6 +79,11 @@ class Statuses:
         with self._lock:
             return sorted((status for found in self._statuses.values() for status in found), key=lambda one: one.id)
 
+    def clear(self) -> None:
+        """Forget all statuses."""
+        with self._lock:
+            self._statuses.clear()
+
     def rename(self, old: str, new: str) -> None:
         """Keep the statuses of a repository under its new name."""
         with self._lock:
@@ -91,10 +96,17 @@ class Statuses:
         return [asdict(status) for status in self.all()]
 
     def restore(self, exported: Sequence[Mapping[str, Any]]) -> None:
-        """Add the statuses of an earlier server."""
+        """Add the statuses of an earlier server.
+
+        Raises:
+            ValueError: an entry has other members.
+        """
+        try:
+            statuses = [CommitStatus(**fields) for fields in exported]
+        except TypeError as error:
+            raise ValueError(f"not a commit status: {error}") from error
         with self._lock:
-            for fields in exported:
-                status = CommitStatus(**fields)
+            for status in statuses:
                 self._statuses.setdefault((status.repository.lower(), status.revision), []).append(status)
                 self._next = max(self._next, status.id + 1)
 

@@ -154,7 +154,9 @@ def _check_jwt(token: str, now: int) -> None:
         raise ApiError(401, _UNREADABLE)
     begins, ends = claims.get("iat"), claims.get("exp")
     if not isinstance(begins, int) or begins * SECOND > now + _SKEW:
-        raise ApiError(401, "'Issued at' claim ('iat') must be an Integer representing the time that the token was made")
+        raise ApiError(
+            401, "'Issued at' claim ('iat') must be an Integer representing the time that the token was made"
+        )
     if not isinstance(ends, int) or ends * SECOND <= now:
         raise ApiError(401, "'Expiration time' claim ('exp') must be a numeric value in the future")
     if ends * SECOND > now + _LONGEST + _SKEW:

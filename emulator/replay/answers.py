@@ -13,7 +13,7 @@ from emulator.replay.reading import Node, optional_text, read_object_of_texts, t
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.ports import Fetched, FetchError, GitCommit, GitilesError, LogPage
 
-__all__ = ["GitilesAnswer", "Reply", "read_fetch", "read_gitiles", "read_reply"]
+__all__ = ["GitilesAnswer", "Reply", "RestAnswer", "read_fetch", "read_gitiles", "read_reply"]
 
 _CODES = {
     "CANCELLED": 1, "UNKNOWN": 2, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5, "ALREADY_EXISTS": 6,
@@ -59,8 +59,20 @@ class Reply:
         return self.silent or bool(self.failure)
 
 
-GitilesAnswer = Mapping[str, str] | LogPage | GitilesError
-"""The answer to a listing of refs or to a log, or the error of either."""
+@dataclass(frozen=True, slots=True)
+class RestAnswer:
+    """The answer of GitHub's REST API to one request."""
+
+    request: str
+    """Method, path and query of the request, as in ``GET /repos/owner/name/commits?page=1``."""
+    status: int
+    body: Any
+    """A JSON value; None: the answer has no body."""
+    headers: Mapping[str, str]
+
+
+GitilesAnswer = Mapping[str, str] | LogPage | GitilesError | RestAnswer
+"""The answer to a listing of refs or to a log, or the error of either; or one of the REST answers behind them."""
 
 
 def read_reply(node: Node) -> Reply:
@@ -132,8 +144,13 @@ def _any_text(members: Mapping[str, Node], name: str) -> str:
 
 
 def read_gitiles(node: Node) -> GitilesAnswer:
-    """Read an answer of a Gitiles host: ``refs``, ``log`` or ``error``."""
-    match node.one_of(("refs", "log", "error")):
+    """Read an answer of a commit host: ``refs``, ``log``, ``error``, or ``request`` with a REST answer."""
+    match node.one_of(("refs", "log", "error", "request")):
+        case "request":
+            members = node.members(("request", "status"), ("body", "headers"))
+            body = members["body"].value if "body" in members else None
+            status = members["status"].integer(200, 599)
+            return RestAnswer(members["request"].text(), status, body, _headers(members))
         case "refs":
             refs = node.members(("refs",))["refs"].named()
             return {name: _hash(revision) for name, revision in refs.items()}

@@ -32,7 +32,6 @@ from emulator.topics import PushSubscription, subscriptions
 from luci_scheduler import process
 from luci_scheduler.bootstrap import Ports, make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
-from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
@@ -149,7 +148,7 @@ class _Player:
         self._stopwatch = Stopwatch(clock, scenario.defaults, before_each, self._meanwhile, self._faults.append)
         deadline = settings.request_deadline_seconds * SECOND
         self._client = TimedBuildbucket(ports.buildbucket, self._stopwatch, clock, deadline, buildbucket.own)
-        self._gitiles = ScriptedGitiles(self._stopwatch, self._faults.append)
+        self._gitiles = ScriptedGitiles(self._stopwatch, self._faults.append, clock)
         self._fetch = ScriptedFetch(self._stopwatch, self._faults.append)
         self._latest = scenario.begins
         self._answers: list[Answer] = []
@@ -208,7 +207,7 @@ class _Player:
             polled = kind_of(found.value.definition.task).polled_repo(found.value.definition.task) if found else None
             if polled is None:
                 raise ScenarioError(f"pollers.{name}: the config has no gitiles job with this name")
-            repo = str(DEFAULT_HOSTS.parse(polled.url))
+            repo = str(self._settings.commit_hosts.parse(polled.url))
             watched = polled.refs if poller.watched is None else poller.watched
             store.commit([PutPoller(PollerRecord(job_id, repo, dict(poller.known), tuple(watched)), None)])
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import requests
 import structlog
+from google.auth.credentials import Credentials
 
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.config_sources import STORAGE_SCOPES, BucketSource, GitilesSource
@@ -132,7 +133,7 @@ def _make_topic(settings: Settings) -> Topic:
     return PubsubTopic(settings.events_topic, settings.pubsub_url, session)
 
 
-def _make_store(settings: Settings, credentials: TokenSource | None) -> Store:
+def _make_store(settings: Settings, credentials: Credentials | None) -> Store:
     # Firestore's library is the slowest to load, and a local cloud in memory works without it.
     from google.cloud import firestore  # noqa: PLC0415
 
@@ -142,7 +143,7 @@ def _make_store(settings: Settings, credentials: TokenSource | None) -> Store:
     return FirestoreStore(client)
 
 
-def _make_queue(settings: Settings, credentials: TokenSource | None) -> Queue:
+def _make_queue(settings: Settings, credentials: Credentials | None) -> Queue:
     from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client  # noqa: PLC0415 - see `LateQueue`
 
     client = make_client(settings.cloud_tasks_endpoint, credentials)

@@ -614,7 +614,7 @@ class Gitiles(Protocol):
         """
 
     def resolve(self, repo: RepoUrl, expression: str) -> str:
-        """Return the hash of the commit that an expression names: 40 lower-case hexadecimal digits.
+        """Return the hash of the commit that an expression names, in the form of `GitCommit.id`.
 
         Args:
             repo: the repository.

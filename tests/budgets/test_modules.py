@@ -27,11 +27,11 @@ from tests.answering import Answer, answering
 from tests.deployed import FUNCTIONS, link_deployment
 
 OWN: Mapping[str, Mapping[str, int]] = {
-    "on_gitiles_commit": {"": 18, "adapters": 22, "config": 1, "core": 63, "engine": 10, "managers": 21},
-    "on_build_completion": {"": 18, "adapters": 22, "config": 1, "core": 62, "engine": 10, "managers": 21},
-    "on_task": {"": 18, "adapters": 22, "config": 1, "core": 63, "engine": 17, "managers": 21},
+    "on_gitiles_commit": {"": 18, "adapters": 22, "config": 1, "core": 64, "engine": 10, "managers": 21},
+    "on_build_completion": {"": 18, "adapters": 22, "config": 1, "core": 63, "engine": 10, "managers": 21},
+    "on_task": {"": 18, "adapters": 22, "config": 1, "core": 64, "engine": 17, "managers": 21},
     "console": {
-        "": 21, "adapters": 23, "api": 21, "config": 1, "core": 63, "engine": 10, "managers": 14, "web": 26
+        "": 21, "adapters": 23, "api": 21, "config": 1, "core": 64, "engine": 10, "managers": 14, "web": 26
     },
 }  # fmt: skip
 """Function → package → the number of our modules that it may load; the package "" is the top level."""
@@ -50,6 +50,12 @@ ONLY_IN = {
     "luci_scheduler.managers.gitiles.manager": set(),
     "luci_scheduler.managers.url_fetch.manager": set(),
     "luci_scheduler.adapters.cloud_tasks": set(),
+    "luci_scheduler.adapters.github": set(),
+    "luci_scheduler.adapters.github_api": set(),
+    "luci_scheduler.adapters.github_credentials": set(),
+    "luci_scheduler.adapters.github_objects": set(),
+    "luci_scheduler.adapters.github_source": set(),
+    "luci_scheduler.adapters.kept": set(),
     "luci_scheduler.adapters.pubsub": set(),
     "google.cloud.tasks_v2": set(),
     "re2": set(),

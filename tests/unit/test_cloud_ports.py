@@ -14,9 +14,11 @@ from emulator.clock import SteppedClock
 from emulator.memory.ports import memory_ports
 from emulator.memory.store import MemoryStore
 from luci_scheduler import cloud_ports as cloud_ports_module
-from luci_scheduler.adapters import access_tokens, http
+from luci_scheduler.adapters import access_tokens, github_api, http
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue
 from luci_scheduler.adapters.config_sources import BucketSource, GitilesSource
+from luci_scheduler.adapters.github import GitHubClient
+from luci_scheduler.adapters.github_api import GitHubApi
 from luci_scheduler.adapters.late_queue import LateQueue
 from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.bootstrap import Ports, make_app
@@ -48,7 +50,9 @@ def test_the_clients_of_a_deployment_have_the_documented_limits(monkeypatch: pyt
     ports: Any = cloud_ports(_settings(console_oauth_clients=("service-accounts",), config_sources=sources))
     assert ports.store._limit == 20
     assert ports.queue.queue._limit == 10
-    assert ports.buildbucket._deadline == ports.gitiles._deadline == 60 * SECOND
+    assert ports.buildbucket._deadline == ports.gitiles._gitiles._deadline == 60 * SECOND
+    assert inspect.signature(GitHubApi).parameters["deadline"].default == github_api.CALL_LIMIT == 15 * SECOND
+    assert inspect.signature(GitHubClient).parameters["limit"].default == 60
     assert [source._limit for source in ports.config_sources] == [20, 20]
     assert inspect.signature(http.fetch).parameters["limit"].default == http.KEYS_LIMIT == 10
     assert inspect.signature(http.default_credentials).parameters["limit"].default == http.CREDENTIALS_LIMIT == 20

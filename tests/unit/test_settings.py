@@ -220,7 +220,7 @@ def test_secrets_that_can_be_guessed_are_refused(secrets: str, fault: str) -> No
 @pytest.mark.parametrize(
     ("sources", "fault"),
     [
-        ('[{"kind": "git"}]', "the kind of a source is one of folder, gitiles, bucket, not 'git'"),
+        ('[{"kind": "git"}]', "the kind of a source is one of folder, gitiles, github, bucket, not 'git'"),
         ('[{"path": "x"}]', "'kind'"),
         ('[{"kind": "folder"}]', "a source of kind folder lacks path"),
         ('[{"kind": "folder", "path": "x", "ref": "y"}]', "a source of kind folder has no ref"),

@@ -21,7 +21,7 @@ from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body, rea
 from luci_scheduler.core import transience
 from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.foreign_json import read_value
-from luci_scheduler.core.foreign_text import sanitized
+from luci_scheduler.core.foreign_text import REDACTED, sanitized
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import HOUR, SECOND, Instant, format_rfc3339
 from luci_scheduler.ports import Clock, GitilesError
@@ -242,6 +242,7 @@ class _Call:
         """The address of the last request."""
         self.has_moved = False
         """Whether a permanent redirect was followed."""
+        self._token = ""
 
     def authorized(
         self,
@@ -282,6 +283,7 @@ class _Call:
         self.url = self._api + path if path.startswith("/") else path
         if not self._is_ours(self.url):
             raise GitilesError("INTERNAL", "the address of the list's next page is on another host", transient=True)
+        self._token = token
         sent = {**headers, **({"Authorization": f"Bearer {token}"} if token else {})}
         for _ in range(_MAX_REDIRECTS + 1):
             answer = self._sent(method, sent, body)
@@ -331,6 +333,7 @@ class _Call:
 
     def _error(self, answer: requests.Response) -> GitHubError:
         message = _message(answer)
+        message = message.replace(self._token, REDACTED) if self._token else message
         failure = transience.github_failure(answer.status_code, message, answer.headers)
         if failure.throttled:
             return self._throttled(answer, failure, message)

@@ -32,7 +32,7 @@ _CACHED = 5000  # commits of one process, with less than a kilobyte each
 _REPOS = 500  # repositories whose watching projects a process remembers
 _LASTS = 10 * MINUTE  # how long it remembers them
 _PATIENCE = 30 * SECOND  # until a failed question is asked again
-_REVISION = re.compile(r"[0-9a-f]{40}")
+_REVISION = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 Titles = Mapping[tuple[str, str], GitCommit]
 """Repository as a list spells it, and hash → the commit. Commits that are not known are missing."""

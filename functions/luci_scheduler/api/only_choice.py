@@ -16,7 +16,7 @@ from luci_scheduler.managers.task_kind import PolledRepo
 
 __all__ = ["only_repo", "repo_and_ref"]
 
-_HEX = re.compile("[0-9a-fA-F]{4,40}")
+_HEX = re.compile("[0-9a-fA-F]{4,64}")
 _LISTED = 8  # repositories that an error names
 
 

@@ -19,7 +19,7 @@ __all__ = ["MAX_EXPRESSION", "check_expression", "resolve_revision"]
 MAX_EXPRESSION = 1024
 """The longest expression, in characters: as long as the longest ref of a commit event."""
 
-_HASH = re.compile(r"[0-9a-fA-F]{40}")
+_HASH = re.compile(r"[0-9a-fA-F]{40}([0-9a-fA-F]{24})?")
 _NAME = r"(?![-./@])(?!.*(?:\.\.|@\{|//|/\.|\.lock(?:/|[~^]|$)))[^\s\x00-\x20\x7f~^:?*\[\\!+]+(?<![./])"
 """A name that git allows for a ref. None of its characters has another meaning for the host.
 

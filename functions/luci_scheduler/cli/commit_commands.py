@@ -15,7 +15,7 @@ from luci_scheduler.cli.session import Exit, Session, job_ref
 
 __all__ = ["add_commands"]
 
-_HASH = re.compile(r"[0-9a-fA-F]{40}")
+_HASH = re.compile(r"[0-9a-fA-F]{40}([0-9a-fA-F]{24})?")
 _REPO_HELP = "the repository, as configs name it (default: the only repository that {} watch)"
 _ORDER = ("FAILED", "OVERRUN", "ABORTED", "RUNNING", "RETRYING", "STARTING", "", "SUCCEEDED")  # failures come first
 

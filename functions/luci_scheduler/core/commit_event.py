@@ -48,10 +48,12 @@ MAX_GERRIT_BYTES = 10_000_000
 """The limit of a Gerrit host's event, which may name thousands of refs: the largest message that Pub/Sub accepts."""
 
 _MAX_REF = 1024  # characters
-_REVISION = re.compile(r"[0-9a-f]{40}")
+_REVISION = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+"""A hash of SHA-1 or, with 64 digits, of SHA-256."""
 _REF = re.compile(r"refs/(?!.*(\.\.|@\{))[^\s\x00-\x20\x7f~^:?*\[\\]+")
 """The names that git allows for a ref. In a range of commits, none of them has another meaning."""
 _NO_REVISION = "0" * 40
+_DELETIONS = (_NO_REVISION, "0" * 64)
 _GERRIT_MEMBERS = {"refUpdateEvent", "createRepoEvent", "deleteRepoEvent"}
 
 
@@ -66,8 +68,8 @@ class CommitEvent:
 
 
 def is_deletion(revision: str) -> bool:
-    """Whether the revision says that the ref was deleted. Git then writes 40 zeros."""
-    return revision == _NO_REVISION
+    """Whether the revision says that the ref was deleted. Git then writes zeros."""
+    return revision in _DELETIONS
 
 
 def checked_commit(
@@ -93,7 +95,7 @@ def checked_commit(
     if not isinstance(repo, str):
         raise MalformedError(f"a commit event needs the string {names[0]}")
     if not isinstance(revision, str) or not _REVISION.fullmatch(revision):
-        raise MalformedError(f"{names[2]} must be 40 lower-case hexadecimal digits")
+        raise MalformedError(f"{names[2]} must be 40 lower-case hexadecimal digits, or 64")
     if not isinstance(ref, str) or len(ref) > _MAX_REF or not ref.isprintable() or not _REF.fullmatch(ref):
         raise MalformedError(f"{names[1]} must be a full ref name (refs/...) of at most {_MAX_REF} characters")
     try:

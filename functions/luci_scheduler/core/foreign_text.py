@@ -19,7 +19,7 @@ _ESCAPED_BRACKET = r"\\x5b"
 
 _MARKS = (
     "axsix2ki", "qvhzavgya2", "c2lymmtpt2", "whnpwdjrau9p", "ya29.", "eyj", "bearer", "authorization", "_token",
-    "_secret",
+    "_secret", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_",
 )  # fmt: skip
 """A text without any of these marks, in any case, holds no secret. Most texts are thus spared the full search."""
 
@@ -62,6 +62,8 @@ _SECRETS = (
         ),
         REDACTED,
     ),
+    # GitHub's tokens. Some hold a JSON Web Token.
+    (re.compile(r"(?:gh[opusr]_|github_pat_)[A-Za-z0-9_.-]{16,}"), REDACTED),
     # Google's OAuth access tokens, and JSON Web Tokens: three parts, of which the first is a JSON object.
     (re.compile(r"ya29\.[A-Za-z0-9._~+/=%-]+"), REDACTED),
     (re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.|%2[eE])[A-Za-z0-9_-]+(?:\.|%2[eE])[A-Za-z0-9_-]*"), REDACTED),
@@ -72,7 +74,7 @@ def redacted(text: str) -> str:
     """Return the text with each recognizable secret replaced by ``[redacted]``.
 
     Recognized are notification tokens (plain and in base64), values of ``Authorization`` headers, bearer tokens,
-    Google's access tokens, and JSON Web Tokens. A second pass changes nothing.
+    Google's access tokens, GitHub's tokens, and JSON Web Tokens. A second pass changes nothing.
     """
     if not _has_mark(text):
         return text

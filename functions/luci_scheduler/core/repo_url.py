@@ -40,8 +40,9 @@ class RepoUrl:
 
 
 def parse_repo_url(text: str) -> RepoUrl:
-    """Read the URL of a repository on Gitiles from a config or a trigger; ``/a/`` in front and ``.git`` or ``/`` at
-    the end are dropped.
+    """Read the URL of a repository on Gitiles, from a config or a trigger.
+
+    ``/a/`` in front and ``.git`` or ``/`` at the end are dropped.
 
     Raises:
         BadRepoUrlError: another scheme or host, or a path, query or fragment that no repository has.

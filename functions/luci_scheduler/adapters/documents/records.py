@@ -83,7 +83,7 @@ __all__ = [
     "encode_write",
 ]
 
-_HASH = re.compile(r"[0-9a-f]{40}")
+_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _COMMITS = "mutations"
 """The stored member that holds ``commits`` of a job and of a project. Existing documents have it under this name."""
 _DEFINITION = (

@@ -168,7 +168,7 @@ class History:
 
     def _failed(self, line: str, error: GitilesError) -> TransientError:
         self._controller.log(line)
-        return TransientError(str(error))
+        return TransientError(str(error), throttled=error.throttled, retry_after=error.retry_after)
 
     def _begin(self) -> None:
         self._until = Instant(self._controller.clock.now() + _REF_LIMIT)

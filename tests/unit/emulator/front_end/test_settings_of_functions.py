@@ -77,7 +77,7 @@ def test_people_open_the_chosen_port(mode: Mode) -> None:
 
 
 def test_functions_of_cloud_build_and_github() -> None:
-    """Pub/Sub pushes to one of them with a token; the other is open to the world. Without them, both have no address."""
+    """Pub/Sub pushes to one of them with a token, and the other is open to the world. By default both are missing."""
     wanted = ("on_gitiles_commit", "on_build_completion", "on_task", "console", "on_cloud_build", "on_github_push")
     now = SteppedClock(Instant(SECOND)).now
     with_all = FrontEnd("iap", project="p-1", location="l", accounts=accounts_of("p-1"), now=now, functions=wanted)

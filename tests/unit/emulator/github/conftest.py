@@ -33,11 +33,13 @@ def _running(world: World, clock: SteppedClock) -> Iterator[GitHubServer]:
 
 @pytest.fixture
 def server(running: GitHubServer) -> Iterator[GitHubServer]:
-    """The one server of all tests, without faults, usage and records."""
+    """The one server of all tests, without faults, usage, statuses and records."""
     yield running
     running.faults.clear()
     running.clear_requests()
     running.meter.reset()
+    running.statuses.clear()
+    running.deliveries.clear()
     running.webhook = None
     running.strict_auth = False
     limits = RateLimits()

@@ -16,7 +16,19 @@ from emulator.gitiles.git import git
 from emulator.gitiles.repository import Repository
 from luci_scheduler.core.instants import SECOND, Instant
 
-__all__ = ["NOW", "OWNER", "WIDGET", "Stream", "World", "build", "get", "read_sample", "shape_differences", "stepped"]
+__all__ = [
+    "NOW",
+    "OWNER",
+    "TOKEN",
+    "WIDGET",
+    "Stream",
+    "World",
+    "build",
+    "get",
+    "read_sample",
+    "shape_differences",
+    "stepped",
+]
 
 OWNER = "example-org"
 WIDGET = f"{OWNER}/widget"
@@ -25,6 +37,7 @@ LONG, BIG = 102, 3_001
 SAMPLES = Path(__file__).parents[3] / "samples" / "github"
 _AT = 1_773_756_000
 _TIMEOUT = 30
+TOKEN = "secret"
 _TEXT = "".join(f"line {number}\n" for number in range(30))
 
 
@@ -115,8 +128,8 @@ def build(root: Path) -> World:
     return World(root, repository, commits, [ids[number] for number in long[1:]])
 
 
-def get(server: GitHubServer, path: str, *, token: str = "secret", **headers: str) -> requests.Response:
-    """Send a GET to the API, without following redirects; without a token if it is empty."""
+def get(server: GitHubServer, path: str, *, token: str | None = TOKEN, **headers: str) -> requests.Response:
+    """Send a GET to the API, without following redirects; without a token if it is None."""
     sent = {"Authorization": f"Bearer {token}"} if token else {}
     sent |= {name.replace("_", "-"): value for name, value in headers.items()}
     return requests.get(f"{server.url}{path}", headers=sent, timeout=_TIMEOUT, allow_redirects=False)
@@ -138,7 +151,11 @@ def shape_differences(wanted: Any, found: Any, place: str = "") -> list[str]:
             differences += shape_differences(wanted[name], found[name], f"{place}.{name}")
         return differences
     if isinstance(found, list) and (isinstance(wanted, list) or str(wanted).startswith("(")):
-        return shape_differences(wanted[0], found[0], f"{place}[]") if isinstance(wanted, list) and wanted and found else []
+        return (
+            shape_differences(wanted[0], found[0], f"{place}[]")
+            if isinstance(wanted, list) and wanted and found
+            else []
+        )
     return [] if type(wanted) is type(found) else [f"{place}: {type(wanted).__name__}, not {type(found).__name__}"]
 
 

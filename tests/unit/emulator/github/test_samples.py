@@ -14,7 +14,7 @@ import requests
 
 from emulator.github import GitHubFault, GitHubServer
 from emulator.gitiles.repository import Repository
-from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.instants import HOUR, SECOND, parse_rfc3339
 from tests.unit.emulator.github.support import NOW, OWNER, SAMPLES, WIDGET, World, get, read_sample, shape_differences
 
 REPO = f"/repos/{WIDGET}"
@@ -99,7 +99,13 @@ EXTRA = {"commit-many-files": {".stats"}, "commit": set()}
 
 def _headers_differ(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
     """Return the headers of a sample that an answer lacks or that say something else; a host or a hash may differ."""
-    exact = {"Retry-After", "Content-Type", "X-Accepted-GitHub-Permissions", "X-RateLimit-Resource", "X-RateLimit-Limit"}
+    exact = {
+        "Retry-After",
+        "Content-Type",
+        "X-Accepted-GitHub-Permissions",
+        "X-RateLimit-Resource",
+        "X-RateLimit-Limit",
+    }
     missing = [name for name in wanted if name not in found and name != "ETag"]
     return missing + [name for name in exact & wanted.keys() & found.keys() if wanted[name] != found[name]]
 
@@ -130,7 +136,9 @@ def test_an_answer_has_the_shape_of_the_sample(name: str, server: GitHubServer, 
         assert found.text == wanted["body"]
         return
     differences = shape_differences(wanted["body"], found.json())
-    assert [difference for difference in differences if difference.replace(": ", ".") not in EXTRA.get(name, set())] == []
+    assert [
+        difference for difference in differences if difference.replace(": ", ".") not in EXTRA.get(name, set())
+    ] == []
     if name.startswith(("error-", "empty", "redirect")) and name != "error-primary-rate-limit":
         assert found.json() | {"url": ""} == wanted["body"] | {"url": ""}
 
@@ -174,7 +182,8 @@ def test_a_long_comparison_has_pages(server: GitHubServer, world: World) -> None
 def test_an_installation_gets_a_token(server: GitHubServer) -> None:
     """The token reads the repository; its rate limit has the installation's name."""
     sample = read_sample("app-installation-token")
-    claims = {"iat": NOW // SECOND - 60, "exp": NOW // SECOND + 540, "iss": sample["jwt"]["claims"]["iss"]}
+    now = server.service.state.clock.now()
+    claims = {"iat": now // SECOND - 60, "exp": now // SECOND + 540, "iss": sample["jwt"]["claims"]["iss"]}
     parts = [sample["jwt"]["header"], claims]
     encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
     found = requests.post(
@@ -187,7 +196,7 @@ def test_an_installation_gets_a_token(server: GitHubServer) -> None:
     wanted = sample["response"]["body"]
     assert shape_differences({**wanted, "permissions": {}}, {**found.json(), "permissions": {}}) == []
     assert found.json()["permissions"] == {"contents": "read", "metadata": "read"}
-    assert found.json()["expires_at"] == "2026-03-17T15:04:57Z"
+    assert parse_rfc3339(found.json()["expires_at"]) == now // SECOND * SECOND + HOUR
     assert get(server, f"{REFS}/heads", token=found.json()["token"]).status_code == 200
     assert server.requests[-1].caller == "installation ID 4711"
     assert found.json()["token"] not in str(server.requests)
