@@ -9,6 +9,8 @@ STAMP := $(VENV)/.installed
 
 # Options for `demo` and `up`: make demo ARGS="--store memory"
 ARGS ?=
+# The demo: `buildbucket` (the default) or `cloud-build`
+KIND ?=
 
 .PHONY: help install check test bench bench-quick nightly month crash rollout terraform-test terraform-year demo up replay wheel wheel-test lock clean
 
@@ -64,8 +66,8 @@ nightly: $(STAMP)  ## the long form of the proofs: 100,000 schedules of faults, 
 	$(BIN)/python -m tests.planted --processes 2
 	SEQUENCES=5000 $(BIN)/python -m pytest tests/contract/test_sequences.py
 
-demo: $(STAMP)  ## a commit becomes a build, live; options in ARGS="--store memory"
-	$(BIN)/luci-scheduler local demo $(ARGS)
+demo: $(STAMP)  ## a commit becomes a build, live; KIND=cloud-build: of a GitHub repository, in Cloud Build
+	$(BIN)/luci-scheduler local demo $(if $(KIND),--kind $(KIND)) $(ARGS)
 
 up: $(STAMP)  ## the scheduler on this machine, until Ctrl-C
 	$(BIN)/luci-scheduler local up $(ARGS)

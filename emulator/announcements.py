@@ -41,7 +41,7 @@ def events_topic(project: str) -> str:
 def announcing(
     options: Options, pubsub: PubSub, pubsub_address: str, console_url: str, stack: ExitStack
 ) -> Mapping[str, str]:
-    """Return the settings with which functions announce invocations; empty if they do not.
+    """Return the settings with which functions announce invocations and publish pushes; empty if they do neither.
 
     Args:
         options: of the local cloud.
@@ -50,14 +50,11 @@ def announcing(
         console_url: the base of links.
         stack: stops that server.
     """
-    if options.events is None:
+    if options.events is None and not options.github:
         return {}
     url = f"http://{pubsub_address}" if pubsub_address else _serve(pubsub, stack)
-    return {
-        "SCHEDULER_EVENTS_TOPIC": events_topic(options.project),
-        "SCHEDULER_PUBSUB_URL": url,
-        "SCHEDULER_CONSOLE_URL": console_url,
-    }
+    found = {"SCHEDULER_PUBSUB_URL": url, "SCHEDULER_CONSOLE_URL": console_url}
+    return found if options.events is None else {**found, "SCHEDULER_EVENTS_TOPIC": events_topic(options.project)}
 
 
 def create_events_topic(options: Options, pubsub: PubSub) -> None:

@@ -11,7 +11,16 @@ from emulator.watched import push_command, watched
 from luci_scheduler.config.folder import FILE
 from luci_scheduler.core.instants import Instant, format_rfc3339
 
-__all__ = ["addresses", "addresses_json", "builds_row", "function_url", "log_folder", "state_folder", "state_row"]
+__all__ = [
+    "addresses",
+    "addresses_json",
+    "builds_row",
+    "function_url",
+    "log_folder",
+    "server_rows",
+    "state_folder",
+    "state_row",
+]
 
 
 def addresses(cloud: LocalCloud, start_page: str = "", google_apis: str = "") -> str:
@@ -28,6 +37,7 @@ def addresses(cloud: LocalCloud, start_page: str = "", google_apis: str = "") ->
         "Cloud Tasks": cloud.cloud_tasks.grpc_address,
         "Buildbucket": cloud.buildbucket.url,
         "Gitiles": cloud.gitiles.url,
+        **server_rows(cloud),
         **({"Google APIs": google_apis} if google_apis else {}),
         **{f"- {name}": function_url(cloud, name) for name in cloud.functions},
         "Builds": builds_row(cloud),
@@ -65,6 +75,8 @@ def addresses_json(cloud: LocalCloud, start_page: str = "", google_apis: str = "
             "cloud_tasks": cloud.cloud_tasks.grpc_address,
             "buildbucket": cloud.buildbucket.url,
             "gitiles": cloud.gitiles.url,
+            "cloud_build": server_rows(cloud).get("Cloud Build", ""),
+            "github": server_rows(cloud).get("GitHub", ""),
             "google_apis": google_apis,
             "functions": {name: function_url(cloud, name) for name in cloud.functions},
             "configs": str(cloud.configs.resolve()),
@@ -73,6 +85,13 @@ def addresses_json(cloud: LocalCloud, start_page: str = "", google_apis: str = "
             "state": _text(state_folder(cloud)),
         }
     )
+
+
+def server_rows(cloud: LocalCloud) -> dict[str, str]:
+    """Return the addresses of the servers that run only if the options want them."""
+    optional = cloud.optional
+    found = {"Cloud Build": optional.cloud_build, "GitHub": optional.github}
+    return {name: server.url for name, server in found.items() if server is not None}
 
 
 def log_folder(cloud: LocalCloud) -> Path | None:
@@ -98,6 +117,8 @@ def builds_row(cloud: LocalCloud) -> str:
     found = options.folder / BUILDERS_FILE if options.folder else None
     file = options.builders or (found if found and found.exists() else None)
     commands = [*([f"by {file.resolve()}"] if file else []), *([options.build] if options.build else [])]
+    if options.run_steps:
+        commands.append("the steps of Cloud Build")
     return ", else ".join(commands) or "run nothing and succeed: --build COMMAND makes them run a command"
 
 

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str], prog: str = "python -m emulator") -> int:
     """
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Run the scheduler on this machine: official emulators, local servers, and the four functions.",
+        description="Run the scheduler on this machine: official emulators, local servers, and the functions.",
         epilog=_STATUSES,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -90,7 +90,10 @@ def _up(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _demo(options: argparse.Namespace, _: Sequence[str]) -> int:
-    from emulator.demo import main as demo  # noqa: PLC0415 - see above
+    if options.kind == "cloud-build":
+        from emulator.cloud_build_demo import main as demo  # noqa: PLC0415 - see above
+    else:
+        from emulator.demo import main as demo  # noqa: PLC0415 - see above
 
     return demo(options.store, console_port=options.console_port, download_url=options.download_url, keep=options.keep)
 
@@ -143,6 +146,13 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
+    parser.add_argument(
+        "--kind",
+        choices=["buildbucket", "cloud-build"],
+        default="buildbucket",
+        help="buildbucket: a commit of a Gitiles repository becomes a Buildbucket build; cloud-build: a push to a "
+        "GitHub repository becomes a Cloud Build build, and the commit gets a status (default: %(default)s)",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the local cloud running until Ctrl-C, to look around")
 
 
@@ -153,7 +163,7 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     _add_output(parser)
     _add_behavior(parser)
     _add_front_end(parser)
-    for name in ("firestore", "pubsub", "cloud-tasks", "buildbucket", "gitiles"):
+    for name in ("firestore", "pubsub", "cloud-tasks", "buildbucket", "gitiles", "cloud-build", "github"):
         parser.add_argument(f"--{name}-port", type=PORT, default=0, metavar="PORT", help="default: a free port")
 
 
@@ -205,6 +215,26 @@ def _add_builds(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="a TOML file that maps builders to commands (default: builders.toml in --folder, if it exists)",
+    )
+    parser.add_argument(
+        "--cloud-build", action="store_true", help="serve Cloud Build (default: if a config has a cloud_build job)"
+    )
+    parser.add_argument(
+        "--run-steps",
+        action="store_true",
+        help="run the steps of Cloud Build's builds as programs on this machine, on a checkout of their commit "
+        "(default: the steps do nothing and succeed)",
+    )
+    parser.add_argument(
+        "--triggers",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file with the triggers of Cloud Build (default: triggers.toml in --folder, if it exists)",
+    )
+    parser.add_argument(
+        "--github",
+        action="store_true",
+        help="serve GitHub: repositories, webhooks and commit statuses (default: if a config names github.com)",
     )
 
 

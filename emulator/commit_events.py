@@ -18,7 +18,8 @@ from emulator.gitiles.git import GitError, git
 from emulator.gitiles.projects import repositories
 from emulator.gitiles.refs import Push, RefChange, Stamp, read_refs, ref_changes, refs_stamp
 from emulator.topics import COMMIT_TOPIC
-from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
+from luci_scheduler.core.repo_url import BadRepoUrlError
 
 __all__ = ["CommitEvents", "MissingRepositories", "RefWatcher"]
 
@@ -50,23 +51,37 @@ class CommitEvents:
         self._held: list[Push] | None = None
         self.console_url = ""
         """Where the console is; the lines of the feed link to its pages."""
+        self.hooks: dict[str, Callable[[Push], object]] = {}
+        """Host → sends the webhook of a push; changes of the host's repositories are then announced by it."""
 
     def publish(self, repo: str, ref: str, revision: str) -> str:
         """Publish a commit event (a ref that now points to a revision); return the message's ID."""
         event = {"repo": repo, "ref": ref, "revision": revision}
         return self._publish(self._topic, json.dumps(event).encode(), {})
 
-    def pushed(self, push: Push) -> None:
-        """Publish the events of a push. A change that was noticed meanwhile is not published again."""
+    def pushed(self, push: Push, *, is_announced: bool = False) -> None:
+        """Publish the events of a push. A change that was noticed meanwhile is not published again.
+
+        Args:
+            push: the push.
+            is_announced: whether the host has announced it, so that nothing is published.
+        """
+        if is_announced:
+            self._say_push(push)
+            self._post_all(f"https://{push.host}/{push.name}", push.path, self._not_known(push))
+            return
         with self._lock:
             if self._held is not None:
                 self._held.append(push)
                 return
+        self._say_push(push)
+        self.committed(push)
+
+    def _say_push(self, push: Push) -> None:
         repo = f"https://{push.host}/{push.name}"
         names = ", ".join(_short_ref(change.ref) for change in push.changes[:_LINES])
         more = f" and {len(push.changes) - _LINES} more refs" if len(push.changes) > _LINES else ""
         self._feed.post("push", f"git push of {names}{more} to {repo}", repo=repo)
-        self.committed(push)
 
     def hold(self) -> None:
         """Keep all pushes until `release`: before the first config is in force, a commit would start nothing."""
@@ -127,15 +142,23 @@ class CommitEvents:
         self._announce(repo, path, changes)
 
     def _announce(self, repo: str, path: Path, changes: Sequence[RefChange]) -> None:
-        if not _is_public(repo):
+        if not changes or not _is_public(repo):
             return
         updated = [change for change in changes if change.new]
+        host, _, name = repo.removeprefix("https://").partition("/")
         try:
-            self._publish_all(repo, updated)
+            if hook := self.hooks.get(host):
+                hook(Push(host, name, path, tuple(changes)))
+            else:
+                self._publish_all(repo, updated)
         except (GoogleAPICallError, LookupError) as error:
             text = f"the commits of {repo} were not announced, so its jobs wait for their next poll: {error}"
             self._feed.post("problem", text, repo=repo)
             return
+        self._post_all(repo, path, updated)
+
+    def _post_all(self, repo: str, path: Path, changes: Sequence[RefChange]) -> None:
+        updated = [change for change in changes if change.new]
         for change in updated[:_LINES]:
             self._post(repo, path, change)
         if len(updated) > _LINES:
@@ -171,7 +194,7 @@ class CommitEvents:
 def _is_public(repo: str) -> bool:
     """Return whether a commit event may name a repository."""
     try:
-        parse_repo_url(repo)
+        DEFAULT_HOSTS.parse(repo)
     except BadRepoUrlError:
         return False
     return True

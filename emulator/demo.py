@@ -7,26 +7,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from rich.console import Console
-from rich.live import Live
-from rich.spinner import Spinner
-from rich.table import Table
-from rich.text import Text
-
+from emulator.demo_views import View, page_text, stages_view
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options, TcpPorts
 from emulator.settings import BUILDBUCKET_HOST
 from emulator.start import start_local_cloud
 from emulator.start_page import StartPage
 from emulator.stores import Store, choose_store
-from luci_scheduler.core.job import TaskDefinition
-from luci_scheduler.web.presentation import definition_text
 
 __all__ = ["main"]
 
@@ -56,70 +48,6 @@ for suite, seconds in {"unit": 2, "integration": 2, "end to end": 1.5}.items():
 _CHECK_SECONDS = 2
 _SECONDS = 45.0  # from the commit to the end of its invocation; it takes seven
 _STAGES = ("Local cloud", "Commit", "Invocation", "Build", "Status checks", "End")
-
-
-class _View(Protocol):
-    def stage(self, name: str, text: str, *, done: bool = True) -> None:
-        """Show the state of a stage."""
-
-    def log(self, line: str) -> None:
-        """Show a line of the debug log."""
-
-
-class _Lines:
-    """Prints each line once, as plain text, for pipes and files."""
-
-    def __init__(self) -> None:
-        self._said: dict[str, str] = {}
-
-    def stage(self, name: str, text: str, *, done: bool = True) -> None:
-        if self._said.get(name) != text:
-            self._said[name] = text
-            print(f"{'*' if done else '.'} {name}: {text}", flush=True)
-
-    def log(self, line: str) -> None:
-        print(f"    {line}", flush=True)
-
-
-class _Board:
-    """Updates a small table in place, for terminals."""
-
-    def __init__(self, live: Live) -> None:
-        self._live = live
-        self._stages: dict[str, tuple[str, bool]] = {}
-        self._line = ""
-        self._spinner = Spinner("dots")
-
-    def stage(self, name: str, text: str, *, done: bool = True) -> None:
-        self._stages[name] = (text, done)
-        self._live.update(self._table())
-
-    def log(self, line: str) -> None:
-        self._line = line
-        self._live.update(self._table())
-
-    def _table(self) -> Table:
-        table = Table.grid(padding=(0, 2))
-        for name in _STAGES:
-            text, done = self._stages.get(name, ("", False))
-            mark = (
-                Text("✓", style="green") if done else self._spinner if name in self._stages else Text("·", style="dim")
-            )
-            table.add_row(mark, Text(name, style="bold" if name in self._stages else "dim"), Text(text))
-        table.add_row(
-            "", Text("Debug log", style="dim"), Text(self._line, style="dim", overflow="ellipsis", no_wrap=True)
-        )
-        return table
-
-
-@contextmanager
-def _view() -> Iterator[_View]:
-    console = Console()
-    if not console.is_terminal:
-        yield _Lines()
-        return
-    with Live(console=console, refresh_per_second=10) as live:
-        yield _Board(live)
 
 
 def main(
@@ -152,7 +80,7 @@ def main(
         config = folder / "configs" / "sample" / "luci-scheduler.cfg"
         config.parent.mkdir(parents=True)
         config.write_text(_CONFIG, encoding="utf-8")
-        with _view() as view:
+        with stages_view(_STAGES) as view:
             options = Options(
                 folder=folder,
                 check_interval_seconds=_CHECK_SECONDS,
@@ -177,7 +105,7 @@ def main(
         return status
 
 
-def _commit(cloud: LocalCloud, view: _View) -> float:
+def _commit(cloud: LocalCloud, view: View) -> float:
     """Commit, publish the commit, and return the time of the publication."""
     files = {"engine.txt": "fast\n", "README": "An engine.\n", _FILE: _SCRIPT}
     revision = cloud.repository(_REPO).commit("Make the engine faster", files, at=time.time_ns())
@@ -186,7 +114,7 @@ def _commit(cloud: LocalCloud, view: _View) -> float:
     return time.monotonic()
 
 
-def _follow(cloud: LocalCloud, view: _View, committed: float) -> Any:
+def _follow(cloud: LocalCloud, view: View, committed: float) -> Any:
     """Show the progress until the invocation has ended, and return its page; None if no invocation comes in time."""
     seen: list[str] = []
     page = None
@@ -206,7 +134,7 @@ def _follow(cloud: LocalCloud, view: _View, committed: float) -> Any:
     return page
 
 
-def _show(cloud: LocalCloud, view: _View, page: Any, seconds: float) -> None:
+def _show(cloud: LocalCloud, view: View, page: Any, seconds: float) -> None:
     log = page["debug_log"]
     view.stage("Invocation", page["invocation_id"])
     if page["view_url"]:
@@ -223,7 +151,7 @@ def _show(cloud: LocalCloud, view: _View, page: Any, seconds: float) -> None:
 def _conclude(cloud: LocalCloud, page: Any) -> int:
     """Print the page and the faults, and return the exit status."""
     if page is not None:
-        print(f"\n{_page_text(page)}\n\nThis page: {cloud.console_url}/jobs/{_JOB}/{page['invocation_id']}", flush=True)
+        print(f"\n{page_text(page)}\n\nThis page: {cloud.console_url}/jobs/{_JOB}/{page['invocation_id']}", flush=True)
     builds = [build.status for build in cloud.buildbucket.builds.newest_first()]
     outcome = f"Buildbucket says {', '.join(builds) or 'that there is no build'}"
     print(outcome, flush=True)
@@ -237,21 +165,3 @@ def _conclude(cloud: LocalCloud, page: Any) -> int:
     for fault in (fault for fault, holds in faults.items() if holds):
         print(f"demo: {fault}", file=sys.stderr)
     return int(any(faults.values()))
-
-
-def _page_text(page: Any) -> str:
-    """Return the invocation's page as text, made from its JSON twin."""
-    ((kind, fields),) = page["task"].items()
-    triggers = [
-        f"  • {trigger.get('title', trigger['id'])} {trigger.get('url', '')}" for trigger in page["incoming_triggers"]
-    ]
-    parts = [
-        f"Invocation {page['invocation_id']} of {page['job_id']}\nStatus: {page['status']}",
-        f"Definition (rev {page['revision']})",
-        definition_text(TaskDefinition(kind, fields)),
-        "Incoming triggers",
-        "\n".join(triggers),
-        "Debug log (UTC)",
-        page["debug_log"].strip("\n"),
-    ]
-    return "\n\n".join(parts)

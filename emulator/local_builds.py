@@ -9,9 +9,8 @@ from pathlib import Path
 from emulator.buildbucket.builds import Build, BuildSpec
 from emulator.buildbucket.plans import Plan
 from emulator.builds.builder_commands import BuilderCommands, choose_builders
-from emulator.builds.checkouts import Checkouts
+from emulator.builds.checkouts import Checkouts, Remote
 from emulator.feed import Feed
-from emulator.gitiles.server import GitilesServer
 from emulator.local_configs import valid_configs
 from emulator.options import Options
 from luci_scheduler.core.instants import SECOND
@@ -32,19 +31,19 @@ class LocalBuilds:
         options: the options of the local cloud.
         configs: the folder of configs, which say what a job watches.
         repositories: the folder of repositories.
-        gitiles: serves the repositories to git.
+        remote: returns the address at which git clients reach a repository, by host and project.
         feed: gets a line when the file of builders changes.
 
     Raises:
         LocalCloudError: the file of builders is missing or not valid.
     """
 
-    def __init__(self, options: Options, configs: Path, repositories: Path, gitiles: GitilesServer, feed: Feed) -> None:
+    def __init__(self, options: Options, configs: Path, repositories: Path, remote: Remote, feed: Feed) -> None:
         self._options = options
         self._configs = configs
         file = choose_builders(options.builders, options.folder)
         self._commands = BuilderCommands(file, options.build, post=feed.post)
-        self._checkouts = Checkouts(repositories, lambda: gitiles.url, self._watchers)
+        self._checkouts = Checkouts(repositories, remote, self._watchers)
 
     @property
     def parallel(self) -> int:

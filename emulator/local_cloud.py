@@ -14,25 +14,29 @@ import requests
 
 from emulator.buildbucket.server import BuildbucketServer
 from emulator.clock import Clock
+from emulator.cloud_build.server import CloudBuildServer
 from emulator.cloud_scheduler import CloudScheduler
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.commit_events import CommitEvents
 from emulator.errors import LocalCloudError, one_line
 from emulator.feed import Feed
 from emulator.front_end.front_end import FrontEnd
+from emulator.github.server import GitHubServer
 from emulator.gitiles.projects import find_repository, is_read_only, read_only_sentence, repository_path
 from emulator.gitiles.repository import Repository
 from emulator.gitiles.server import GitilesServer
 from emulator.memory_host import MemoryHost
 from emulator.message_faults import FaultyPubSub
 from emulator.official import clear_documents
+from emulator.optional_servers import GITHUB, OptionalServers
 from emulator.options import Options
 from emulator.processes import Output
 from emulator.run_task import run_task
 from emulator.settings import QUEUE_RATES, QUEUE_RETRIES, queue_path
 from emulator.topics import PushSubscription
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import Queue, QueueTask
 
 __all__ = ["Function", "LocalCloud"]
@@ -97,6 +101,8 @@ class LocalCloud:
     """The queue of the functions, reached as they reach it."""
     buildbucket: BuildbucketServer
     gitiles: GitilesServer
+    optional: OptionalServers
+    """Cloud Build and GitHub, if the options want them."""
     environment: Mapping[str, str]
     """The environment of ``on_task``; with a front end, that of the others differs: see `FrontEnd.settings`."""
     functions: Mapping[str, Function]
@@ -115,13 +121,35 @@ class LocalCloud:
         """The cloud project."""
         return self.options.project
 
+    @property
+    def cloud_build(self) -> CloudBuildServer:
+        """The Cloud Build server.
+
+        Raises:
+            LocalCloudError: the options do not want it.
+        """
+        if self.optional.cloud_build is None:
+            raise LocalCloudError("Cloud Build is not served here: start with --cloud-build")
+        return self.optional.cloud_build
+
+    @property
+    def github(self) -> GitHubServer:
+        """The GitHub server.
+
+        Raises:
+            LocalCloudError: the options do not want it.
+        """
+        if self.optional.github is None:
+            raise LocalCloudError("GitHub is not served here: start with --github")
+        return self.optional.github
+
     def repository(self, repo: str) -> Repository:
         """Return the repository for ``https://<host>/<project>``; a missing one is created, bare and with branch main.
 
         Raises:
             LocalCloudError: its folder holds no repository, or its name is not allowed.
         """
-        url = parse_repo_url(repo)
+        url = DEFAULT_HOSTS.parse(repo)
         if found := find_repository(self.repositories / url.host, url.project):
             return Repository(found, self.repositories)
         path = repository_path(self.repositories / url.host, url.project)
@@ -132,6 +160,13 @@ class LocalCloud:
         if is_read_only(path, self.repositories):
             raise LocalCloudError(read_only_sentence(path))
         return Repository.create(path)
+
+    def clone_url(self, url: RepoUrl) -> str:
+        """Return the address at which git clients reach a repository."""
+        github = self.optional.github
+        if github is not None and url.host == GITHUB:
+            return github.clone_url(url.project)
+        return f"{self.gitiles.url}/{url.host}/{url.project}"
 
     def task(self, kind: str, payload: Mapping[str, Any] | None = None) -> None:
         """Enqueue a task for ``on_task`` that is due now, such as ``sync`` or ``sweep``."""
@@ -207,6 +242,7 @@ class LocalCloud:
         self.buildbucket.notifier.clear_faults()
         self.buildbucket.clear_requests()
         self.gitiles.clear_requests()
+        self.optional.reset()
         self._clear_documents()
         self.cloud_tasks.create_queue(queue_path(self.project), QUEUE_RATES, QUEUE_RETRIES)
         if self.functions:

@@ -16,10 +16,11 @@ import structlog
 
 from emulator.clock import Clock
 from emulator.errors import LocalCloudError
+from emulator.front_end.front_end import EVENT_FUNCTIONS
 from emulator.memory.store import MemoryStore
 from emulator.processes import Output
 from emulator.serving.local_server import LocalServer
-from emulator.supervisor import FUNCTIONS, SOURCE
+from emulator.supervisor import ALL_FUNCTIONS, SOURCE
 from emulator.tcp_ports import HOST, require_free
 from luci_scheduler import process
 from luci_scheduler.bootstrap import Ports, make_app
@@ -39,10 +40,18 @@ _serving: ContextVar[str] = ContextVar("serving")
 
 
 class InProcessFunction:
-    """A function that the functions framework serves from threads of this process."""
+    """A function that the functions framework serves from threads of this process.
 
-    def __init__(self, name: str, output: Output, port: int = 0) -> None:
+    Args:
+        name: the entry point.
+        output: the log of all functions.
+        port: where it listens; 0 picks a free one.
+        app: takes the place of the framework's application.
+    """
+
+    def __init__(self, name: str, output: Output, port: int = 0, app: WSGIApplication | None = None) -> None:
         self.name = name
+        self._app = app
         self.output = output
         self.port = require_free(port, f"the function {name}")
         self.url = f"http://{HOST}:{self.port}"
@@ -57,8 +66,8 @@ class InProcessFunction:
         Raises:
             LocalCloudError: the port is in use.
         """
-        signature = FUNCTIONS[self.name]
-        app = functions_framework.create_app(self.name, str(SOURCE), signature)  # type: ignore[no-untyped-call]
+        signature = ALL_FUNCTIONS[self.name]
+        app = self._app or functions_framework.create_app(self.name, str(SOURCE), signature)  # type: ignore[no-untyped-call]
         self._server = LocalServer(_named(self.name, app), HOST, self.port)
         try:
             self._server.start()
@@ -168,9 +177,7 @@ class MemoryHost:
     def _with_locks(self, ports: Ports) -> Ports:
         """Return the ports with the checks of callers that each function has by its own settings."""
         own = {name: read_settings(environment) for name, environment in self._services.items()}
-        pushes = {
-            name: make_verify_push(own[name], self._clock) for name in ("on_gitiles_commit", "on_build_completion")
-        }
+        pushes = {name: make_verify_push(own[name], self._clock) for name in own if name in EVENT_FUNCTIONS}
 
         def verify_push(headers: Headers) -> str:
             return pushes[_serving.get()](headers)

@@ -68,7 +68,10 @@ class _Subscription:
             thread.start()
 
     def put(self, message: Message) -> None:
-        """Deliver a message as soon as possible."""
+        """Deliver a message as soon as possible, unless the subscription leaves it out."""
+        left_out = self._row.left_out
+        if left_out is not None and message.attributes.get(left_out[0]) == left_out[1]:
+            return
         self._push(message.published, 1, message)
 
     def clear(self) -> None:

@@ -13,6 +13,7 @@ from emulator.clock import Clock
 from emulator.front_end.modes import Mode, Stripping
 from emulator.interceptors import Interceptors, NoInterceptors
 from emulator.kept_state import KeptState
+from emulator.supervisor import ALL_FUNCTIONS
 from luci_scheduler.config.config_rules import ConfigRules
 
 __all__ = ["Options", "TcpPorts", "fresh_project"]
@@ -33,8 +34,12 @@ class TcpPorts:
     cloud_tasks_keys: int = 0
     buildbucket: int = 0
     gitiles: int = 0
+    cloud_build: int = 0
+    github: int = 0
     on_gitiles_commit: int = 0
     on_build_completion: int = 0
+    on_cloud_build: int = 0
+    on_github_push: int = 0
     on_task: int = 0
     console: int = 0
 
@@ -56,6 +61,15 @@ class Options:
     builders: Path | None = None
     """A file that maps builders to commands (see `emulator.builds.builders_file`), which precede ``build``; if None,
     ``builders.toml`` in ``folder``, if there is one."""
+    cloud_build: bool = False
+    """Whether Cloud Build is served, so that jobs may have ``cloud_build`` tasks."""
+    run_steps: bool = False
+    """Whether builds of Cloud Build run their steps as programs on this machine; if not, they follow a plan."""
+    triggers: Path | None = None
+    """A file with the triggers of Cloud Build (see `emulator.cloud_build.triggers`); if None, ``triggers.toml`` in
+    ``folder``, if there is one."""
+    github: bool = False
+    """Whether GitHub is served: repositories of ``github.com``, webhooks for their pushes, and commit statuses."""
     clock: Clock | None = None
     """The clock of the servers; a `RealClock` with ``speed`` if None."""
     project: str = field(default_factory=fresh_project)
@@ -98,6 +112,12 @@ class Options:
     """Which tokens lose their signature in the front end."""
     interceptors: Interceptors = field(default_factory=NoInterceptors)
     """Choose the addresses under which the parts reach each other."""
+
+    @property
+    def functions(self) -> Mapping[str, str]:
+        """The functions that the local cloud runs: entry point → signature type."""
+        wanted = {"on_cloud_build": self.cloud_build, "on_github_push": self.github}
+        return {name: kind for name, kind in ALL_FUNCTIONS.items() if wanted.get(name, True)}
 
     @property
     def config_rules(self) -> ConfigRules:

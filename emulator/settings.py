@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from emulator.cloud_tasks.model import RateLimits, RetryConfig
@@ -76,6 +76,8 @@ class Addresses:
     gitiles: str
     """Serves each Gitiles host below ``/h/<host>``."""
     on_task: str
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Further local pages that take the place of others, as in ``SCHEDULER_LINKS``."""
 
     @property
     def task_account(self) -> str:
@@ -90,6 +92,7 @@ def _links(at: Addresses) -> dict[str, str]:
         "https://*.appspot.com/build/": builds,
         "https://ci.chromium.org/b/": builds,  # the builds of the protocol v1
         "https://*.googlesource.com/": f"{at.gitiles}/*.googlesource.com/",
+        **at.links,
     }
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http.client import OK
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from emulator.announcements import announcing, create_events_topic
 from emulator.buildbucket.server import BuildbucketServer
@@ -21,7 +22,7 @@ from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.commit_events import CommitEvents, MissingRepositories
 from emulator.errors import LocalCloudError
 from emulator.feed import Feed
-from emulator.front_end.front_end import FrontEnd
+from emulator.front_end.front_end import EVENT_FUNCTIONS, FrontEnd
 from emulator.function_log import FunctionLog
 from emulator.gitiles.git import require_git
 from emulator.gitiles.server import GitilesServer
@@ -31,8 +32,10 @@ from emulator.local_cloud import Function, LocalCloud
 from emulator.local_configs import watched_repositories
 from emulator.memory_host import InProcessFunction, MemoryHost
 from emulator.memory_pubsub import MemoryPubSub
+from emulator.memory_webhook import webhook_app
 from emulator.message_faults import FaultyPubSub
 from emulator.official import OfficialEmulator, export_documents, start_firestore, start_pubsub
+from emulator.optional_servers import OptionalServers, start_optional_servers
 from emulator.options import Options
 from emulator.settings import (
     BUILDBUCKET_HOST,
@@ -45,14 +48,18 @@ from emulator.settings import (
     function_environment,
     queue_path,
 )
-from emulator.supervisor import FUNCTIONS, FunctionProcess
+from emulator.supervisor import FunctionProcess
 from emulator.tcp_ports import HOST, require_free
 from emulator.topics import EmulatorPubSub, subscriptions
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.core.errors import TransientError
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
 __all__ = ["start_local_cloud"]
 
+_NUMBERS = {4: "four", 5: "five", 6: "six"}
 _SWEEP_GRACE_SECONDS = 5
 """After a restart, the queue has lost its tasks; so the sweep takes a document as overdue after this time."""
 
@@ -102,12 +109,13 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
     events.hold()
     servers = _start_servers(base, backends.pubsub, events)
     functions = _start_functions(base, backends, servers)
+    servers.optional.know_console(functions.handed_out["console"])
     events.console_url = servers.gitiles.around.console_url = servers.buildbucket.around.console_url = (
         functions.handed_out["console"]
     )
     for emulator in backends.emulators:
         emulator.wait_until_ready()
-    rows = subscriptions(options.project, [PUBLISHER])
+    rows = subscriptions(options.project, [PUBLISHER], cloud_build=options.cloud_build and options.host_functions)
     backends.pubsub.create_topics(rows, functions.handed_out)
     create_events_topic(options, backends.pubsub)
     for function in functions.running.values():
@@ -133,6 +141,7 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
         queue=CloudTasksQueue(tasks_client, queue_path(options.project), target, account, audience),
         buildbucket=servers.buildbucket,
         gitiles=servers.gitiles,
+        optional=servers.optional,
         environment=functions.environment,
         functions=functions.running,
         console_url=functions.handed_out["console"],
@@ -161,6 +170,7 @@ def _make_front_end(options: Options, clock: Clock) -> FrontEnd | None:
         now=clock.now,
         stripping=options.stripping,
         console_port=options.ports.console,
+        functions=options.functions,
     )
 
 
@@ -238,12 +248,17 @@ class _Servers:
     cloud_tasks: CloudTasksServer
     buildbucket: BuildbucketServer
     gitiles: GitilesServer
+    optional: OptionalServers
 
 
 def _start_servers(base: _Base, pubsub: FaultyPubSub, events: CommitEvents) -> _Servers:
     options, ports = base.options, base.options.ports
     gitiles = GitilesServer(base.folders.repositories, port=require_free(ports.gitiles, "Gitiles"))
-    builds = LocalBuilds(options, base.folders.configs, base.folders.repositories, gitiles, base.feed)
+
+    def remote(host: str, project: str) -> str:
+        return f"{gitiles.url}/{host}/{project}"
+
+    builds = LocalBuilds(options, base.folders.configs, base.folders.repositories, remote, base.feed)
     servers = _Servers(
         CloudTasksServer(
             clock=base.clock,
@@ -262,11 +277,17 @@ def _start_servers(base: _Base, pubsub: FaultyPubSub, events: CommitEvents) -> _
             parallel=builds.parallel,
         ),
         gitiles,
+        start_optional_servers(
+            options, base.clock, base.folders.repositories, pubsub, events, base.feed, remote, base.stack
+        ),
     )
     watched = partial(watched_repositories, base.folders.configs, options.config_rules)
     around = servers.gitiles.around
     around.pushed, around.watched = events.pushed, watched
     around.missing = MissingRepositories(base.feed, watched)
+    if servers.optional.github is not None:
+        servers.optional.github.around.watched = watched
+        servers.optional.github.around.missing = around.missing
     base.stack.enter_context(servers.cloud_tasks)
     for server in (servers.buildbucket, servers.gitiles):
         server.start()
@@ -294,12 +315,14 @@ class _Functions:
 def _start_functions(base: _Base, backends: _Backends, servers: _Servers) -> _Functions:
     options = base.options
     # The addresses are chosen before any function starts, because each function needs the addresses of the others.
-    ports = {name: require_free(_port(base, name), f"the function {name}") for name in FUNCTIONS}
+    ports = {name: require_free(_port(base, name), f"the function {name}") for name in options.functions}
     handed_out = _hand_out(base, {name: f"http://{HOST}:{port}" for name, port in ports.items()})
     environments = _environments(base, backends, servers, handed_out)
+    if "on_github_push" in handed_out and options.host_functions:
+        servers.optional.send_webhooks_to(handed_out["on_github_push"])
     if not options.host_functions:
         return _Functions(handed_out, environments["on_task"], {}, None)
-    options.on_progress("starting the four functions")
+    options.on_progress(f"starting the {_NUMBERS[len(ports)]} functions")
     log = FunctionLog(base.feed, handed_out["console"], partial(_speed, base.clock))
     memory = MemoryHost(base.clock, base.folders.log("functions")) if options.store == "memory" else None
     if options.kept:
@@ -310,13 +333,18 @@ def _start_functions(base: _Base, backends: _Backends, servers: _Servers) -> _Fu
     base.stack.callback(_stop_together, running.values())
     for name, port in ports.items():
         running[name] = (
-            InProcessFunction(name, memory.output, port)
+            InProcessFunction(name, memory.output, port, _own_app(name, environments[name], base.clock))
             if memory is not None
             else FunctionProcess(name, environments[name], port, log=base.folders.log(name))
         )
         running[name].output.listen(log.read)
         running[name].start()
     return _Functions(handed_out, environments["on_task"], running, memory)
+
+
+def _own_app(name: str, environment: Mapping[str, str], clock: Clock) -> WSGIApplication | None:
+    """Return the application of a function that shares nothing with the others; None for the other functions."""
+    return webhook_app(environment, clock) if name == "on_github_push" else None
 
 
 def _speed(clock: Clock) -> float:
@@ -337,8 +365,8 @@ def _hand_out(base: _Base, urls: Mapping[str, str]) -> Mapping[str, str]:
         return relayed
     front_end.start(relayed)
     base.stack.callback(front_end.stop)
-    events = {name: front_end.url(name, "push") for name in ("on_gitiles_commit", "on_build_completion")}
-    return events | {"on_task": front_end.url("on_task", "internal"), "console": front_end.console_url}
+    found = {name: front_end.url(name, "push" if name in EVENT_FUNCTIONS else "internet") for name in relayed}
+    return found | {"on_task": front_end.url("on_task", "internal"), "console": front_end.console_url}
 
 
 def _start_memory(
@@ -363,7 +391,9 @@ def _save(base: _Base, backends: _Backends, servers: _Servers, memory: MemoryHos
         else:
             export_documents(backends.firestore_address, options.project, folder / "firestore")
 
-    builds = servers.buildbucket.export_state
+    def builds() -> Mapping[str, Any]:
+        return {**servers.buildbucket.export_state(), **servers.optional.export_state()}
+
     options.kept.save(options.store, options.project, base.clock.now(), documents=documents, builds=builds)
 
 
@@ -379,6 +409,7 @@ def _restore_builds(base: _Base, servers: _Servers) -> None:
         return
     try:
         servers.buildbucket.import_state(builds)
+        servers.optional.import_state(builds)
     except ValueError as error:
         raise LocalCloudError(f"{kept.folder}: {error}; --fresh forgets the state") from error
 
@@ -398,6 +429,7 @@ def _environments(
         buildbucket=interceptors.http("buildbucket", servers.buildbucket.url),
         gitiles=servers.gitiles.url,
         on_task=handed_out["on_task"],
+        links=servers.optional.links(options.kept.builds or {} if options.kept else {}),
     )
     announces = announcing(options, backends.pubsub, backends.pubsub_address, handed_out["console"], base.stack)
     return {
@@ -410,10 +442,11 @@ def _environments(
                 **(base.front_end.settings(name) if base.front_end else {}),
                 **_catch_up(options),
                 **announces,
+                **servers.optional.settings(options, interceptors.http),
                 **options.settings,
             },
         )
-        for name in FUNCTIONS
+        for name in options.functions
     }
 
 

@@ -21,7 +21,7 @@ import jinja2
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from emulator.banner import builds_row, function_url, log_folder, state_row
+from emulator.banner import builds_row, function_url, log_folder, server_rows, state_row
 from emulator.branches import HEADS
 from emulator.clock import AdjustableClock
 from emulator.errors import LocalCloudError
@@ -31,14 +31,14 @@ from emulator.gitiles.repository import Repository
 from emulator.local_cloud import LocalCloud
 from emulator.local_configs import project_files
 from emulator.serving.local_server import LocalServer
-from emulator.switches import SWITCHES, Switches
+from emulator.switches import Switches
 from emulator.tcp_ports import HOST
 from emulator.terminal import WORDS, clock_time
 from emulator.watched import push_command, read_only, watched
 from luci_scheduler.config.folder import FILE
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
-from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.web.addresses import address
 from luci_scheduler.web.static_files import static_address, static_file
 
@@ -149,7 +149,7 @@ class StartPage:
         files = {_file_name(form): f"change {self._commits} of this run at {time.time_ns()}\n"}
         before = repository.resolve(ref)
         revision = repository.commit(f"Change {self._commits}", files, ref, at=time.time_ns())
-        url = parse_repo_url(repo)
+        url = DEFAULT_HOSTS.parse(repo)
         change = RefChange(ref, before, revision)
         self._cloud.commit_events.committed(Push(url.host, url.project, repository.path, (change,)))
         link = f"{self._cloud.console_url}{address('commits', repo=repo, revision=revision, ref=ref)}"
@@ -170,7 +170,7 @@ class StartPage:
     def _switch(self, form: Mapping[str, str]) -> _Done:
         name, on = form["name"], form["on"] == "yes"
         self._switches.turn(name, on=on)
-        text = f"{'On' if on else 'Off'}: {SWITCHES[name]}"
+        text = f"{'On' if on else 'Off'}: {self._switches.texts[name]}"
         self._cloud.feed.post("note", text)
         return _Done(f"{text}.")
 
@@ -220,9 +220,14 @@ class StartPage:
             owned=list(owned.values()),
             push=push_command(cloud, repos),
             default_file=_FILE,
-            switches=[(name, text, name in self._switches.on) for name, text in SWITCHES.items()],
+            switches=[(name, text, name in self._switches.on) for name, text in self._switches.texts.items()],
             killable=[] if cloud.memory else list(cloud.functions),
-            links={"Console": cloud.console_url, "Buildbucket": cloud.buildbucket.url, "Gitiles": cloud.gitiles.url},
+            links={
+                "Console": cloud.console_url,
+                "Buildbucket": cloud.buildbucket.url,
+                "Gitiles": cloud.gitiles.url,
+                **server_rows(cloud),
+            },
             places=self._places(),
             builds=builds_row(cloud),
             state=state_row(cloud),

@@ -14,7 +14,7 @@ from emulator.errors import LocalCloudError, one_line
 from emulator.processes import Child, Output, environment_without
 from emulator.tcp_ports import HOST, is_free, is_open, require_free
 
-__all__ = ["FUNCTIONS", "SOURCE", "FunctionProcess"]
+__all__ = ["ALL_FUNCTIONS", "FUNCTIONS", "OPTIONAL_FUNCTIONS", "SOURCE", "FunctionProcess"]
 
 FUNCTIONS: Mapping[str, str] = {
     "on_gitiles_commit": "cloudevent",
@@ -22,7 +22,10 @@ FUNCTIONS: Mapping[str, str] = {
     "on_task": "http",
     "console": "http",
 }
-"""Entry point → signature type, as deployed."""
+"""Entry point → signature type, as deployed in every installation."""
+OPTIONAL_FUNCTIONS: Mapping[str, str] = {"on_cloud_build": "cloudevent", "on_github_push": "http"}
+"""The same for the functions that only an installation with Cloud Build or with GitHub's webhook has."""
+ALL_FUNCTIONS: Mapping[str, str] = {**FUNCTIONS, **OPTIONAL_FUNCTIONS}
 
 _INSTALLED = Path(__file__).parent / "deployed" / "main.py"
 SOURCE = _INSTALLED if _INSTALLED.exists() else Path(luci_scheduler.__file__).parent.parent / "main.py"
@@ -75,7 +78,7 @@ class FunctionProcess:
             "functions_framework",
             f"--source={source}",
             f"--target={name}",
-            f"--signature-type={signature or FUNCTIONS[name]}",
+            f"--signature-type={signature or ALL_FUNCTIONS[name]}",
             f"--host={HOST}",
             f"--port={self.port}",
         )

@@ -18,9 +18,17 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.topic_names import topic_names
 
-__all__ = ["COMMIT_TOPIC", "EmulatorPubSub", "PushSubscription", "subscriptions"]
+__all__ = [
+    "CLOUD_BUILDS_TOPIC",
+    "COMMIT_TOPIC",
+    "EmulatorPubSub",
+    "PushSubscription",
+    "cloud_builds",
+    "subscriptions",
+]
 
 COMMIT_TOPIC = "gitiles-commit"
+CLOUD_BUILDS_TOPIC = "cloud-builds"
 _EMULATOR_ATTEMPTS = 100
 _TIMEOUT = 20.0  # seconds; the first call after an emulator's start takes half a second
 
@@ -39,6 +47,8 @@ class PushSubscription:
     minimum_backoff_seconds: int = 1
     maximum_backoff_seconds: int = 600
     max_delivery_attempts: int = 20
+    left_out: tuple[str, str] | None = None
+    """An attribute and its value: messages with it are not delivered."""
 
     @property
     def project(self) -> str:
@@ -56,6 +66,11 @@ class PushSubscription:
         return f"projects/{self.project}/subscriptions/{self.short}"
 
     @property
+    def filter(self) -> str:
+        """The filter in Pub/Sub's syntax; empty: all messages are delivered."""
+        return f'attributes.{self.left_out[0]} != "{self.left_out[1]}"' if self.left_out else ""
+
+    @property
     def dead_letter_topic(self) -> str:
         """The topic for messages that were refused too often."""
         return f"{self.topic}-dead-letter"
@@ -70,14 +85,26 @@ class PushSubscription:
         return f"{url.rstrip('/')}/{self.topic}"
 
 
-def subscriptions(project: str, publishers: Sequence[str]) -> list[PushSubscription]:
-    """Return the subscriptions of an installation; ``publishers`` are the e-mails of its Buildbucket servers."""
+def subscriptions(project: str, publishers: Sequence[str], *, cloud_build: bool = False) -> list[PushSubscription]:
+    """Return the subscriptions of an installation.
+
+    Args:
+        project: the cloud project.
+        publishers: the e-mails of its Buildbucket servers.
+        cloud_build: whether it follows builds of Cloud Build.
+    """
     commits = PushSubscription(f"projects/{project}/topics/{COMMIT_TOPIC}", "on_gitiles_commit", 300)
     builds = [
         PushSubscription(topic_names(project, "buildbucket", publisher).topic, "on_build_completion", 120)
         for publisher in dict.fromkeys(publishers)
     ]
-    return [commits, *builds]
+    return [commits, *builds, *([cloud_builds(project)] if cloud_build else [])]
+
+
+def cloud_builds(project: str) -> PushSubscription:
+    """Return the subscription of Cloud Build's topic. The start of a build changes nothing, so it is left out."""
+    topic = f"projects/{project}/topics/{CLOUD_BUILDS_TOPIC}"
+    return PushSubscription(topic, "on_cloud_build", 120, left_out=("status", "WORKING"))
 
 
 class EmulatorPubSub:
@@ -185,6 +212,7 @@ def _push_subscription(item: PushSubscription, endpoint: str, attempts: int) -> 
         topic=item.topic,
         push_config=types.PushConfig(push_endpoint=endpoint),
         ack_deadline_seconds=item.ack_deadline_seconds,
+        filter=item.filter,
         dead_letter_policy=types.DeadLetterPolicy(
             dead_letter_topic=item.dead_letter_topic, max_delivery_attempts=attempts
         ),

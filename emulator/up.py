@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -17,11 +18,14 @@ from emulator.banner import addresses, addresses_json
 from emulator.builds.builder_commands import BuilderCommands, choose_builders
 from emulator.builds.builders_file import FILE as BUILDERS_FILE
 from emulator.clock import AdjustableClock
+from emulator.cloud_build.triggers import FILE as TRIGGERS_FILE
 from emulator.commit_events import RefWatcher
 from emulator.config_watch import ConfigWatch
 from emulator.errors import LocalCloudError
 from emulator.kept_state import KeptState, kept_state
+from emulator.local_configs import valid_configs
 from emulator.local_control_plane import LocalControlPlane
+from emulator.optional_servers import GITHUB, choose_triggers
 from emulator.options import Options, TcpPorts, fresh_project
 from emulator.sample import make_sample
 from emulator.settings import THIS_MACHINE
@@ -36,7 +40,7 @@ from luci_scheduler.config.folder import FILE
 __all__ = ["until_stopped", "up"]
 
 _INTERRUPTED = 130
-_PARTS = ("configs", "repositories", "logs", "state", BUILDERS_FILE)
+_PARTS = ("configs", "repositories", "logs", "state", BUILDERS_FILE, TRIGGERS_FILE)
 """The content of the folder of a local cloud."""
 
 
@@ -51,6 +55,7 @@ def up(options: argparse.Namespace) -> int:
     """
     _check_folders(options.configs, options.folder)
     BuilderCommands(choose_builders(options.builders, options.folder))  # refuses a bad file before anything is written
+    choose_triggers(options.triggers, options.folder)
     with ExitStack() as stack:
         is_new = options.folder is None or _is_new(options.folder)
         kept = stack.enter_context(kept_state(options.folder, fresh=options.fresh)) if options.folder else None
@@ -60,6 +65,7 @@ def up(options: argparse.Namespace) -> int:
         is_watching = _watch(options, folder, local, form)
         if is_new and options.configs is None and not is_watching:
             _add_sample(folder, local)
+        local = _with_servers(options, options.configs or folder / "configs", local)
         _say_if_empty(options.configs or folder / "configs", local)
         return until_stopped(local, form)
 
@@ -171,6 +177,20 @@ def _start_time(kept: KeptState | None) -> int:
     return max(time.time_ns(), kept.header.now if kept and kept.header else 0)
 
 
+def _with_servers(options: argparse.Namespace, configs: Path, local: Options) -> Options:
+    """Return the options with the servers that the user or a config wants."""
+    found = list(valid_configs(configs, local.config_rules)) if configs.is_dir() else []
+    has_jobs = any(job.task.kind == "cloud_build" for config in found for job in config.jobs.values())
+    has_repos = any(repo.startswith(f"https://{GITHUB}/") for config in found for repo in config.watchers)
+    return replace(
+        local,
+        cloud_build=options.cloud_build or options.run_steps or has_jobs,
+        run_steps=options.run_steps,
+        triggers=options.triggers,
+        github=options.github or has_repos,
+    )
+
+
 def _project(wanted: str | None, kept: KeptState | None) -> str:
     """Return the name of the cloud project; empty for a fresh one.
 
@@ -194,6 +214,8 @@ def _ports(options: argparse.Namespace) -> TcpPorts:
         cloud_tasks=options.cloud_tasks_port,
         buildbucket=options.buildbucket_port,
         gitiles=options.gitiles_port,
+        cloud_build=options.cloud_build_port,
+        github=options.github_port,
     )
 
 

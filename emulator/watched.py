@@ -10,7 +10,7 @@ from emulator.gitiles.projects import find_repository, is_read_only, read_only_s
 from emulator.gitiles.repository import Repository
 from emulator.local_cloud import LocalCloud
 from emulator.local_configs import valid_configs
-from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
 
 __all__ = ["look_at_repositories", "push_command", "read_only", "watched"]
 
@@ -32,7 +32,7 @@ def read_only(cloud: LocalCloud, repo: str) -> str:
 
 
 def _folder(cloud: LocalCloud, repo: str) -> Path | None:
-    url = parse_repo_url(repo)
+    url = DEFAULT_HOSTS.parse(repo)
     return find_repository(cloud.repositories / url.host, url.project)
 
 
@@ -51,7 +51,7 @@ def push_command(cloud: LocalCloud, repos: Sequence[WatchedRepo]) -> str:
     """Return the command that pushes the current branch to the first repository that takes pushes; empty if none."""
     for item in repos:
         if not read_only(cloud, item.repo):
-            url = parse_repo_url(item.repo)
+            url = DEFAULT_HOSTS.parse(item.repo)
             branch = item.branches[0].removeprefix(HEADS) if item.branches else "main"
-            return f"git push {cloud.gitiles.url}/{url.host}/{url.project} HEAD:{branch}"
+            return f"git push {cloud.clone_url(url)} HEAD:{branch}"
     return ""

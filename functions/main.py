@@ -13,7 +13,7 @@ from cloudevents.http import CloudEvent
 from luci_scheduler import guards
 from luci_scheduler.logs import ensure_logging
 
-__all__ = ["console", "on_build_completion", "on_github_push", "on_gitiles_commit", "on_task"]
+__all__ = ["console", "on_build_completion", "on_cloud_build", "on_github_push", "on_gitiles_commit", "on_task"]
 
 
 @functions_framework.cloud_event
@@ -26,6 +26,12 @@ def on_gitiles_commit(event: CloudEvent) -> None:
 def on_build_completion(event: CloudEvent) -> None:
     """Handle a notification about a build: its invocation is updated."""
     entry.finish_event(entry.notification(entry.current_app(), event))
+
+
+@functions_framework.cloud_event
+def on_cloud_build(event: CloudEvent) -> None:
+    """Handle a message about a build of Cloud Build: if it is one of ours, its invocation is updated."""
+    entry.finish_event(entry.cloud_build(entry.current_app(), event))
 
 
 @functions_framework.http

@@ -28,6 +28,7 @@ from luci_scheduler.adapters import access_tokens, cloud_tasks, config_sources, 
 from luci_scheduler.adapters import firestore as firestore_adapter
 from luci_scheduler.adapters.access_tokens import AccessTokens
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
+from luci_scheduler.adapters.cloud_build import CloudBuildClient
 from luci_scheduler.adapters.fetch import FetchClient
 from luci_scheduler.adapters.github import GitHubClient
 from luci_scheduler.adapters.github_api import CALL_LIMIT, GitHubApi, NoCredentials, TokenSource
@@ -43,7 +44,7 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.managers.url_fetch import kind as url_fetch
-from luci_scheduler.ports import BuildbucketError, FetchError, GitilesError, QueueTask
+from luci_scheduler.ports import BuildbucketError, CloudBuildError, FetchError, GitilesError, QueueTask
 from luci_scheduler.settings import Settings
 
 __all__ = ["OUTSIDE_CALLS", "SERVERS", "Measured", "OutsideCall", "measure", "table"]
@@ -53,6 +54,7 @@ _JOB = JobId("project/job")
 _REPO = RepoUrl("dawn.googlesource.com", "tint")
 _WIDGET = RepoUrl("github.com", "example-org/widget")
 _CLOCK = SteppedClock(Instant(0))
+_RUN = float(Settings.__dataclass_fields__["cloud_build_run_seconds"].default)
 _REQUEST = float(Settings.__dataclass_fields__["request_deadline_seconds"].default)
 
 
@@ -211,6 +213,11 @@ def _buildbucket(call: Callable[[BuildbucketClient], Any]) -> Callable[[str, flo
     return make
 
 
+def _cloud_build(address: str, limit: float) -> Callable[[], Any]:
+    client = CloudBuildClient(f"http://{address}", http.sessions(authenticated=False), _CLOCK)
+    return lambda: client.call("POST", "/v1/projects/p/locations/l/builds", {}, seconds=limit)
+
+
 def _gitiles(call: Callable[[GitilesClient], Any]) -> Callable[[str, float], Callable[[], Any]]:
     def make(address: str, limit: float) -> Callable[[], Any]:
         opened = http.sessions(authenticated=False)
@@ -355,6 +362,8 @@ OUTSIDE_CALLS = (
     OutsideCall(
         "Buildbucket v2", _REQUEST, _buildbucket(lambda client: client.v2("h", "GetBuild", {})), (BuildbucketError,)
     ),
+    OutsideCall("Cloud Build", _REQUEST, _cloud_build, (CloudBuildError,)),
+    OutsideCall("Cloud Build: run a trigger", _RUN, _cloud_build, (CloudBuildError,)),
     OutsideCall("Gitiles: refs", _REQUEST, _gitiles(lambda client: client.refs(_REPO, "refs/heads")), (GitilesError,)),
     OutsideCall("Gitiles: log", _REQUEST, _gitiles(lambda client: client.log(_REPO, _ID, limit=1)), (GitilesError,)),
     OutsideCall(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from signal import SIGKILL, SIGTERM, Signals
+from signal import Signals
 
 from emulator.buildbucket.builds import Build, Outcome
 from emulator.buildbucket.output import BuildOutput, Outputs
 from emulator.buildbucket.plans import Command, Workplace
+from emulator.buildbucket.program_pool import PARALLEL, ProgramPool
 from emulator.buildbucket.programs import Exit, Programs
 from emulator.buildbucket.variables import inherited, variables
 from emulator.errors import LocalCloudError
@@ -22,8 +21,6 @@ from luci_scheduler.core.instants import SECOND
 __all__ = ["PARALLEL", "Commands", "outcome_of_exit"]
 
 _LOG = logging.getLogger(__name__)
-PARALLEL = max(2, os.cpu_count() or 2)
-"""The number of programs that run at once, unless another number is given: one for each processor."""
 _SUMMARY_LINES, _SUMMARY_CHARACTERS = 10, 1500
 
 
@@ -45,13 +42,8 @@ class Commands:
         parallel: the number of programs that run at once.
     """
 
-    def __init__(self, outputs: Outputs, parallel: int = PARALLEL) -> None:
-        self._outputs = outputs
-        self._parallel = parallel
-        self._running: dict[int, Programs] = {}
-        self._pool: ThreadPoolExecutor | None = None
-        self._stopping = False
-        self._lock = threading.Lock()
+    def __init__(self, outputs: Outputs[int], parallel: int = PARALLEL) -> None:
+        self._pool = ProgramPool(outputs, parallel)
 
     def submit(
         self, build: Build, command: Command, begin: Callable[[], bool], on_end: Callable[[Outcome], None]
@@ -61,53 +53,20 @@ class Commands:
         Before that, ``begin`` records the start; if it returns False, the program does not run. ``on_end`` receives
         the outcome, unless `stop` was called. Both are called in another thread.
         """
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._parallel, thread_name_prefix="build")
-            self._pool.submit(self._run, build, command, begin, on_end)
+        limits = (_limit(build, command) / SECOND, build.spec.grace_period / SECOND)
+        self._pool.submit(build.id, limits, begin, partial(self._outcome, build, command), on_end)
 
     def terminate(self, build_id: int) -> None:
         """Send SIGTERM to a build's program and its children, if it has one."""
-        self._signal(build_id, SIGTERM)
+        self._pool.terminate(build_id)
 
     def kill(self, build_id: int) -> None:
         """Send SIGKILL to a build's program and its children, if it has one."""
-        self._signal(build_id, SIGKILL)
+        self._pool.kill(build_id)
 
     def stop(self) -> None:
         """Kill all programs and wait for them. Their builds do not change, and waiting ones do not start."""
-        with self._lock:
-            self._stopping = True
-            pool, running = self._pool, list(self._running.values())
-        for programs in running:
-            programs.signal(SIGKILL)
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
-        with self._lock:
-            self._pool, self._stopping = None, False
-
-    def _signal(self, build_id: int, number: Signals) -> None:
-        with self._lock:
-            programs = self._running.get(build_id)
-        if programs is not None:
-            programs.signal(number)
-
-    def _run(
-        self, build: Build, command: Command, begin: Callable[[], bool], on_end: Callable[[Outcome], None]
-    ) -> None:
-        output = self._outputs.add(build.id)
-        limit = _limit(build, command) / SECOND
-        with Programs(output, limit, build.spec.grace_period / SECOND) as programs:
-            with self._lock:
-                if self._stopping:
-                    return
-                self._running[build.id] = programs
-            outcome = self._outcome(build, command, programs, output) if begin() else None
-        with self._lock:
-            del self._running[build.id]
-            is_stopping = self._stopping
-        if outcome is not None and not is_stopping:
-            on_end(outcome)
+        self._pool.stop()
 
     def _outcome(self, build: Build, command: Command, programs: Programs, output: BuildOutput) -> Outcome:
         try:

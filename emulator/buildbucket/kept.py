@@ -21,7 +21,7 @@ _RAN = Outcome("INFRA_FAILURE", summary="The local cloud stopped while this buil
 _WAITED = Outcome("INFRA_FAILURE", summary="The local cloud stopped before this build started.")
 
 
-def export_builds(store: BuildStore, outputs: Outputs) -> dict[str, Any]:
+def export_builds(store: BuildStore, outputs: Outputs[int]) -> dict[str, Any]:
     """Return the latest 2,000 builds with their kept outputs, as JSON."""
     builds = list(islice(store.newest_first(), _MOST))
     kept = {str(build.id): output.read().text for build in builds if (output := outputs.get(build.id)) is not None}
@@ -29,7 +29,7 @@ def export_builds(store: BuildStore, outputs: Outputs) -> dict[str, Any]:
 
 
 def import_builds(
-    state: Mapping[str, Any], store: BuildStore, outputs: Outputs, end: Callable[[int, Outcome], Build | None]
+    state: Mapping[str, Any], store: BuildStore, outputs: Outputs[int], end: Callable[[int, Outcome], Build | None]
 ) -> None:
     """Add builds with their outputs, the oldest first, and ``end`` unfinished ones.
 

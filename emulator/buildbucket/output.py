@@ -6,8 +6,9 @@ import codecs
 import re
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Generic, TypeVar
 
 __all__ = ["BuildOutput", "Excerpt", "Outputs"]
 
@@ -136,16 +137,19 @@ class BuildOutput:
             self._tail_size -= len(self._tail.popleft())
 
 
-class Outputs:
-    """The outputs of all builds, each since its program started. Thread-safe."""
+KeyT = TypeVar("KeyT", bound=Hashable)
+
+
+class Outputs(Generic[KeyT]):
+    """The outputs of all builds by their IDs, each since its program started. Thread-safe."""
 
     def __init__(self, limit: int = _ALL) -> None:
         self._limit = limit
-        self._outputs: OrderedDict[int, BuildOutput] = OrderedDict()
-        self._removed: set[int] = set()
+        self._outputs: OrderedDict[KeyT, BuildOutput] = OrderedDict()
+        self._removed: set[KeyT] = set()
         self._lock = threading.Lock()
 
-    def add(self, build_id: int) -> BuildOutput:
+    def add(self, build_id: KeyT) -> BuildOutput:
         """Begin the output of a build; remove the oldest outputs if all together are too large."""
         output = BuildOutput()
         with self._lock:
@@ -154,16 +158,16 @@ class Outputs:
                 self._removed.add(self._outputs.popitem(last=False)[0])
         return output
 
-    def restore(self, build_id: int, text: str) -> None:
+    def restore(self, build_id: KeyT, text: str) -> None:
         """Add the output of a build that has ended."""
         self.add(build_id).write(text.encode(errors="replace"), is_last=True)
 
-    def get(self, build_id: int) -> BuildOutput | None:
+    def get(self, build_id: KeyT) -> BuildOutput | None:
         """Return a build's output; None if its program never started, or its output was removed."""
         with self._lock:
             return self._outputs.get(build_id)
 
-    def was_removed(self, build_id: int) -> bool:
+    def was_removed(self, build_id: KeyT) -> bool:
         """Return whether a build had an output that newer ones have replaced."""
         with self._lock:
             return build_id in self._removed

@@ -12,17 +12,13 @@ from emulator.buildbucket.builds import Build
 from emulator.buildbucket.service import Service
 from emulator.buildbucket.state import BuildbucketState
 from emulator.buildbucket.views import COLORS, build_view, choose, commit_of, list_address, row
-from emulator.serving.pages import templates
+from emulator.serving.pages import SCRIPT_POLICY, builds_script, templates
 
 __all__ = ["Pages"]
 
 _FOLDER = Path(__file__).parent / "templates"
 _SHOWN = 1 << 17
 """The characters of an output that its page shows: the last ones."""
-_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; form-action 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'"
-)
 _NEXT, _ENDED = "X-Next", "X-Ended"
 _LARGEST_ID = 1 << 63
 
@@ -37,7 +33,7 @@ class Pages:
     def answer(self, request: Request, name: str, build_id: str) -> Response:
         """Return a page: ``builds``, ``build``, ``log`` or ``script``; ``build_id`` comes from the address."""
         if name == "script":
-            return Response((_FOLDER / "builds.js").read_bytes(), content_type="text/javascript; charset=utf-8")
+            return builds_script()
         if name == "builds":
             return self._builds(request)
         build = self._find(build_id)
@@ -101,4 +97,6 @@ class Pages:
     def _html(self, template: str, status: int = 200, **values: Any) -> Response:
         page = templates(_FOLDER).get_template(template)
         html = page.render(server="Buildbucket", console_url=self._around.console_url, **values)
-        return Response(html, status, {"Content-Security-Policy": _POLICY}, content_type="text/html; charset=utf-8")
+        return Response(
+            html, status, {"Content-Security-Policy": SCRIPT_POLICY}, content_type="text/html; charset=utf-8"
+        )

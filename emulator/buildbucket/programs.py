@@ -72,13 +72,16 @@ class Programs:
             self._folder = Path(tempfile.mkdtemp(prefix="build-"))
         return self._folder
 
-    def run(self, argv: Sequence[str], environment: Mapping[str, str], folder: Path | None) -> Exit:
+    def run(
+        self, argv: Sequence[str], environment: Mapping[str, str], folder: Path | None, limit: float | None = None
+    ) -> Exit:
         """Run a program and wait until it and all its descendants have ended; it does not run after `signal`.
 
         Args:
             argv: the program and its arguments.
             environment: its whole environment.
             folder: its working folder; that of this process if None.
+            limit: the seconds of real time that this program may take; None: only the limit of all programs counts.
 
         Raises:
             OSError: the program cannot be started.
@@ -89,7 +92,8 @@ class Programs:
                 return Exit(-self._signaled, 0.0)
             marked = {**environment, MARK: self._mark}
             child = self._child = Child(argv, environment=marked, output=self._output, cwd=folder)
-        status = child.wait(max(0.0, self._deadline - time.monotonic()))
+        left = max(0.0, self._deadline - time.monotonic())
+        status = child.wait(left if limit is None else min(left, limit))
         is_late = status is None
         if status is None:
             status = self._stop(child)

@@ -117,7 +117,7 @@ class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
         return self._around
 
     @property
-    def outputs(self) -> Outputs:
+    def outputs(self) -> Outputs[int]:
         """The outputs of builds that run programs."""
         return self._service.outputs
 

@@ -61,7 +61,7 @@ class Service:
         self.store = BuildStore(self.clock, self.entropy, self.registry.take_number)
         self.notifier = Notifier(self.clock, self.timeline, self.store, self.publisher, lambda: self.hostname)
         self.plans = Plans(self.default_plan, self.plan_source)
-        self.outputs = Outputs()
+        self.outputs: Outputs[int] = Outputs()
         commands = Commands(self.outputs, self.parallel)
         self.life_cycle = LifeCycle(self.clock, self.timeline, self.store, self.notifier, self.plans, commands)
         self._topics: dict[str, int] = {}

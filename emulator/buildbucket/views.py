@@ -23,12 +23,15 @@ __all__ = [
     "COLORS",
     "BuildView",
     "Chosen",
+    "CommitView",
+    "Moment",
     "Row",
     "build_view",
     "choose",
     "commit_of",
     "duration",
     "list_address",
+    "moment",
     "row",
 ]
 
@@ -160,7 +163,7 @@ def row(build: Build, now: int, around: Surroundings, subjects: Mapping[CommitKe
         status=build.status,
         color=COLORS[build.status],
         commit=_commit(build, around, subjects),
-        created=_moment(build.create_time, now),
+        created=moment(build.create_time, now),
         duration=_ran(build, now),
     )
 
@@ -181,8 +184,8 @@ def build_view(build: Build, now: int, around: Surroundings, subjects: Mapping[C
         notice=_NOTICES.get(build.status, ""),
         summary=list(_summary(build)),
         facts=[(name, value) for name, value in facts.items() if value],
-        started=None if build.start_time is None else _moment(build.start_time, now),
-        ended=None if build.end_time is None else _moment(build.end_time, now),
+        started=None if build.start_time is None else moment(build.start_time, now),
+        ended=None if build.end_time is None else moment(build.end_time, now),
         is_canceling=build.cancel_time is not None and not build.ended,
         invocation=f"{job} {invocation}" if has_invocation else "",
         invocation_url=f"{around.console_url}{address('jobs', *job.split('/'), invocation)}" if has_invocation else "",
@@ -206,7 +209,8 @@ def _ran(build: Build, now: int) -> str:
     return duration((now if build.end_time is None else build.end_time) - build.start_time)
 
 
-def _moment(instant: int, now: int) -> Moment:
+def moment(instant: int, now: int) -> Moment:
+    """Return an instant for a page that is made now."""
     return Moment(format_timestamp(instant // SECOND * SECOND), relative(now - instant, "ago", "from now"))
 
 

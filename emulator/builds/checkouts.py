@@ -12,12 +12,16 @@ from emulator.buildbucket.builds import Build
 from emulator.buildbucket.plans import Workplace
 from emulator.errors import LocalCloudError
 from emulator.gitiles.git import GitError, git, git_environment
-from emulator.gitiles.projects import find_repository
+from emulator.gitiles.projects import find_repository, repositories
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
 from luci_scheduler.core.ref_sets import ref_set
-from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.core.watcher import Watcher
 
-__all__ = ["Checkouts"]
+__all__ = ["Checkouts", "Remote", "checkout", "find_folder", "resolve_ref"]
+
+Remote = Callable[[str, str], str]
+"""Returns the address at which git clients reach a repository, by host and project."""
 
 _HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _JOB_TAG = "scheduler_job_id"
@@ -48,15 +52,13 @@ class Checkouts:
 
     Args:
         repositories: holds a repository in ``<host>/<project>`` each.
-        url: returns the address of the local git server.
+        remote: returns the address at which git clients reach a repository, by host and project.
         watchers: returns the watchers of a job (``<project>/<job>``).
     """
 
-    def __init__(
-        self, repositories: Path, url: Callable[[], str], watchers: Callable[[str], Iterable[Watcher]]
-    ) -> None:
+    def __init__(self, repositories: Path, remote: Remote, watchers: Callable[[str], Iterable[Watcher]]) -> None:
         self._repositories = repositories
-        self._url = url
+        self._remote = remote
         self._watchers = watchers
 
     def __call__(self, build: Build) -> Workplace:
@@ -70,32 +72,15 @@ class Checkouts:
         """
         commit = build.spec.gitiles_commit
         if commit:
-            return self._checkout(commit, f"Checkout of {commit.get('id') or commit.get('ref')}")
+            return checkout(
+                self._repositories, self._remote, commit, f"Checkout of {commit.get('id') or commit.get('ref')}"
+            )
         head = self._watched_head(dict(build.spec.tags).get(_JOB_TAG, ""))
         if head is None:
             return Workplace({}, notes=(_EMPTY,))
         found = {"host": head.host, "project": head.project, "ref": head.ref, "id": head.revision}
         note = f"This build names no commit. Checkout of {head.revision}, the head of {head.ref}"
-        return self._checkout(found, note)
-
-    def _checkout(self, commit: Mapping[str, Any], note: str) -> Workplace:
-        host, project = str(commit["host"]), str(commit["project"])
-        repo = f"https://{host}/{project}"
-        path = find_repository(self._repositories, f"{host}/{project}")
-        if path is None:
-            raise LocalCloudError(
-                f"the local cloud has no repository {repo}: push to {self._url()}/{host}/{project}, "
-                f"or put it into {self._repositories / host / project}"
-            )
-        revision = str(commit.get("id") or commit.get("ref"))
-        if not (_HASH.fullmatch(revision) or revision.startswith("refs/")):
-            raise LocalCloudError(f"{revision!r} is neither the whole hash of a commit nor the full name of a ref")
-        if not _HASH.fullmatch(revision):
-            revision = _resolve(path, revision)
-        remote = f"{self._url()}/{host}/{project}"
-        argv = ("/bin/sh", "-c", _SCRIPT, "sh", str(path.resolve()), revision, remote)
-        environment = {**git_environment(), "GIT_ALLOW_PROTOCOL": "file"}  # for the clone of a folder
-        return Workplace({**commit, "id": revision}, argv, environment, (f"{note}, of {repo}",))
+        return checkout(self._repositories, self._remote, found, note)
 
     def _watched_head(self, job: str) -> _Head | None:
         """Return the head of the single branch that a job watches.
@@ -110,7 +95,7 @@ class Checkouts:
 
     def _heads(self, watcher: Watcher) -> Iterable[_Head]:
         try:
-            url = parse_repo_url(watcher.repo)
+            url = DEFAULT_HOSTS.parse(watcher.repo)
         except BadRepoUrlError:
             return
         path = find_repository(self._repositories, f"{url.host}/{url.project}")
@@ -120,6 +105,45 @@ class Checkouts:
         if main in watched or len(watched) == 1:
             ref = main if main in watched else next(iter(watched))
             yield _Head(url.host, url.project, ref, watched[ref])
+
+
+def checkout(root: Path, remote: Remote, commit: Mapping[str, Any], note: str) -> Workplace:
+    """Return the workplace of a commit.
+
+    Args:
+        root: holds a repository in ``<host>/<project>`` each.
+        remote: returns the address at which git clients reach a repository.
+        commit: ``host``, ``project``, and ``id`` or ``ref``; an ``id`` may also be a full ref, or ``HEAD``.
+        note: the beginning of the line about the checkout.
+
+    Raises:
+        LocalCloudError: the local cloud does not have the repository or the ref.
+    """
+    host, project = str(commit["host"]), str(commit["project"])
+    repo = f"https://{host}/{project}"
+    path = find_folder(root, host, project)
+    if path is None:
+        raise LocalCloudError(
+            f"the local cloud has no repository {repo}: push to {remote(host, project)}, "
+            f"or put it into {root / host / project}"
+        )
+    revision = str(commit.get("id") or commit.get("ref"))
+    if not (_HASH.fullmatch(revision) or revision.startswith("refs/") or revision == "HEAD"):
+        raise LocalCloudError(f"{revision!r} is neither the whole hash of a commit nor the full name of a ref")
+    if not _HASH.fullmatch(revision):
+        revision = resolve_ref(path, revision)
+    argv = ("/bin/sh", "-c", _SCRIPT, "sh", str(path.resolve()), revision, remote(host, project))
+    environment = {**git_environment(), "GIT_ALLOW_PROTOCOL": "file"}  # for the clone of a folder
+    return Workplace({**commit, "id": revision}, argv, environment, (f"{note}, of {repo}",))
+
+
+def find_folder(root: Path, host: str, project: str) -> Path | None:
+    """Return the folder of a repository, or None. Without a folder of its exact name, the case does not count."""
+    if found := find_repository(root, f"{host}/{project}"):
+        return found
+    name = project.lower()
+    others = ((path, path.relative_to(root / host).as_posix()) for path in repositories(root / host))
+    return next((path for path, other in others if other.removesuffix(".git").lower() == name), None)
 
 
 def _branches(path: Path) -> dict[str, str]:
@@ -135,7 +159,12 @@ def _main_branch(path: Path) -> str:
         return ""  # HEAD is detached
 
 
-def _resolve(path: Path, ref: str) -> str:
+def resolve_ref(path: Path, ref: str) -> str:
+    """Return the hash of the commit to which a ref of a repository leads.
+
+    Raises:
+        LocalCloudError: the repository has no such ref.
+    """
     try:
         return git(path, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}").decode().strip()
     except GitError as error:

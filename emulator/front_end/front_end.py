@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -20,14 +20,25 @@ from emulator.front_end.platform_apis import IAP_KEYS, PlatformApis
 from emulator.front_end.services import Ingress, Network, Service, Services
 from emulator.tcp_ports import HOST, require_free
 
-__all__ = ["Accounts", "FrontEnd", "service_name"]
+__all__ = ["EVENT_FUNCTIONS", "Accounts", "FrontEnd", "service_name"]
 
 LOCAL_CLIENT = "123456789012-local.apps.googleusercontent.com"
 """The OAuth client whose ID tokens programs may send to IAP."""
 _NUMBER = "123456789012"  # the project's; only names contain it
-_EVENTS = ("on_gitiles_commit", "on_build_completion")
-_SECONDS = {"on_gitiles_commit": 300.0, "on_build_completion": 120.0, "on_task": 630.0, "console": 60.0}
+EVENT_FUNCTIONS = ("on_gitiles_commit", "on_build_completion", "on_cloud_build")
+"""The functions that Pub/Sub pushes to."""
+_SECONDS = {
+    "on_gitiles_commit": 300.0,
+    "on_build_completion": 120.0,
+    "on_task": 630.0,
+    "console": 60.0,
+    "on_cloud_build": 120.0,
+    "on_github_push": 10.0,
+}
 """Function → timeout of its service (see infra/terraform/functions.tf)."""
+_EVERYWHERE = ("on_gitiles_commit", "on_build_completion", "on_task", "console")
+_PUBLIC = "on_github_push"
+"""The function whose invokers include everyone: it verifies the signature of each request."""
 _APIS = "apis"
 _TOKEN = "/_local/token"  # noqa: S105 - a path
 _INGRESS: Mapping[Mode, Ingress] = {"load_balancer": Ingress.LOAD_BALANCER}
@@ -63,7 +74,7 @@ def service_name(function: str) -> str:
 
 
 class FrontEnd:
-    """Stands before the four functions, from `start` to `stop`. All addresses are known before.
+    """Stands before the functions, from `start` to `stop`. All addresses are known before.
 
     Attributes:
         accounts: the accounts of the installation.
@@ -83,6 +94,7 @@ class FrontEnd:
         now: Callable[[], int],
         stripping: Stripping = "documented",
         console_port: int = 0,
+        functions: Iterable[str] = _EVERYWHERE,
     ) -> None:
         """Choose the addresses.
 
@@ -94,11 +106,13 @@ class FrontEnd:
             now: the clock, in nanoseconds.
             stripping: which tokens lose their signature.
             console_port: the port of the address that people open; 0 is a free one.
+            functions: the functions of the installation.
 
         Raises:
             LocalCloudError: the port is in use.
         """
         self.mode = mode
+        self._functions = tuple(functions)
         self.accounts = accounts
         self.authority = Authority()
         self.services = Services(project, location)
@@ -112,13 +126,13 @@ class FrontEnd:
         self._sessions = Sessions(f"LOCAL_IAP_{self._ports[self._people_use()]}", now)
         self._stack = ExitStack()
         self._handlers: Mapping[Place, Handler] = {}
-        self.services.add(map(self._service, _SECONDS))
+        self.services.add(map(self._service, self._functions))
 
     def _places(self) -> list[Place]:
         people = self._people_use()
         return [
-            *((function, network) for function in _SECONDS for network in ("internet", "internal")),
-            *((function, "push") for function in _EVENTS),
+            *((function, network) for function in self._functions for network in ("internet", "internal")),
+            *((function, "push") for function in self._functions if function in EVENT_FUNCTIONS),
             *([people] if people[1] != "internet" else []),
             (_APIS, ""),
         ]
@@ -131,15 +145,21 @@ class FrontEnd:
         invokers = {
             "on_task": frozenset({_account(accounts.tasks), _account(accounts.schedules)}),
             "console": self._console_invokers(),
+            _PUBLIC: frozenset({"allUsers"}),
         }
         is_console = function == "console"
         return Service(
             name=service_name(function),
             uri=self.url(function, "internet"),
-            ingress=_INGRESS.get(self.mode, Ingress.ALL) if is_console else Ingress.INTERNAL,
+            ingress=self._ingress(function),
             invokers=invokers.get(function, frozenset({_account(accounts.push)})),
             iap_enabled=is_console and self.mode == "iap",
         )
+
+    def _ingress(self, function: str) -> Ingress:
+        if function == "console":
+            return _INGRESS.get(self.mode, Ingress.ALL)
+        return Ingress.ALL if function == _PUBLIC else Ingress.INTERNAL
 
     def _console_invokers(self) -> frozenset[str]:
         if self.mode == "public":
@@ -200,7 +220,7 @@ class FrontEnd:
             "SCHEDULER_TASK_AUDIENCE": self.uri("on_task"),
             "SCHEDULER_TASK_CALLERS": self.accounts.schedules,
         }
-        if function in _EVENTS:
+        if function in EVENT_FUNCTIONS:
             return on_task | {
                 "SCHEDULER_PUSH_ACCOUNT": self.accounts.push,
                 "SCHEDULER_PUSH_AUDIENCE": self.uri(function),

@@ -13,6 +13,7 @@ from emulator.github.faults import HeldRefs
 from emulator.github.names import Found, Names
 from emulator.github.payloads import ping_payload, push_payloads
 from emulator.github.state import GitHubState
+from emulator.gitiles.git import GitError
 from emulator.gitiles.git_service import GitService
 from emulator.gitiles.refs import Push, read_refs, read_typed_refs, ref_changes
 from emulator.gitiles.repository import Repository
@@ -139,7 +140,11 @@ class GitHubService:
             self._pushed(Push(self.site, name, repository.path, changes))
 
     def _pushed(self, push: Push) -> None:
-        self.send_push(push)
+        """Send the webhooks of a push that git has taken. A webhook that cannot be made does not refuse the push."""
+        try:
+            self.send_push(push)
+        except GitError as error:
+            self.state.around.delivered(Delivery("", "push", "", 0, "", answer=str(error)))
         self.state.around.pushed(push)
 
     def _watched(self) -> Collection[str]:

@@ -13,7 +13,7 @@ from emulator.replay.reading import Node, optional_text, read_object_of_texts, t
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.ports import Fetched, FetchError, GitCommit, GitilesError, LogPage
 
-__all__ = ["GitilesAnswer", "Reply", "RestAnswer", "read_fetch", "read_gitiles", "read_reply"]
+__all__ = ["GitilesAnswer", "Reply", "RestAnswer", "code_name", "read_fetch", "read_gitiles", "read_reply"]
 
 _CODES = {
     "CANCELLED": 1, "UNKNOWN": 2, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5, "ALREADY_EXISTS": 6,
@@ -75,8 +75,13 @@ GitilesAnswer = Mapping[str, str] | LogPage | GitilesError | RestAnswer
 """The answer to a listing of refs or to a log, or the error of either; or one of the REST answers behind them."""
 
 
+def code_name(code: int) -> str:
+    """Return the name of a gRPC code."""
+    return next(name for name, number in _CODES.items() if number == code)
+
+
 def read_reply(node: Node) -> Reply:
-    """Read an answer of Buildbucket."""
+    """Read an answer of a build service."""
     kind = node.one_of(tuple(_REPLIES))
     return _REPLIES[kind](node)
 

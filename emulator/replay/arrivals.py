@@ -17,25 +17,35 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.engine.deferral import abort_work, trigger_work
 from luci_scheduler.ports import Store
 
-__all__ = ["message_of", "work_of"]
+__all__ = ["cloud_builds_topic", "message_of", "work_of"]
 
 
 def message_of(
     delivery: Delivery, project: str, buildbucket: ScriptedBuildbucket, name: str, at: Instant
 ) -> tuple[str, Message]:
-    """Return the topic and the message of a commit or of a notification.
+    """Return the topic and the message of a commit, of a notification, or of Cloud Build about a build.
 
     Raises:
         ScenarioError: no earlier delivery requested the build of a notification.
     """
-    is_commit = delivery.kind == "commit"
-    topic, data, attributes = _commit(delivery, project) if is_commit else _notification(delivery, buildbucket)
+    match delivery.kind:
+        case "commit":
+            topic, data, attributes = f"projects/{project}/topics/{COMMIT_TOPIC}", delivery.body, {}
+        case "build":
+            topic, data, attributes = cloud_builds_topic(project), delivery.body, _attributes(delivery.body)
+        case _:
+            topic, data, attributes = _notification(delivery, buildbucket)
     published = at if delivery.published is None else delivery.published
     return topic, Message(json.dumps(data).encode(), attributes, delivery.message or name, published)
 
 
-def _commit(delivery: Delivery, project: str) -> tuple[str, Any, dict[str, str]]:
-    return f"projects/{project}/topics/{COMMIT_TOPIC}", delivery.body, {}
+def cloud_builds_topic(project: str) -> str:
+    """Return the full name of the topic to which Cloud Build sends its messages."""
+    return f"projects/{project}/topics/cloud-builds"
+
+
+def _attributes(build: Any) -> dict[str, str]:
+    return {"buildId": str(build.get("id", "")), "status": str(build.get("status", ""))}
 
 
 def _notification(delivery: Delivery, buildbucket: ScriptedBuildbucket) -> tuple[str, Any, dict[str, str]]:

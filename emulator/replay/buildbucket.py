@@ -36,7 +36,7 @@ __all__ = ["Callback", "ScriptedBuildbucket", "WsgiAdapter"]
 
 _GUARD = ")]}'"
 _METHODS = (*METHODS, "v1.put", "v1.put_batch", "v1.get", "v1.cancel", "v1.cancel_batch", "v1.retry", "v1.search")
-_LOOK_UPS = ("SearchBuilds", "v1.search")
+_LOOK_UPS = ("SearchBuilds", "v1.search", "builds.list")
 """These calls find no build if the scenario has no answer, because a refused launch searches for its build without a
 log line."""
 _NO_ANSWER = CannedResponse("the scenario has no answer to this call", 500)
@@ -89,14 +89,20 @@ class _Script(CannedResponses):
         """Claim answers for every method, so that no call reaches the store of builds, which is empty."""
         return dict.fromkeys(_METHODS, len(self._answers))
 
-    def take(self, method: str) -> CannedResponse:
-        if not self._answers and method in _LOOK_UPS:
-            return CannedResponse({})
+    def next_reply(self, method: str) -> Reply | None:
+        """Take the next answer; None if there is none, which is a fault unless the call is a look-up."""
         if not self._answers:
-            self.faults.append(f"the scenario has no answer to a call of {method}")
-            return _NO_ANSWER
+            if method not in _LOOK_UPS:
+                self.faults.append(f"the scenario has no answer to a call of {method}")
+            return None
         answer = self._answers.popleft()
         self._come_up()
+        return answer
+
+    def take(self, method: str) -> CannedResponse:
+        answer = self.next_reply(method)
+        if answer is None:
+            return CannedResponse({}) if method in _LOOK_UPS else _NO_ANSWER
         if answer.http is not None:
             return CannedResponse(answer.text, answer.http, answer.headers)
         if answer.code is None:
@@ -145,6 +151,10 @@ class ScriptedBuildbucket:
     def own(self) -> Reply | None:
         """Return the next answer if the client itself decides the outcome of the call; the server answers anyway."""
         return self._script.own()
+
+    def next_reply(self, method: str) -> Reply | None:
+        """Take the next answer for a call of another build service; None if a look-up has none."""
+        return self._script.next_reply(method)
 
     @contextmanager
     def interrupted(self) -> Iterator[None]:

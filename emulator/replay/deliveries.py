@@ -60,7 +60,7 @@ class Delivery:
     where: str
     """Its place in the document, for errors."""
     kind: str
-    """``commit``, ``notification``, ``task``, ``triggers``, ``abort``, or ``config``."""
+    """``commit``, ``notification``, ``build``, ``task``, ``triggers``, ``abort``, or ``config``."""
     at: Instant | None
     """The arrival; None for a task at its due time."""
     body: Any
@@ -152,6 +152,10 @@ def _notification(node: Node) -> Any:
     return node.value
 
 
+def _build(node: Node) -> Any:
+    return node.of_type(dict)
+
+
 def _task(node: Node) -> str:
     return node.text()
 
@@ -216,6 +220,7 @@ _KINDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[Node], An
     "triggers": (("at",), ("message", *_DURING), _arrival),
     "abort": (("at",), _DURING, _abort),
     "config": ((), (), lambda _: None),
+    "build": (("at",), _MESSAGE, _build),
 }
 
 

@@ -18,15 +18,25 @@ from emulator.buildbucket.state import BuildbucketRequest
 from emulator.clock import SteppedClock
 from emulator.errors import one_line
 from emulator.memory.queue import MemoryQueue
-from emulator.replay.arrivals import message_of, work_of
+from emulator.replay.arrivals import cloud_builds_topic, message_of, work_of
 from emulator.replay.buildbucket import ScriptedBuildbucket
+from emulator.replay.cloud_build import CloudBuildRequest, ScriptedCloudBuild
 from emulator.replay.deliveries import ConfigChange, Delivery
 from emulator.replay.errors import ReplayError, ScenarioError
 from emulator.replay.hosts import ScriptedFetch, ScriptedGitiles
 from emulator.replay.memory import MemoryStage
 from emulator.replay.scenario import Scenario
 from emulator.replay.stage import TASK_ACCOUNT, Answer, Stage
-from emulator.replay.timed import ReplayEntropy, Stopwatch, TimedBuildbucket, TimedQueue, TimedStore, paced
+from emulator.replay.timed import (
+    ReplayEntropy,
+    Stopwatch,
+    TimedBuildbucket,
+    TimedCalls,
+    TimedCloudBuild,
+    TimedQueue,
+    TimedStore,
+    paced,
+)
 from emulator.supervisor import FUNCTIONS, SOURCE
 from emulator.topics import PushSubscription, subscriptions
 from luci_scheduler import process
@@ -65,6 +75,8 @@ class Played:
     """The requests to Buildbucket and its answers, in order."""
     answers: tuple[Answer, ...]
     """The answer to each delivery, in order."""
+    cloud_requests: tuple[CloudBuildRequest, ...] = ()
+    """The requests to Cloud Build, in order."""
 
 
 def play(
@@ -114,7 +126,8 @@ def _subscriptions(scenario: Scenario) -> list[PushSubscription]:
     servers = [server for server in scenario.servers if server.notifications]
     commits, *builds = subscriptions(scenario.project, [server.publisher for server in servers if not server.topic])
     own = [PushSubscription(server.topic, "on_build_completion", 120) for server in servers if server.topic]
-    return [commits, *builds, *own]
+    cloud = PushSubscription(cloud_builds_topic(scenario.project), "on_cloud_build", 120)
+    return [commits, *builds, *own, *([cloud] if scenario.cloud_build is not None else [])]
 
 
 @cache
@@ -122,7 +135,7 @@ def _functions() -> Mapping[str, WSGIApplication]:
     """Return the functions that deliveries reach. They keep nothing between replays: `process` has all state."""
     return {
         name: functions_framework.create_app(name, str(SOURCE), signature)  # type: ignore[no-untyped-call]
-        for name, signature in FUNCTIONS.items()
+        for name, signature in {**FUNCTIONS, "on_cloud_build": "cloudevent"}.items()
         if name != "console"
     }
 
@@ -147,7 +160,9 @@ class _Player:
         self._faults: list[ReplayError] = []
         self._stopwatch = Stopwatch(clock, scenario.defaults, before_each, self._meanwhile, self._faults.append)
         deadline = settings.request_deadline_seconds * SECOND
-        self._client = TimedBuildbucket(ports.buildbucket, self._stopwatch, clock, deadline, buildbucket.own)
+        self._calls = TimedCalls(self._stopwatch, clock, buildbucket.own)
+        self._client = TimedBuildbucket(ports.buildbucket, self._calls, deadline)
+        self._cloud = ScriptedCloudBuild(buildbucket.next_reply)
         self._gitiles = ScriptedGitiles(self._stopwatch, self._faults.append, clock)
         self._fetch = ScriptedFetch(self._stopwatch, self._faults.append)
         self._latest = scenario.begins
@@ -166,6 +181,7 @@ class _Player:
             buildbucket=self._client,
             gitiles=self._gitiles,
             fetch=self._fetch,
+            cloud_build=TimedCloudBuild(self._cloud.client(self._clock), self._calls),
         )
         app = make_app(self._settings, ports)
         process.use(replace(app, runtime=paced(app.runtime, self._stopwatch)))
@@ -217,11 +233,11 @@ class _Player:
         self._gitiles.begin(delivery)
         self._fetch.begin(delivery)
         self._logged.clear()
-        given_up = self._client.given_up
+        given_up = self._calls.given_up
         try:
             answer = self._answered(delivery)
             self._answers.append(answer)
-            self._check(delivery, answer, given_up=self._client.given_up > given_up)
+            self._check(delivery, answer, given_up=self._calls.given_up > given_up)
         except ReplayError as error:
             if error.located:
                 raise
@@ -346,10 +362,13 @@ class _Player:
         if not found:
             raise ScenarioError("deliveries: they led to no invocation; does a job of the config watch the commit?")
         found.sort(key=lambda item: -item[0].id)
-        return Played(tuple(found), self._clock.now(), self._buildbucket.requests, tuple(self._answers))
+        return Played(
+            tuple(found), self._clock.now(), self._buildbucket.requests, tuple(self._answers), self._cloud.requests
+        )
 
 
 def _settings(scenario: Scenario, stage: Stage) -> Settings:
+    cloud = scenario.cloud_build or {}
     return Settings(
         project=scenario.project,
         app_id=scenario.app_id,
@@ -363,5 +382,10 @@ def _settings(scenario: Scenario, stage: Stage) -> Settings:
         gitiles_commits_per_ref=scenario.polling.commits_per_ref,
         gitiles_commits_per_poll=scenario.polling.commits_per_poll,
         gitiles_backfill=scenario.polling.backfill,
+        cloud_build=scenario.cloud_build is not None,
+        cloud_build_project=cloud.get("project", ""),
+        cloud_build_location=cloud.get("location", "global"),
+        cloud_build_account=cloud.get("account", ""),
+        cloud_build_check_interval_seconds=scenario.check_interval_seconds,
         concurrency=1,  # jobs one after the other: durations are spent on one clock
     )

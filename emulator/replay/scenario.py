@@ -23,7 +23,8 @@ _SUFFIXES = 0xFFFF
 _LONGEST_DELAY = 24 * 3600
 _MOST_COMMITS = 10_000
 _TOP = (("service", "config", "chance", "deliveries"), ("assumptions", "defaults", "pollers", "drain"))
-_SERVICE = (("project", "buildbucket"), ("app_id", "hostname", "check_interval_seconds", "polling"))
+_SERVICE = (("project", "buildbucket"), ("app_id", "hostname", "check_interval_seconds", "polling", "cloud_build"))
+_CLOUD_BUILD = ("project", "location", "account")
 _CONFIG = (("project", "file", "revision"), ("revision_url",))
 _POLLING = ("protocol", "commits_per_ref", "commits_per_poll", "backfill")
 
@@ -48,6 +49,8 @@ class Scenario:
     check_interval_seconds: int
     polling: Polling
     servers: Sequence[BuildbucketServer]
+    cloud_build: Mapping[str, str] | None
+    """The defaults of ``cloud_build`` jobs: ``project``, ``location``, ``account``; None: there are no such jobs."""
     config_project: str
     config_text: str
     config_revision: str
@@ -125,6 +128,7 @@ def _scenario(document: Any, read_file: ReadConfig) -> Scenario:
         check_interval_seconds=interval.integer(1, _LONGEST_DELAY) if interval else 0,
         polling=_polling(service["polling"]) if "polling" in service else Polling(),
         servers=[_server(item) for item in service["buildbucket"].items()],
+        cloud_build=_cloud_build(service["cloud_build"]) if "cloud_build" in service else None,
         config_project=project,
         config_text=read_valid(config["file"]),
         config_revision=revision,
@@ -174,6 +178,10 @@ def _server(node: Node) -> BuildbucketServer:
         topic=optional_text(members, "topic"),
         notifications=notifies,
     )
+
+
+def _cloud_build(node: Node) -> dict[str, str]:
+    return {name: item.text() for name, item in node.members((), _CLOUD_BUILD).items()}
 
 
 def _era(members: Mapping[str, Node]) -> Era:

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import Any, NoReturn
+from typing import Any
 
 from emulator.clock import SteppedClock
 from emulator.replay.answers import Reply
@@ -15,15 +15,18 @@ from emulator.replay.deliveries import Delivery
 from emulator.replay.errors import FunctionDied, ScenarioError
 from emulator.replay.operations import Operation
 from luci_scheduler.core.frozen import frozen
-from luci_scheduler.core.instants import Instant, format_rfc3339
+from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.managers.controller import CallCache, Controller
 from luci_scheduler.ports import (
     Buildbucket,
     BuildbucketError,
+    CloudBuild,
+    CloudBuildError,
     Queue,
     QueueTask,
+    ServiceError,
     Store,
     Version,
     Write,
@@ -33,6 +36,8 @@ __all__ = [
     "ReplayEntropy",
     "Stopwatch",
     "TimedBuildbucket",
+    "TimedCalls",
+    "TimedCloudBuild",
     "TimedQueue",
     "TimedStore",
     "paced",
@@ -202,34 +207,85 @@ class TimedQueue:
             self._queue.enqueue(task)
 
 
-class TimedBuildbucket:
-    """``ports.Buildbucket`` that wraps another client, with deadlines on the replay's clock.
+class TimedCalls:
+    """Calls of build services, with deadlines on the replay's clock.
 
     At its deadline a call is abandoned, as the client in the cloud would do.
 
     Args:
-        buildbucket: the client. For a call whose ``until`` is past it raises its own error and sends nothing.
         stopwatch: measures each call.
         clock: the replay's.
-        deadline: of one call, in nanoseconds.
         own: returns the scenario's next answer if it is the client's own error.
     """
 
     def __init__(
-        self,
-        buildbucket: Buildbucket,
-        stopwatch: Stopwatch,
-        clock: SteppedClock,
-        deadline: int,
-        own: Callable[[], Reply | None] = lambda: None,
+        self, stopwatch: Stopwatch, clock: SteppedClock, own: Callable[[], Reply | None] = lambda: None
     ) -> None:
-        self._buildbucket = buildbucket
         self._stopwatch = stopwatch
         self._clock = clock
-        self._deadline = deadline
         self._own = own
         self.given_up = 0
         """The number of calls that the client abandoned during the whole replay."""
+
+    def timed(
+        self,
+        send: Callable[[Instant | None], dict[str, Any]],
+        deadline: int,
+        until: Instant | None,
+        error_type: type[ServiceError],
+    ) -> dict[str, Any]:
+        """Make a call that takes the time of the operation ``call``.
+
+        Args:
+            send: makes the call. If its argument is past, it raises the client's own error and sends nothing.
+            deadline: of the call, in nanoseconds.
+            until: an earlier end of the call.
+            error_type: the class of the client's errors.
+        """
+        left = deadline if until is None else min(deadline, until - self._clock.now())
+        if left <= 0:
+            return send(until)
+        running, own = self._stopwatch.start("call"), self._own()
+        if own is not None:
+            raise self._failed(own, running, left, lambda: send(until), error_type)
+        try:
+            answer = send(until)
+        except ServiceError as error:
+            # The request names the deadline, so the service ends the call at the same time. Either error may come
+            # first.
+            if running.takes <= left or error.code == "DEADLINE_EXCEEDED":
+                self._stopwatch.finish(running)
+                raise
+        else:
+            if running.takes <= left:
+                self._stopwatch.finish(running)
+                return answer
+        # The service has completed the call, but the client has stopped waiting for the answer.
+        self.given_up += 1
+        self._stopwatch.finish(running, left)
+        return send(self._clock.now())
+
+    def _failed(
+        self, own: Reply, running: Running, left: int, send: Callable[[], Any], error_type: type[ServiceError]
+    ) -> ServiceError:
+        """Send a request whose answer does not count, and return the client's own error."""
+        send()
+        takes = running.takes if running.is_given or not own.silent else left
+        self._stopwatch.finish(running, takes)
+        self.given_up += 1
+        if own.silent:
+            return error_type("DEADLINE_EXCEEDED", "no complete answer in time", transient=True)
+        code, _, text = own.failure.partition(": ")
+        return error_type(code, text, transient=own.transient, throttled=code in _THROTTLED)
+
+
+class TimedBuildbucket:
+    """``ports.Buildbucket`` that wraps another client; ``deadline`` is that of one call, in nanoseconds."""
+
+    def __init__(self, buildbucket: Buildbucket, calls: TimedCalls, deadline: int) -> None:
+        self._buildbucket = buildbucket
+        self._calls = calls
+        self._deadline = deadline
 
     def v1(
         self,
@@ -251,39 +307,32 @@ class TimedBuildbucket:
         return self._timed(lambda end: self._buildbucket.v2(server, method, request, until=end), until)
 
     def _timed(self, send: Callable[[Instant | None], dict[str, Any]], until: Instant | None) -> dict[str, Any]:
-        left = self._deadline if until is None else min(self._deadline, until - self._clock.now())
-        if left <= 0:
-            return send(until)
-        running, own = self._stopwatch.start("call"), self._own()
-        if own is not None:
-            return self._fail(own, running, left, lambda: send(until))
-        try:
-            answer = send(until)
-        except BuildbucketError as error:
-            # The request names the deadline, so the service ends the call at the same time. Either error may come
-            # first.
-            if running.takes <= left or error.code == "DEADLINE_EXCEEDED":
-                self._stopwatch.finish(running)
-                raise
-        else:
-            if running.takes <= left:
-                self._stopwatch.finish(running)
-                return answer
-        # The service has completed the call, but the client has stopped waiting for the answer.
-        self.given_up += 1
-        self._stopwatch.finish(running, left)
-        return send(self._clock.now())
+        return self._calls.timed(send, self._deadline, until, BuildbucketError)
 
-    def _fail(self, own: Reply, running: Running, left: int, send: Callable[[], Any]) -> NoReturn:
-        """Send a request whose answer does not count, and raise the client's own error."""
-        send()
-        takes = running.takes if running.is_given or not own.silent else left
-        self._stopwatch.finish(running, takes)
-        self.given_up += 1
-        if own.silent:
-            raise BuildbucketError("DEADLINE_EXCEEDED", "no complete answer in time", transient=True)
-        code, _, text = own.failure.partition(": ")
-        raise BuildbucketError(code, text, transient=own.transient, throttled=code in _THROTTLED)
+
+class TimedCloudBuild:
+    """``ports.CloudBuild`` that wraps another client."""
+
+    def __init__(self, cloud_build: CloudBuild, calls: TimedCalls) -> None:
+        self._cloud_build = cloud_build
+        self._calls = calls
+
+    def call(
+        self,
+        http_method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Sequence[tuple[str, str]] = (),
+        *,
+        seconds: float,
+        until: Instant | None = None,
+    ) -> dict[str, Any]:
+        """Call a method of the API, taking the time of a call."""
+
+        def send(end: Instant | None) -> dict[str, Any]:
+            return self._cloud_build.call(http_method, path, body, query, seconds=seconds, until=end)
+
+        return self._calls.timed(send, round(seconds * SECOND), until, CloudBuildError)
 
 
 class PacedController(Controller):

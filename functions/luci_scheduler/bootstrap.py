@@ -13,11 +13,12 @@ from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.queue_tasks import SyncTask
 from luci_scheduler.core.topic_names import topic_names
 from luci_scheduler.engine.runtime import Limits, Runtime
-from luci_scheduler.managers.environment import Environment, Polling, Server
+from luci_scheduler.managers.environment import CloudBuildDefaults, Environment, Polling, Server
 from luci_scheduler.managers.registry import launch_time, make_era_of, make_managers
 from luci_scheduler.ports import (
     Buildbucket,
     Clock,
+    CloudBuild,
     CommitStatuses,
     ConfigSource,
     Entropy,
@@ -78,6 +79,8 @@ class Ports:
     """Where invocations are announced; None: nowhere."""
     turns: Turns | None = None
     """The turns of deliveries in this process; None: deliveries do not wait for each other."""
+    cloud_build: CloudBuild | None = None
+    """The Cloud Build API; None: the installation has no ``cloud_build`` jobs."""
 
 
 @frozen
@@ -212,6 +215,15 @@ def _environment(settings: Settings, ports: Ports) -> Environment:
             commits_per_ref=settings.gitiles_commits_per_ref,
             commits_per_poll=settings.gitiles_commits_per_poll,
             backfill=settings.gitiles_backfill,
+        ),
+        cloud_build=ports.cloud_build if settings.cloud_build else None,
+        cloud_build_defaults=CloudBuildDefaults(
+            project=settings.cloud_build_project or settings.project,
+            location=settings.cloud_build_location,
+            account=settings.cloud_build_account,
+            projects=settings.cloud_build_projects or {},
+            check_interval=settings.cloud_build_check_interval_seconds * SECOND,
+            run_deadline=settings.cloud_build_run_seconds * SECOND,
         ),
         hosts=settings.commit_hosts,
     )

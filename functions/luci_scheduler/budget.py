@@ -21,6 +21,7 @@ __all__ = ["BUDGETS", "limited", "time_left"]
 BUDGETS = {
     "on_gitiles_commit": 290.0,
     "on_build_completion": 110.0,
+    "on_cloud_build": 110.0,
     "on_task": 590.0,
     "console": 50.0,
     "on_github_push": 8.0,

@@ -34,6 +34,7 @@ from luci_scheduler.managers.buildbucket.builder_id import server_of
 from luci_scheduler.ports import (
     Buildbucket,
     Clock,
+    CloudBuild,
     CommitStatuses,
     ConfigSource,
     Fetch,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = [
     "cloud_ports",
     "make_buildbucket",
+    "make_cloud_build",
     "make_config_sources",
     "make_github_api",
     "make_identify",
@@ -95,6 +97,7 @@ def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock 
         statuses=_make_statuses(settings, github) if settings.github_statuses else None,
         topic=_make_topic(settings) if settings.events_topic else None,
         turns=ProcessTurns(),
+        cloud_build=make_cloud_build(settings, clock) if settings.cloud_build else None,
     )
 
 
@@ -217,6 +220,14 @@ def make_buildbucket(settings: Settings, session: _MakeSession, clock: Clock) ->
         return server.url.rstrip("/") if server and server.url else f"https://{host}"
 
     return BuildbucketClient(base_url, session, clock, settings.request_deadline_seconds * SECOND)
+
+
+def make_cloud_build(settings: Settings, clock: Clock) -> CloudBuild:
+    """Return the client of the Cloud Build API."""
+    from luci_scheduler.adapters.cloud_build import CLOUD_BUILD_SCOPES, CloudBuildClient  # noqa: PLC0415 - see `_late`
+
+    session = sessions(authenticated=not settings.local, scopes=CLOUD_BUILD_SCOPES)
+    return CloudBuildClient(settings.cloud_build_url, session, clock)
 
 
 def _make_gitiles(settings: Settings, session: _MakeSession, clock: Clock, github: Callable[[], GitHubApi]) -> Gitiles:

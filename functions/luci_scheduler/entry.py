@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BUDGETS",
     "bound_events",
+    "cloud_build",
     "commit",
     "current_app",
     "finish_event",
@@ -144,6 +145,34 @@ def _on_notification(app: App, message: Message, response: DeliveryResponse) -> 
         _await_key(response, app.runtime.clock.now() - message.published, error)
     else:
         on_notification(app.runtime, job_id, invocation_id, message.id)
+
+
+def cloud_build(app: App, event: Event) -> EventResponse:
+    """Handle a message of the topic ``cloud-builds``, after its sender's token is verified.
+
+    The topic has the messages of all builds of the project. A message about a build of others, or without a readable
+    build, is acknowledged without a read.
+    """
+    with _responding_to("on_cloud_build", event) as response:
+        app.verify_push(_headers())
+        message = open_message(event)
+        if ATTRIBUTE in message.attributes:
+            _mark_probe(app, "on_cloud_build", message)
+        else:
+            _on_cloud_build(app, message)
+    return response.body, response.code
+
+
+def _on_cloud_build(app: App, message: Message) -> None:
+    from luci_scheduler.engine.progress import on_notification  # noqa: PLC0415 - see the top
+    from luci_scheduler.managers.cloud_build.kind import CloudBuildKind  # noqa: PLC0415
+    from luci_scheduler.managers.cloud_build.notification import read_message  # noqa: PLC0415
+    from luci_scheduler.managers.controller import Hint  # noqa: PLC0415
+
+    announced = read_message(message.data, app.settings.app_id)
+    if announced is not None:
+        hint = Hint(CloudBuildKind.name, announced.build_id)
+        on_notification(app.runtime, announced.job_id, announced.invocation_id, message.id, hint)
 
 
 def _await_key(response: DeliveryResponse, age: int, error: UnknownKeyError) -> None:

@@ -34,6 +34,8 @@ __all__ = [
     "BuildbucketError",
     "CheckedWrite",
     "Clock",
+    "CloudBuild",
+    "CloudBuildError",
     "CommitStatuses",
     "ConfigFile",
     "ConfigSource",
@@ -489,6 +491,45 @@ class Buildbucket(Protocol):
         self, server: str, method: str, request: Mapping[str, Any], *, until: Instant | None = None
     ) -> dict[str, Any]:
         """Call a method of ``buildbucket.v2.Builds``."""
+
+
+class CloudBuildError(ServiceError):
+    """A call to Cloud Build failed; ``code`` is a gRPC code's name (``NOT_FOUND``).
+
+    ``reason`` is the service's own word for the cause, such as ``SERVICE_DISABLED``; mostly empty.
+    """
+
+    def __init__(self, code: str, message: str, *, reason: str = "", **named: Any) -> None:
+        super().__init__(code, message, **named)
+        self.reason = reason
+
+
+class CloudBuild(Protocol):
+    """The transport to the Cloud Build API. Requests and answers are JSON values; the task manager interprets them."""
+
+    def call(
+        self,
+        http_method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Sequence[tuple[str, str]] = (),
+        *,
+        seconds: float,
+        until: Instant | None = None,
+    ) -> dict[str, Any]:
+        """Call a method of the API in one attempt.
+
+        Args:
+            http_method: ``GET`` or ``POST``.
+            path: the path below the host; it begins with ``/v1/``, and its parts are safe in a URL.
+            body: the message to send; None sends none.
+            query: the parameters of the query, not yet percent-encoded.
+            seconds: the limit of the call, until the last byte of its answer.
+            until: an earlier end of the call. Nothing is sent after it.
+
+        Raises:
+            CloudBuildError: no answer, or an error. If it is transient, the service may have acted all the same.
+        """
 
 
 @frozen

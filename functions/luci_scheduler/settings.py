@@ -129,6 +129,23 @@ class Settings:
     buildbucket_servers: tuple[BuildbucketServer, ...] = ()
     """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url", "topic", "notifications"}``: the servers
     that jobs may name. The host ``*``, which only a local cloud may have, stands for all others."""
+    cloud_build: bool = False
+    """Whether jobs may have ``cloud_build`` tasks; false: their launches are refused."""
+    cloud_build_project: str = ""
+    """Project of the builds whose definition names none; ``project`` if empty."""
+    cloud_build_location: str = "global"
+    """Location of the builds whose definition names none."""
+    cloud_build_account: str = ""
+    """Service account of the builds whose definition names none; the project's default account if empty."""
+    cloud_build_projects: Mapping[str, tuple[str, ...]] | None = None
+    """Project → the service accounts that definitions may name there; a JSON object of lists. Empty: definitions may
+    name only the default project and account."""
+    cloud_build_check_interval_seconds: int = 0
+    """Seconds between status checks of a build; 0: at random 60-600."""
+    cloud_build_run_seconds: int = 120
+    """Deadline of a request to run a trigger, at most 180: Cloud Build resolves the trigger's source meanwhile."""
+    cloud_build_url: str = "https://cloudbuild.googleapis.com"
+    """Base URL of the Cloud Build API."""
     gitiles_urls: Mapping[str, str] | None = None
     """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are called only below
     ``googlesource.com``. The host ``*``, which only a local cloud may have, stands for all of those: their base URL is
@@ -585,6 +602,27 @@ def _topic(text: str) -> str:
     return text
 
 
+_MAX_RUN_SECONDS = 180  # Cloud Build's own limit of the request, and the claim of a launch is made for it
+
+
+def _run_seconds(text: str) -> int:
+    seconds = _positive(text)
+    if seconds > _MAX_RUN_SECONDS:
+        raise ValueError(f"must be at most {_MAX_RUN_SECONDS}, the limit of Cloud Build itself, got {seconds}")
+    return seconds
+
+
+def _accounts(text: str) -> Mapping[str, tuple[str, ...]]:
+    projects = json.loads(text)
+    if not isinstance(projects, dict) or not all(_is_list_of_texts(accounts) for accounts in projects.values()):
+        raise ValueError("must be a JSON object of lists of texts, the service accounts of each project")
+    return {project: tuple(accounts) for project, accounts in projects.items()}
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
 _SOURCE_KEYS: dict[str, tuple[set[str], set[str]]] = {
     "folder": ({"path"}, set()),
     "gitiles": ({"project", "repo"}, {"ref", "path"}),
@@ -636,6 +674,10 @@ _PARSERS: dict[str, Any] = {
     "console_audiences": _commas,
     "console_oauth_clients": _oauth_clients,
     "buildbucket_servers": _servers,
+    "cloud_build": _boolean,
+    "cloud_build_projects": _accounts,
+    "cloud_build_check_interval_seconds": _not_negative,
+    "cloud_build_run_seconds": _run_seconds,
     "gitiles_urls": _urls,
     "links": _links,
     "commit_hosts": _commit_hosts,

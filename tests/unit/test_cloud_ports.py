@@ -150,7 +150,9 @@ def test_every_port_is_the_application_s() -> None:
         elif hasattr(app, field.name):
             assert getattr(app, field.name) is getattr(ports, field.name), field.name
         else:
-            assert field.name in ("buildbucket", "fetch"), f"{field.name} reaches no part of the application"
+            assert field.name in ("buildbucket", "cloud_build", "fetch"), (
+                f"{field.name} reaches no part of the application"
+            )
 
 
 def test_ports_in_memory_reach_no_server() -> None:

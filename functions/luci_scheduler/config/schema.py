@@ -58,7 +58,7 @@ def project_config_class() -> Any:
 def _messages(task_kinds: tuple[TaskKind, ...]) -> Mapping[str, str]:
     found = dict(_MESSAGES)
     for kind in task_kinds:
-        found[kind.message_name] = kind.schema
+        found |= {kind.message_name: kind.schema, **kind.messages}
         for message, number in (("Job", kind.job_field), ("Trigger", kind.trigger_field)):
             if number:
                 found[message] += f", {number} {kind.name} {kind.message_name}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+
+from google.protobuf.message import Message
 
 from luci_scheduler.config.places import Place
 from luci_scheduler.config.problems import Report
@@ -35,12 +37,21 @@ def task_blocks(item: Any) -> list[tuple[TaskKind, Any]]:
 
 
 def task_fields(task: Any) -> dict[str, Any]:
-    """Return the fields of a task as a job keeps them: only fields that are set, with lists as lists."""
+    """Return the fields of a task as a job keeps them: only fields that are set, with lists as lists.
+
+    A nested message becomes an object of its fields.
+    """
     values = {
-        field.name: list(getattr(task, field.name)) if field.is_repeated else getattr(task, field.name)
+        field.name: [_stored(item) for item in getattr(task, field.name)]
+        if field.is_repeated
+        else _stored(getattr(task, field.name))
         for field in task.DESCRIPTOR.fields
     }
     return {name: value for name, value in values.items() if value}
+
+
+def _stored(value: Any) -> Any:
+    return task_fields(value) if isinstance(value, Message) else value
 
 
 class Programs:
@@ -112,6 +123,14 @@ class _BlockCheck:
 
     def within(self, *elements: str) -> AbstractContextManager[None]:
         return self._report.at(*elements)
+
+    @contextmanager
+    def message(self, field: str, index: int | None = None) -> Iterator[_BlockCheck]:
+        name = field if index is None else f"{field} #{index + 1}"
+        place = self._at(field, index or 0)
+        with self._report.at(name):
+            rules = (self._programs, self.era, self.realm_id, self.hosts)
+            yield _BlockCheck(self._report, place, *rules, strict=self.strict)
 
     def few(self, field: str, items: Sequence[str]) -> bool:
         if len(items) <= MAX_ENTRIES:

@@ -53,6 +53,9 @@ class CommitHosts:
     )
     """Name of the host, in lower case → the host."""
 
+    def __hash__(self) -> int:
+        return hash(frozenset(self.configured.items()))
+
     def parse(self, text: str) -> RepoUrl:
         """Read a repository's URL, as its host writes it.
 

@@ -19,7 +19,7 @@ __all__ = ["CUT", "OWN_HEADING", "TRIAGE_HEADING", "Call", "Template"]
 
 
 class Call(StrEnum):
-    """A call to Buildbucket, as the line about its failure names it."""
+    """A call to a build service, as the line about its failure names it."""
 
     ADD = "add buildbucket build"
     SCHEDULE = "schedule Buildbucket build"
@@ -27,6 +27,10 @@ class Call(StrEnum):
     FETCH = "fetch build"
     FIND = "look up the build by its tag"
     CANCEL = "cancel the build"
+    CREATE = "create the build"
+    RUN = "run the trigger"
+    LOOK_UP = "look up the build"
+    GET = "fetch the build"
 
 
 _PATTERNS = {
@@ -131,7 +135,7 @@ NO_TOPIC = Template("The server sends no notifications here: status checks alone
 CAPPING_TRIGGERS = Template("Capping {count:number} triggers passed to the build to just {kept:number} latest ones")
 REQUEST = Template("Buildbucket request:\n{request}")
 TASK_URL = Template("Task URL: {url}")
-NOTIFIED = Template("Received PubSub notification, asking Buildbucket for the build status")
+NOTIFIED = Template("Received PubSub notification, asking {service} for the build status")
 CALL_FAILED = Template("Failed to {call:call} - {error}")
 BUILD_OF_ANOTHER = Template(
     "Buildbucket answered request {request_id:word} with build {build_id:word} of another invocation"
@@ -156,6 +160,30 @@ V2_SCHEDULED = Template("Scheduled build:\n{answer}")
 V2_BUILD = Template("Build:\n{answer}")
 V2_STATUS = Template("Build status: {status}")
 V2_UNEXPECTED = Template("Unexpected Build status {status}, marking the invocation as failed")
+
+# Builds in Cloud Build.
+LAUNCH_REFUSED = Template("The build cannot be requested - {error}")
+CLOUD_REQUEST = Template("Cloud Build request:\n{request}")
+CLOUD_RESPONSE = Template("Cloud Build response:\n{answer}")
+BUILD_FOUND = Template("Found the build of an earlier attempt: {build_id:word}")
+EARLIER_RUN_MAY_RUN = Template(
+    "A build of an earlier attempt may be running: look for builds with the substitution {substitution}"
+)
+BUILD_OF_LOST_ATTEMPT = Template(
+    "Build {build_id:word} of a lost attempt is running beside {recorded:word}, canceling it"
+)
+CLOUD_UNEXPECTED = Template("Unexpected build status {status}, marking the invocation as failed")
+BUILD_FAILED = Template("Build failed: {reason}")
+BUILD_ENDED = Template("Build ended with {status:word}: {detail}")
+NEXT_STEP = Template("To fix this, {advice}")
+REVISION_IGNORED = Template('Ignoring property "revision", it is no commit: {value:quoted}')
+OTHER_REPOSITORY = Template("The commit is one of {repository}, the source is {source}: building {revision}")
+PROPERTY_RESERVED = Template("Property {name:quoted} would hide a substitution of the scheduler, leaving it out")
+PROPERTY_DOUBLED = Template("Property {name:quoted} has the same substitution as {other:quoted}, leaving it out")
+PROPERTY_NAME_TOO_LONG = Template("Property {name:quoted} has too long a name for a substitution, leaving it out")
+PROPERTY_TOO_LONG = Template(
+    "Property {name:quoted} is too long for a substitution ({size:number} bytes, at most {most:number}), leaving it out"
+)
 
 # The commit of a v2 build, from tags and properties.
 PROPERTY_IGNORED = Template("No buildset tag present, ignoring property {name:quoted}: {value:quoted}")

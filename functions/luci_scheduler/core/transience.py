@@ -21,6 +21,7 @@ from luci_scheduler.core.instants import HOUR, MINUTE, SECOND, Instant
 __all__ = [
     "LONGEST_PAUSE",
     "Failure",
+    "api_failure",
     "github_closed_until",
     "github_failure",
     "gitiles_failure",
@@ -57,7 +58,7 @@ _CODES = (
 """Names of the gRPC codes, by number."""
 _TRANSIENT = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "INTERNAL", "UNAVAILABLE"})
 _THROTTLED = "RESOURCE_EXHAUSTED"
-_HTTP_FORBIDDEN, _HTTP_UNPROCESSABLE, _HTTP_TOO_MANY, _HTTP_SERVER_ERROR = 403, 422, 429, 500
+_HTTP_FORBIDDEN, _HTTP_UNPROCESSABLE, _HTTP_TOO_MANY, _HTTP_CLOSED, _HTTP_SERVER_ERROR = 403, 422, 429, 499, 500
 _PRPC_WITHOUT_CODE = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 503: "UNAVAILABLE"}
 """HTTP status → code without ``X-Prpc-Grpc-Code``; INTERNAL for any other status. From LUCI's ``readStatus``."""
 _GITILES = {
@@ -161,6 +162,21 @@ def rest_failure(status: int, *, is_own: bool) -> Failure:
 def gitiles_failure(status: int) -> Failure:
     """Judge an HTTP status other than 200 of a Gitiles server. Its error bodies have no reliable form."""
     return grpc_failure(_GITILES.get(status, "INTERNAL"))
+
+
+def api_failure(status: int, code: str) -> Failure:
+    """Judge an HTTP status other than 200 of a REST API of Google Cloud.
+
+    Args:
+        status: the HTTP status.
+        code: the gRPC code in the service's own error object; empty if the answer has none. Such an answer is
+            transient with any status, because a proxy or a front end has answered.
+    """
+    throttled = status == _HTTP_TOO_MANY
+    if not code:
+        return Failure(_GITILES.get(status, "UNKNOWN"), transient=True, throttled=throttled)
+    transient = throttled or status == _HTTP_CLOSED or status >= _HTTP_SERVER_ERROR or code in _TRANSIENT
+    return Failure(code, transient=transient, throttled=throttled)
 
 
 def github_failure(status: int, message: str, headers: Mapping[str, str]) -> Failure:

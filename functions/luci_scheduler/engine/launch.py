@@ -17,13 +17,13 @@ from luci_scheduler.core.debug_log import format_line
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, SchedulerError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
-from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.instants import SECOND, Instant, truncate_to_microseconds
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.outcome import cancel_or_leave, commit_outcome, leave_to_cleanup, log_failing_poll
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import CallCache, Controller
-from luci_scheduler.managers.registry import is_poll
+from luci_scheduler.managers.registry import is_poll, kind_of
 from luci_scheduler.ports import UpdateInvocation, Versioned
 
 __all__ = ["abort_line", "launch_all", "on_launch_task", "resume_launch", "update_and_launch"]
@@ -180,8 +180,9 @@ def _claim(runtime: Runtime, found: Versioned[Invocation], key: str) -> Versione
         invocation, now = current.value, runtime.clock.now()
         if not invocation.status.is_initial:
             return None
-        if invocation.claim_until is not None and now < invocation.claim_until:
-            runtime.offer(launch_task(invocation, invocation.claim_until, now))
+        due = invocation.claim_until if invocation.claim_until is not None else _retry_due(invocation)
+        if due is not None and now < due:
+            runtime.offer(launch_task(invocation, due, now))
             return None
         claimed, line = _claimed(runtime, invocation, now, key)
         own = claimed.last_event
@@ -189,6 +190,18 @@ def _claim(runtime: Runtime, found: Versioned[Invocation], key: str) -> Versione
         return Versioned(claimed, version)
 
     return runtime.update_invocation(found.value.job_id, found.value.id, "claim it", attempt, found)
+
+
+def _retry_due(invocation: Invocation) -> Instant | None:
+    """Return when the next attempt of a kind with a least pause is due; None if an attempt may start at any time.
+
+    A task from before the failed attempt may come sooner. An aborted launch requests nothing, so it need not wait.
+    """
+    due = invocation.next_due
+    waits = invocation.status is Status.RETRYING and not invocation.abort_requested_by
+    if due is None or not waits or not kind_of(invocation.task).retry_pause:
+        return None
+    return truncate_to_microseconds(due)  # as the queue does
 
 
 def _claimed(runtime: Runtime, invocation: Invocation, now: Instant, key: str) -> tuple[Invocation, str]:
@@ -200,12 +213,18 @@ def _claimed(runtime: Runtime, invocation: Invocation, now: Instant, key: str) -
     claimed = replace(
         invocation,
         attempts=attempts,
-        claim_until=Instant(now + runtime.limits.claim_lease + runtime.launch_time(invocation.task)),
+        claim_until=Instant(now + _claim_time(runtime, invocation)),
         mutations=invocation.mutations + 1,
         log_size=invocation.log_size + len(line),
         last_line=stamp,
     )
     return runtime.stamped(claimed, f"{key}/claim{attempts}"), line
+
+
+def _claim_time(runtime: Runtime, invocation: Invocation) -> int:
+    """Return how long a launch is claimed. The next attempt follows the claim if the process of this one dies."""
+    task = invocation.task
+    return runtime.limits.claim_lease + runtime.launch_time(task) + kind_of(task).retry_pause
 
 
 def _attempt(runtime: Runtime, invocation: Invocation, calls: CallCache) -> Controller:
@@ -267,7 +286,8 @@ def _retry_or_fail(runtime: Runtime, controller: Controller, error: TransientErr
     controller.log(log_lines.RETRIED.format())
     now = runtime.clock.now()
     # The document is due at the same instant, so that the sweep retries the launch if the task is lost.
-    eta = Instant(now + _pause(runtime, invocation.attempts, error))
+    pause = max(_pause(runtime, invocation.attempts, error), kind_of(invocation.task).retry_pause)
+    eta = Instant(now + pause)
     runtime.offer(launch_task(invocation, eta, now))
     controller.invocation = replace(controller.invocation, next_due=eta)
 
@@ -376,7 +396,8 @@ def _cancel_superseded_build(
     ours = controller.invocation
     if current is None or current.value.status.is_initial or not ours.task_data:
         return
-    if dict(current.value.task_data) == dict(ours.task_data):
+    identity = kind_of(ours.task).identity
+    if identity(current.value.task_data) == identity(ours.task_data):
         return
     about = {"job_id": ours.job_id, "invocation_id": str(ours.id)}
     logger.warning("launch_interrupted", **about, error="others were quicker: canceling")

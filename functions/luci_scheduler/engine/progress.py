@@ -14,34 +14,40 @@ from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.engine.abort import abort_running
 from luci_scheduler.engine.launch import update_and_launch
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.managers.controller import CallCache, Controller
+from luci_scheduler.managers.controller import CallCache, Controller, Hint
 from luci_scheduler.ports import Versioned
 
 __all__ = ["on_notification", "on_timer"]
 
 
-def on_notification(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, message_id: str) -> None:
-    """Handle a notification of an invocation's build; the caller has verified its token.
+def on_notification(
+    runtime: Runtime, job_id: JobId, invocation_id: InvocationId, message_id: str, hint: Hint | None = None
+) -> None:
+    """Handle a notification of an invocation's build. The caller has verified its token, or passes its ``hint``.
 
     A repeated notification, or a notification after the end, writes nothing. The message ID is the delivery's key.
 
     Raises:
-        PermanentError: there is no such invocation.
+        PermanentError: there is no such invocation, or its task is not of the hint's kind.
         ComeAgainError: a launch is in progress, and the build's ID is not committed yet.
-        TransientError: Buildbucket or the store failed; nothing was written.
+        TransientError: the build service or the store failed; nothing was written.
     """
     calls = CallCache()
 
     def decide(found: Versioned[Invocation] | None) -> Controller | None:
-        if found is None:
+        if found is None or (hint and hint.kind != found.value.task.kind):
             raise PermanentError(f"notification for an invocation that doesn't exist: {job_id} {invocation_id}")
         invocation = found.value
-        if invocation.status.is_final or message_id in invocation.handled_notifications:
+        if message_id in invocation.handled_notifications:
             return None
         if invocation.status.is_initial:
-            _wait_for_launch(invocation, runtime.clock.now())
+            _wait_for_launch(invocation, runtime.clock.now(), hint)
             return None
         controller = runtime.controller(invocation, calls)
+        controller.hint = hint
+        if invocation.status.is_final:
+            _notify_ended(runtime, controller)
+            return None
         _notify(runtime, controller, message_id)
         return controller
 
@@ -78,11 +84,18 @@ def on_timer(
     update_and_launch(runtime, job_id, invocation_id, f"handle timer {timer_id}", "timer", key, decide)
 
 
-def _wait_for_launch(invocation: Invocation, now: Instant) -> None:
-    if invocation.claim_until is not None and now < invocation.claim_until:
+def _wait_for_launch(invocation: Invocation, now: Instant, hint: Hint | None) -> None:
+    # A hint may name a build that the next attempt does not find, and no other message may announce that build.
+    if hint or (invocation.claim_until is not None and now < invocation.claim_until):
         raise ComeAgainError(f"invocation {invocation.id} of {invocation.job_id} is still starting, try again later")
     # No launch is in progress. The next attempt finds the build itself, so this notification is not needed.
     logger.info("notification_before_launch", job_id=invocation.job_id, invocation_id=str(invocation.id))
+
+
+def _notify_ended(runtime: Runtime, controller: Controller) -> None:
+    """Let the manager cancel a second build of an invocation that has ended; nothing is written."""
+    if controller.hint:
+        runtime.manager(controller.invocation.task).handle_notification(controller)
 
 
 def _notify(runtime: Runtime, controller: Controller, message_id: str) -> None:
@@ -92,6 +105,7 @@ def _notify(runtime: Runtime, controller: Controller, message_id: str) -> None:
     # The abort's own task may be lost or late; any delivery about the invocation performs it.
     if invocation.abort_requested_by:
         abort_running(runtime, controller, invocation.abort_requested_by)
+        _notify_ended(runtime, controller)
         return
     manager = runtime.manager(invocation.task)
     _or_fail(runtime, controller, "PubSub notification", lambda: manager.handle_notification(controller))

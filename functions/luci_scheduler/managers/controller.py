@@ -12,6 +12,7 @@ from luci_scheduler.core import log_lines
 from luci_scheduler.core.debug_log import format_line
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.foreign_text import abridged
+from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
@@ -20,11 +21,21 @@ from luci_scheduler.core.queue_tasks import TimerTask
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.ports import Clock, Entropy, PutPoller, Queue, QueueTask
 
-__all__ = ["CallCache", "Controller", "offer", "timer_task"]
+__all__ = ["CallCache", "Controller", "Hint", "offer", "timer_task"]
 
 _MAX_SUMMARY = 1000
 """Characters of a summary: enough for the last lines of a program's output."""
 _logger = structlog.stdlib.get_logger("luci_scheduler")
+
+
+@frozen
+class Hint:
+    """An unproven statement of a notification: an external task has changed. Anybody may have made it."""
+
+    kind: str
+    """The kind of task that such notifications are about."""
+    task_id: str
+    """The ID of the external task."""
 
 
 @dataclass(slots=True)
@@ -58,6 +69,8 @@ class Controller:
         self.poller: PutPoller | None = None
         """The record of a poll. The commit that ends the delivery writes it."""
         self._base = invocation
+        self.hint: Hint | None = None
+        """The statement of the notification that this delivery handles; None if the notification has a token."""
         self.announce_end = True
         """Whether the debug log gets a line about the end of the invocation."""
 

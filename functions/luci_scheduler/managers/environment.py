@@ -8,10 +8,10 @@ from dataclasses import field
 from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.frozen import frozen
-from luci_scheduler.core.instants import MINUTE
-from luci_scheduler.ports import Buildbucket, Fetch, Gitiles, Pollers
+from luci_scheduler.core.instants import MINUTE, SECOND
+from luci_scheduler.ports import Buildbucket, CloudBuild, Fetch, Gitiles, Pollers
 
-__all__ = ["Environment", "Polling", "Server"]
+__all__ = ["CloudBuildDefaults", "Environment", "Polling", "Server"]
 
 
 @frozen
@@ -38,6 +38,23 @@ class Polling:
 
 
 @frozen
+class CloudBuildDefaults:
+    """How ``cloud_build`` jobs build: the values that a definition leaves out, and the limits of their calls."""
+
+    project: str = ""
+    """The project of builds whose definition names none."""
+    location: str = "global"
+    account: str = ""
+    """The service account of builds whose definition names none; empty: the project's default account."""
+    projects: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Project → the service accounts that definitions may name there. Empty: only the default project and account."""
+    check_interval: int = 0
+    """Nanoseconds between status checks; 0: at random 1 to 10 minutes."""
+    run_deadline: int = 120 * SECOND
+    """Nanoseconds within which Cloud Build must answer the request to run a trigger, at most 180 seconds."""
+
+
+@frozen
 class Environment:
     """The ports and values that task managers use."""
 
@@ -55,5 +72,8 @@ class Environment:
     request_deadline: int = MINUTE
     """Nanoseconds within which all calls of a launch attempt must be answered, search and request together."""
     polling: Polling = field(default_factory=Polling)
+    cloud_build: CloudBuild | None = None
+    """The Cloud Build API; None: the installation has no ``cloud_build`` jobs, and their launches are refused."""
+    cloud_build_defaults: CloudBuildDefaults = field(default_factory=CloudBuildDefaults)
     hosts: CommitHosts = DEFAULT_HOSTS
     """The commit hosts of the installation."""

@@ -8,6 +8,7 @@ from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.managers.buildbucket.kind import BuildbucketKind
+from luci_scheduler.managers.cloud_build.kind import CloudBuildKind
 from luci_scheduler.managers.environment import Environment
 from luci_scheduler.managers.gitiles.kind import GitilesKind
 from luci_scheduler.managers.noop import NoopKind
@@ -17,7 +18,7 @@ from luci_scheduler.managers.url_fetch.kind import UrlFetchKind
 
 __all__ = ["KINDS", "is_poll", "kind_of", "launch_time", "make_era_of", "make_managers"]
 
-KINDS: tuple[TaskKind, ...] = (NoopKind(), UrlFetchKind(), GitilesKind(), BuildbucketKind())
+KINDS: tuple[TaskKind, ...] = (NoopKind(), UrlFetchKind(), GitilesKind(), BuildbucketKind(), CloudBuildKind())
 """Every task kind of this version."""
 
 

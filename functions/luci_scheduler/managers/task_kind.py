@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol
 
@@ -57,6 +57,12 @@ class TaskCheck(Protocol):
     def within(self, *elements: str) -> AbstractContextManager[None]:
         """Append elements to the path of every problem that is recorded inside the ``with`` block."""
 
+    def message(self, field: str, index: int | None = None) -> AbstractContextManager[TaskCheck]:
+        """Return the check of a nested message, whose name the path of every problem in the ``with`` block has.
+
+        ``index`` is the place of the message in a repeated field. The path counts from 1: ``steps #2``.
+        """
+
     def few(self, field: str, items: Sequence[str]) -> bool:
         """Whether a list is short enough to check; otherwise an error is recorded."""
 
@@ -100,12 +106,18 @@ class TaskKind(ABC):
     """The field in ``job {}`` or ``trigger {}`` blocks, and the kind in stored documents. Never change it."""
     schema: ClassVar[str]
     """The fields of the kind's message, each as ``number name type``; ``*`` after the type marks a repeated field."""
+    messages: ClassVar[Mapping[str, str]] = {}
+    """The messages inside the kind's message, each by its name, with fields as in `schema`. A job stores a nested
+    message as a JSON object, without the fields that are not set."""
     job_field: ClassVar[int] = 0
     """The number of the kind's field in ``Job``; 0: a job cannot have such a task."""
     trigger_field: ClassVar[int] = 0
     """The number of the kind's field in ``Trigger``; 0: a trigger cannot have such a task."""
     is_multistage: ClassVar[bool] = False
     """Whether a launch leaves the invocation RUNNING. A task of a single stage ends with its launch."""
+    retry_pause: ClassVar[int] = 0
+    """The least pause between the end of a launch attempt and the next attempt, in nanoseconds. A kind needs one if its
+    service may list a new task late. The claim of a launch is longer by it, because a process may die unnoticed."""
     noun: ClassVar[str] = "task"
     """The word for the external task, in sentences and labels on pages."""
     verbs: ClassVar[tuple[str, str]] = ("ran", "runs")
@@ -142,11 +154,11 @@ class TaskKind(ABC):
 
     def definition_text(self, task: TaskDefinition) -> str:
         """Return a task as Go prints a text proto: ``field: <`` ... ``>``."""
-        lines = [f"{task.kind}: <"]
-        for name, value in task.fields.items():
-            items = value if isinstance(value, (list, tuple)) else [value]
-            lines += [f"  {name}: {quote(item) if isinstance(item, str) else json.dumps(item)}" for item in items]
-        return "\n".join([*lines, ">"])
+        return "\n".join(_text_proto(task.kind, task.fields))
+
+    def identity(self, task_data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the part of an invocation's task data that identifies the external task."""
+        return dict(task_data)
 
     def facts(self, invocation: Invocation) -> Sequence[Fact]:
         """Return the rows that only this kind adds to the summary of the invocation page."""
@@ -156,3 +168,15 @@ class TaskKind(ABC):
     def message_name(self) -> str:
         """The name of the kind's message in the config schema, such as ``UrlFetchTask``."""
         return "".join(word.capitalize() for word in self.name.split("_")) + "Task"
+
+
+def _text_proto(name: str, value: Any) -> list[str]:
+    """Return the lines of a field: of a message, or of each item of a list."""
+    match value:
+        case Mapping():
+            inside = [f"  {line}" for field, item in value.items() for line in _text_proto(field, item)]
+            return [f"{name}: <", *inside, ">"]
+        case list() | tuple():
+            return [line for item in value for line in _text_proto(name, item)]
+        case _:
+            return [f"{name}: {quote(value) if isinstance(value, str) else json.dumps(value)}"]

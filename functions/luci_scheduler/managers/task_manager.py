@@ -40,7 +40,11 @@ class TaskManager(Protocol):
         """
 
     def handle_notification(self, controller: Controller) -> None:
-        """React to a hint that the external task has changed. The hint itself carries no facts."""
+        """React to a notification that the external task has changed. It proves nothing.
+
+        ``controller.hint`` names the task of a notification without a token. The engine passes such notifications on
+        even after the end of the invocation, so that the manager can stop a second task. It then stores nothing.
+        """
 
     def handle_timer(self, controller: Controller, timer: Timer) -> None:
         """React to a timer, which the engine has already consumed. Ignore timers with an unknown title."""

@@ -58,6 +58,8 @@ _LINES = (
     (log_lines.TASK_URL, EventKind.CREATED),
     (log_lines.V1_RESPONSE, EventKind.CREATED),
 )
+_RUNNING = ("STARTED", "WORKING")
+"""The statuses of a running build: Buildbucket's and Cloud Build's."""
 _ONCE = (EventKind.STARTED, EventKind.CREATED)
 """Several lines show these events. The first one counts."""
 
@@ -155,6 +157,6 @@ def _kind(text: str) -> EventKind | None:
 
 def _shows_running(text: str) -> bool:
     if status := log_lines.V2_STATUS.match(text):
-        return status["status"] == "STARTED"
+        return status["status"] in _RUNNING
     status = log_lines.V1_STATUS.match(text)
     return status is not None and status["status"] == '"STARTED"'

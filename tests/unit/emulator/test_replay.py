@@ -22,7 +22,7 @@ from emulator.replay.memory import MemoryStage
 from emulator.replay.scenario import read_scenario
 from emulator.replay.serving import Gate
 from emulator.replay.stage import Answer, Message
-from emulator.replay.timed import Stopwatch, TimedBuildbucket
+from emulator.replay.timed import Stopwatch, TimedBuildbucket, TimedCalls
 from emulator.settings import QUEUE_RETRIES
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.core.instants import MILLISECOND, MINUTE, SECOND, Instant
@@ -225,7 +225,7 @@ def test_an_answer_after_the_deadline_does_not_count(
     clock = SteppedClock(START)
     stopwatch = Stopwatch(clock, {"call": takes * SECOND}, lambda: None)
     server = _Server(clock, error)
-    client = TimedBuildbucket(server, stopwatch, clock, MINUTE)
+    client = TimedBuildbucket(server, TimedCalls(stopwatch, clock), MINUTE)
     until = None if left is None else Instant(START + left * SECOND)
     ask = (lambda: client.v1("s", "GET", "b", until=until)) if protocol == "v1" else _asking(client, until)
     if told:
@@ -234,7 +234,7 @@ def test_an_answer_after_the_deadline_does_not_count(
     else:
         assert ask()["server"] == "s"
     assert (clock.now() - START, server.calls) == (elapsed * SECOND, 1)
-    assert client.given_up == (told == "the client's")
+    assert client._calls.given_up == (told == "the client's")
 
 
 def _asking(client: TimedBuildbucket, until: Instant | None) -> Callable[[], dict[str, Any]]:
@@ -245,7 +245,7 @@ def test_a_call_without_time_left_is_not_sent() -> None:
     """An unsent call takes no time and uses up no duration."""
     clock = SteppedClock(START)
     server = _Server(clock)
-    client = TimedBuildbucket(server, Stopwatch(clock, {"call": SECOND}, lambda: None), clock, MINUTE)
+    client = TimedBuildbucket(server, TimedCalls(Stopwatch(clock, {"call": SECOND}, lambda: None), clock), MINUTE)
     with pytest.raises(BuildbucketError, match="the client's"):
         client.v2("s", "GetBuild", {}, until=START)
     assert (clock.now(), server.calls) == (START, 0)

@@ -20,7 +20,7 @@ class EchoKind(TaskKind):
 
     name: ClassVar[str] = "echo"
     schema: ClassVar[str] = "1 text string, 2 times int32"
-    job_field: ClassVar[int] = 1000
+    job_field: ClassVar[int] = 1900
     verbs: ClassVar[tuple[str, str]] = ("was echoed", "is echoed")
 
     def manager(self, environment: Environment) -> TaskManager:

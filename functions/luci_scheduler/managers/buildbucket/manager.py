@@ -150,7 +150,7 @@ class BuildbucketManager:
 
     def handle_notification(self, controller: Controller) -> None:
         """Check the build's status. The notification is only a hint."""
-        controller.log(log_lines.NOTIFIED.format())
+        controller.log(log_lines.NOTIFIED.format(service="Buildbucket"))
         self._check(controller)
 
     def handle_timer(self, controller: Controller, timer: Timer) -> None:

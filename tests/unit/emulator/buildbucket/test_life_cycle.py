@@ -346,7 +346,7 @@ class TestCommands:
         until(lambda: live.builds.get(build_id).ended)
         build = live.builds.get(build_id)
         assert (build.status, build.outcome.timeout) == ("INFRA_FAILURE", True)
-        until(lambda: not live._service.life_cycle._commands._running)
+        until(lambda: not live._service.life_cycle._commands._pool._running)
 
     def test_cannot_start(self, live):
         """A missing program ends the build, and its summary names the program."""

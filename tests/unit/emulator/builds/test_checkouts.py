@@ -43,7 +43,9 @@ def repository(tmp_path: Path) -> Repository:
 def checkouts(folder: Path, *watched: tuple[str, str]) -> Checkouts:
     """Return the checkouts for a job that watches pairs of a repository and a ref."""
     watchers = [Watcher(JobId("p/j"), JobId("p/t"), repo, (ref,)) for repo, ref in watched]
-    return Checkouts(folder, lambda: URL, lambda job: watchers if job == "p/j" else [])
+    return Checkouts(
+        folder, lambda host, project: f"{URL}/{host}/{project}", lambda job: watchers if job == "p/j" else []
+    )
 
 
 def prepare(place: Workplace, folder: Path) -> None:

@@ -11,7 +11,7 @@ from emulator.clock import SteppedClock
 from emulator.memory.ports import memory_ports
 from emulator.replay.deliveries import Delivery
 from emulator.replay.errors import ScenarioError
-from emulator.replay.timed import ReplayEntropy, Stopwatch, TimedBuildbucket, TimedQueue, TimedStore
+from emulator.replay.timed import ReplayEntropy, Stopwatch, TimedBuildbucket, TimedCalls, TimedQueue, TimedStore
 from luci_scheduler.adapters.documents import ReadVersion
 from luci_scheduler.core.errors import StoreConflictError
 from luci_scheduler.core.identifiers import JobId
@@ -89,38 +89,38 @@ def test_a_call_takes_its_time() -> None:
     """Of both protocols."""
     clock = SteppedClock(START)
     server = _Server(clock)
-    client = TimedBuildbucket(server, _stopwatch(clock), clock, 60 * SECOND)
+    client = TimedBuildbucket(server, TimedCalls(_stopwatch(clock), clock), 60 * SECOND)
     assert client.v2("h", "GetBuild", {}) == {"id": "1"}
     assert client.v1("h", "GET", "builds/1") == {"id": "1"}
     assert clock.now() == START + 8 * SECOND
-    assert client.given_up == 0
+    assert client._calls.given_up == 0
 
 
 def test_a_call_ends_at_its_deadline() -> None:
     """The server has seen the call; the client gives up and gets the error of a call without time."""
     clock = SteppedClock(START)
     server = _Server(clock)
-    client = TimedBuildbucket(server, _stopwatch(clock, call=[70 * SECOND]), clock, 60 * SECOND)
+    client = TimedBuildbucket(server, TimedCalls(_stopwatch(clock, call=[70 * SECOND]), clock), 60 * SECOND)
     with pytest.raises(BuildbucketError, match="no time is left"):
         client.v2("h", "GetBuild", {})
     assert clock.now() == START + 60 * SECOND
-    assert (client.given_up, len(server.untils)) == (1, 2)
+    assert (client._calls.given_up, len(server.untils)) == (1, 2)
 
 
 def test_a_call_that_takes_until_its_deadline_succeeds() -> None:
     """The answer arrives at the last instant."""
     clock = SteppedClock(START)
     server = _Server(clock)
-    client = TimedBuildbucket(server, _stopwatch(clock, call=[60 * SECOND]), clock, 60 * SECOND)
+    client = TimedBuildbucket(server, TimedCalls(_stopwatch(clock, call=[60 * SECOND]), clock), 60 * SECOND)
     assert client.v2("h", "GetBuild", {}) == {"id": "1"}
     assert clock.now() == START + 60 * SECOND
-    assert (client.given_up, len(server.untils)) == (0, 1)
+    assert (client._calls.given_up, len(server.untils)) == (0, 1)
 
 
 def test_a_call_whose_deadline_has_passed_takes_no_time() -> None:
     """The client refuses it, and the scenario's duration stays for the next call."""
     clock = SteppedClock(START)
-    client = TimedBuildbucket(_Server(clock), _stopwatch(clock, call=[7]), clock, 60 * SECOND)
+    client = TimedBuildbucket(_Server(clock), TimedCalls(_stopwatch(clock, call=[7]), clock), 60 * SECOND)
     with pytest.raises(BuildbucketError, match="no time is left"):
         client.v2("h", "GetBuild", {}, until=Instant(START))
     assert clock.now() == START
