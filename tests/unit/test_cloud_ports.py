@@ -92,7 +92,7 @@ def _github(**changes: Any) -> Any:
 
 
 def test_all_repositories_on_github_share_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has the limits of the hosts, and is made for the first repository there: a repository on Gitiles needs none."""
+    """It has the limits of the hosts, and is made for the first repository there: one on Gitiles needs none."""
     made: list[None] = []
     make = cloud_ports_module.make_github_api
     monkeypatch.setattr(cloud_ports_module, "make_github_api", lambda *args: made.append(None) or make(*args))  # type: ignore[func-returns-value]
