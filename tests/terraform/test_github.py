@@ -96,13 +96,13 @@ def test_the_page_lists_the_rights(everything: Life, minimal: Life) -> None:
     rows = re.findall(r"^\| (?:`(\w+)`|(workflows|everyone)).*? \| `([\w.]+/?\w+)`", _PAGE, re.MULTILINE)
     listed = {(account or {"everyone": "allUsers"}.get(who, who), role) for account, who, role in rows}
     prefix = EVERYTHING["prefix"].replace("-", "_")
+    of_objects = re.compile(
+        r"luci_scheduler_builds|sched-steps|account (documents|release)|github|cloud-build|workerPool"
+    )
     added = {
         (re.sub("^workflows-of-.*", "workflows", account), role.replace(f"{prefix}_", ""))
         for account, role, resource in granted(everything)
-        if re.search(r"luci_scheduler_builds|sched-steps|account (documents|release)|github|cloud-build", role + resource)
-        or account in ("steps", "webhook")
-        or role == "cloudbuild.workerPoolUser"
-        or account.startswith("workflows")
+        if of_objects.search(f"{role} {resource}") or re.match("(steps|webhook|workflows)", account)
     }
     # Every function reads its own invokers, and Pub/Sub's agent moves the dead letters of every topic.
     common = {("functions", "run.viewer"), ("pubsub", "pubsub.publisher"), ("pubsub", "pubsub.subscriber")}

@@ -263,7 +263,7 @@ def test_there_are_no_builds_of_cloud_build_by_default(minimal: Life, production
     for life in (minimal, production):
         assert set(life.services) == set(FUNCTIONS)
         assert not _settings(life, "on_task").cloud_build
-        new = "cloud-builds|sched-(steps|webhook)|GITHUB|CLOUD_BUILD|COMMIT_HOSTS|sts.googleapis|identity_pool|custom_role"
+        new = "cloud-builds|sched-(steps|webhook)|GITHUB|CLOUD_BUILD|COMMIT_HOSTS|sts.google|identity_pool|custom_role"
         assert [found.address for found in life.resources if re.search(new, f"{found.address} {found.values}")] == []
 
 
