@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -94,16 +94,6 @@ class OptionalServers:
             self.cloud_build.around.console_url = url
         if self.github is not None:
             self.github.around.console_url = url
-
-    def know_configs(self, watched: Callable[[], Collection[str]], missing: Callable[[str, str], None]) -> None:
-        """Let a push make a repository of GitHub that a config watches, and report a request for a missing one.
-
-        Args:
-            watched: returns the repositories that configs watch, ``https://<host>/<name>``.
-            missing: gets a missing repository, and the sentence that says where to put it.
-        """
-        if self.github is not None:
-            self.github.around.watched, self.github.around.missing = watched, missing
 
     def export_state(self) -> dict[str, Any]:
         """Return the builds and the commit statuses, as JSON for `import_state` of a later run."""

@@ -282,9 +282,12 @@ def _start_servers(base: _Base, pubsub: FaultyPubSub, events: CommitEvents) -> _
         ),
     )
     watched = partial(watched_repositories, base.folders.configs, options.config_rules)
-    around, missing = servers.gitiles.around, MissingRepositories(base.feed, watched)
-    around.pushed, around.watched, around.missing = events.pushed, watched, missing
-    servers.optional.know_configs(watched, missing)
+    around = servers.gitiles.around
+    around.pushed, around.watched = events.pushed, watched
+    around.missing = MissingRepositories(base.feed, watched)
+    if servers.optional.github is not None:
+        servers.optional.github.around.watched = watched
+        servers.optional.github.around.missing = around.missing
     base.stack.enter_context(servers.cloud_tasks)
     for server in (servers.buildbucket, servers.gitiles):
         server.start()

@@ -16,6 +16,7 @@ from unittest import mock
 
 import flask
 import pytest
+import structlog
 
 from luci_scheduler import webhook
 from luci_scheduler.adapters import http, pubsub
@@ -419,6 +420,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name, value in _ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     yield monkeypatch
+    structlog.reset_defaults()  # the settings configure the log
     for made in (webhook._settings, webhook._made_hook):
         made.cache_clear()
 
