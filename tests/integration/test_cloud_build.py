@@ -28,7 +28,11 @@ NAME = "example-org/widget"
 REPO = f"https://github.com/{NAME}"
 CONFIG = f"""
 trigger {{ id: "pushes" gitiles {{ repo: "{REPO}" refs: "refs/heads/main" }} triggers: "steps" }}
-job {{ id: "steps" cloud_build {{ steps {{ name: "bash" script: "cat state; exit $(cat status)" }} }} }}
+job {{
+  id: "steps"
+  cloud_build {{ steps {{ name: "bash" script: "cat state; exit $(cat status)" }} }}
+  triggering_policy {{ max_concurrent_invocations: 9 max_batch_size: 1 }}
+}}
 job {{ id: "trigger" cloud_build {{ location: "us-central1" trigger: "widget-ci" }} }}
 """
 TRIGGERS = f"""
