@@ -24,7 +24,7 @@ from google.oauth2 import service_account
 from requests import RequestException
 
 from emulator.clock import SteppedClock
-from luci_scheduler.adapters import access_tokens, cloud_tasks, config_sources, front_end, github_api, http, pubsub
+from luci_scheduler.adapters import access_tokens, cloud_tasks, config_sources, front_end, http, pubsub
 from luci_scheduler.adapters import firestore as firestore_adapter
 from luci_scheduler.adapters.access_tokens import AccessTokens
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
@@ -302,11 +302,9 @@ def _publish(address: str, limit: float) -> Callable[[], Any]:
 
 
 def _status(address: str, limit: float) -> Callable[[], Any]:
-    hosts = CommitHosts({"github.com": ConfiguredHost(HostKind.GITHUB, f"http://{address}", credentials=True)})
-    opened = http.sessions(authenticated=False)
-    api = github_api.GitHubApi(hosts, opened, TokenCredentials("token"), SystemClock(), round(limit * SECOND))
+    api = _github_api(address, limit, TokenCredentials("token"))
     status = CommitStatus("https://github.com/o/n", _ID, State.PENDING, "scheduler/p/j", "Running")
-    return lambda: GitHubStatuses(hosts, lambda: api).report(status, "https://scheduler.example.com/jobs/p/j/1")
+    return lambda: GitHubStatuses(CommitHosts(), lambda: api).report(status, "https://scheduler.example.com/jobs/p/j/1")
 
 
 def _url_fetch(address: str, limit: float) -> Callable[[], Any]:
@@ -394,7 +392,7 @@ OUTSIDE_CALLS = (
     OutsideCall("Owner of an access token (tokeninfo)", access_tokens._TIMEOUT / SECOND, _tokeninfo, (TransientError,)),
     OutsideCall("The service's own invoker policy", front_end.POLICY_LIMIT, _policy, (TransientError,)),
     OutsideCall("Pub/Sub: announce an invocation", pubsub.PUBLISH_LIMIT, _publish, (TransientError,)),
-    OutsideCall("GitHub: commit status", github_api.CALL_LIMIT / SECOND, _status, (GitilesError,)),
+    OutsideCall("GitHub: commit status", CALL_LIMIT / SECOND, _status, (GitilesError,)),
     OutsideCall("url_fetch, without timeout_sec", url_fetch._DEFAULT_TIMEOUT / SECOND, _url_fetch, (FetchError,)),
 )
 

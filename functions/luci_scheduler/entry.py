@@ -91,8 +91,8 @@ def current_app() -> App:
 
 
 def is_local() -> bool:
-    """Return whether the functions of this process run in the local cloud."""
-    return process.app().settings.local
+    """Return whether the functions of this process run in the local cloud; the errors are those of `current_app`."""
+    return current_app().settings.local
 
 
 def finish_event(response: EventResponse) -> None:

@@ -74,7 +74,10 @@ def refuse_other_sites(server: flask.Flask, is_local: Callable[[], bool]) -> Non
     """
 
     def refuse() -> flask.typing.ResponseReturnValue | None:
-        reason = foreign_request(flask.request.method, flask.request.headers.get) if is_local() else ""
+        flask.g.reached = True  # if the settings cannot be read now, that is no fault of the sender
+        is_guarded = is_local()
+        flask.g.reached = False
+        reason = foreign_request(flask.request.method, flask.request.headers.get) if is_guarded else ""
         headers = {ANSWERED: "true", "Content-Type": "text/plain; charset=utf-8"}
         return (f"{reason}\n", 403, headers) if reason else None
 

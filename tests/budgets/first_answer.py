@@ -10,8 +10,6 @@ import sys
 
 import functions_framework
 
-from luci_scheduler import process
-
 
 class _EmptyStore:
     """A store without documents."""
@@ -21,15 +19,22 @@ class _EmptyStore:
         return lambda *_, **__: None if missing else []
 
 
-def _main(function, source):
-    signature = "cloudevent" if function.startswith("on_") and function != "on_task" else "http"
-    client = functions_framework.create_app(function, source, signature).test_client()
+def _with_empty_store():
+    from luci_scheduler import process  # the webhook has no application
+
     app = process.app()
     process.use(dataclasses.replace(app, runtime=dataclasses.replace(app.runtime, store=_EmptyStore())))
+    return app
+
+
+def _main(function, source):
+    signature = "http" if function in ("on_task", "on_github_push", "console") else "cloudevent"
+    client = functions_framework.create_app(function, source, signature).test_client()
+    app = None if function == "on_github_push" else _with_empty_store()
     request = json.load(sys.stdin)
     answer = client.open(request["path"], method=request["method"], json=request["json"], headers=request["headers"])
     assert answer.status_code == 200, (answer.status_code, answer.get_data(as_text=True))
-    if function not in ("console", "on_cloud_build"):
+    if app is not None and function not in ("console", "on_cloud_build"):
         assert app.runtime.managers["buildbucket"]  # the kind of the jobs of most installations
     sys.stdout.write("\n" + json.dumps(sorted(sys.modules)) + "\n")
 

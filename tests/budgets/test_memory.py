@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,10 @@ import pytest
 
 from luci_scheduler.adapters.gitiles import MAX_BODY_BYTES
 from luci_scheduler.core.commit_event import MAX_GERRIT_BYTES
+from luci_scheduler.core.github_push import MAX_PAYLOAD_BYTES
 from luci_scheduler.core.untrusted import MAX_VALUES
 from tests.deployed import link_deployment
+from tests.pushes import payload
 
 _SERVER_MIB = 32
 """For the parent process of the web server, which shares most of its pages, and for the sandbox."""
@@ -46,6 +49,16 @@ def _answer() -> bytes:
     return answer + b"x" * (MAX_BODY_BYTES - len(answer) - 2) + b'"}'
 
 
+def _push() -> bytes:
+    """Return a push of the most bytes and the most values that the webhook reads."""
+    document = json.dumps(payload({"pushed_at": int(time.time())}, commits=["COMMITS"])).encode()
+    values = b",".join(b'{"%d":%d}' % (number, number) for number in range(MAX_VALUES // 2 - 100))
+    room = MAX_PAYLOAD_BYTES - len(document) - len(values) + len(b'"COMMITS"') - len(b',""')
+    body = document.replace(b'"COMMITS"', values + b',"' + b"x" * room + b'"')
+    assert len(body) == MAX_PAYLOAD_BYTES
+    return body
+
+
 @pytest.fixture(scope="module", name="deployment")
 def _deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("deployment")
@@ -54,7 +67,7 @@ def _deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc, which shows the memory of a process")
-@pytest.mark.parametrize(("kind", "make"), [("event", _event), ("answer", _answer)])
+@pytest.mark.parametrize(("kind", "make"), [("event", _event), ("answer", _answer), ("push", _push)])
 def test_the_largest_input_fits_into_the_memory_of_a_function(
     kind: str, make: Callable[[], bytes], deployment: Path, tmp_path: Path
 ) -> None:

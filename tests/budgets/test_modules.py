@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import flask
 import pytest
 
 from emulator.cloud_tasks.oidc import TokenIssuer
@@ -25,16 +26,19 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.notification_token import make_token
 from tests.answering import Answer, answering
 from tests.deployed import FUNCTIONS, link_deployment
+from tests.pushes import SECRET, delivery, payload
 
-ALL = (*FUNCTIONS, "on_cloud_build")
+_ENGINE = {*FUNCTIONS, "on_cloud_build"}
+ALL = (*FUNCTIONS, "on_cloud_build", "on_github_push")
 OWN: Mapping[str, Mapping[str, int]] = {
-    "on_gitiles_commit": {"": 18, "adapters": 22, "config": 1, "core": 64, "engine": 10, "managers": 23},
-    "on_build_completion": {"": 18, "adapters": 22, "config": 1, "core": 63, "engine": 10, "managers": 23},
-    "on_cloud_build": {"": 18, "adapters": 22, "config": 1, "core": 63, "engine": 10, "managers": 21},
-    "on_task": {"": 18, "adapters": 22, "config": 1, "core": 64, "engine": 17, "managers": 23},
+    "on_gitiles_commit": {"": 19, "adapters": 22, "config": 1, "core": 64, "engine": 10, "managers": 23},
+    "on_build_completion": {"": 19, "adapters": 22, "config": 1, "core": 63, "engine": 10, "managers": 23},
+    "on_cloud_build": {"": 19, "adapters": 22, "config": 1, "core": 63, "engine": 10, "managers": 21},
+    "on_task": {"": 19, "adapters": 22, "config": 1, "core": 64, "engine": 17, "managers": 23},
     "console": {
-        "": 21, "adapters": 23, "api": 21, "config": 1, "core": 64, "engine": 10, "managers": 16, "web": 26
+        "": 22, "adapters": 23, "api": 21, "config": 1, "core": 64, "engine": 10, "managers": 16, "web": 26
     },
+    "on_github_push": {"": 10, "adapters": 4, "core": 18},
 }  # fmt: skip
 """Function → package → the number of our modules that it may load; the package "" is the top level."""
 ONLY_IN = {
@@ -57,13 +61,23 @@ ONLY_IN = {
     "luci_scheduler.managers.gitiles.manager": set(),
     "luci_scheduler.managers.url_fetch.manager": set(),
     "luci_scheduler.adapters.cloud_tasks": set(),
+    "luci_scheduler.adapters.pubsub": {"on_github_push"},
+    "luci_scheduler.webhook": {"on_github_push"},
+    "luci_scheduler.engine.statuses": set(),
+    "luci_scheduler.adapters.github_statuses": set(),
+    "luci_scheduler.bootstrap": _ENGINE,
+    "luci_scheduler.config": _ENGINE,
+    "luci_scheduler.engine": _ENGINE,
+    "luci_scheduler.managers": _ENGINE,
+    "luci_scheduler.ports": _ENGINE,
+    "google.cloud.firestore": _ENGINE,
+    "grpc": _ENGINE,
     "luci_scheduler.adapters.github": set(),
     "luci_scheduler.adapters.github_api": set(),
     "luci_scheduler.adapters.github_credentials": set(),
     "luci_scheduler.adapters.github_objects": set(),
     "luci_scheduler.adapters.github_source": set(),
     "luci_scheduler.adapters.kept": set(),
-    "luci_scheduler.adapters.pubsub": set(),
     "google.cloud.tasks_v2": set(),
     "re2": set(),
     "rich": set(),
@@ -85,7 +99,10 @@ def _modules(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], frozen
 
 def _loaded(folder: Path, function: str) -> list[str]:
     issuer = TokenIssuer()
-    with answering(Answer(200, json.dumps(issuer.certificates()).encode())) as keys:
+    with answering() as keys:
+        published = Answer(200, b'{"messageIds": ["1"]}')
+        certificates = Answer(200, json.dumps(issuer.certificates()).encode())
+        keys.otherwise = lambda path, _: published if path.endswith(":publish") else certificates
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(folder),
@@ -104,11 +121,15 @@ def _loaded(folder: Path, function: str) -> list[str]:
             "SCHEDULER_BUILDBUCKET_SERVERS": '[{"host": "h", "publisher": "b@example.com"}]',
             "SCHEDULER_TOKEN_SECRETS": "a secret of twenty bytes",
             "SCHEDULER_APP_ID": "luci-scheduler",
+            "SCHEDULER_GITHUB_WEBHOOK_SECRETS": SECRET,
+            "SCHEDULER_COMMIT_TOPIC": "projects/p/topics/gitiles-commit",
+            "SCHEDULER_PUBSUB_URL": keys.url,
         }
         token = issuer.issue("a@example.com", "https://tasks.example.com", time.time_ns())
+        request = {"headers": {"Authorization": f"Bearer {token}"}, **_request(function)}
         done = subprocess.run(
             [sys.executable, "-S", Path(__file__).with_name("first_answer.py"), function, folder / "main.py"],
-            input=json.dumps({**_request(function), "headers": {"Authorization": f"Bearer {token}"}}),
+            input=json.dumps(request),
             env=environment,
             capture_output=True,
             text=True,
@@ -130,6 +151,10 @@ def _request(function: str) -> Mapping[str, Any]:
         case "on_gitiles_commit":
             commit = {"repo": "https://r.googlesource.com/x", "ref": "refs/heads/main", "revision": "a" * 40}
             return {"method": "POST", "path": "/", "json": _push(commit, {})}
+        case "on_github_push":
+            document = payload({"pushed_at": int(time.time())})
+            body = flask.json.provider.DefaultJSONProvider(flask.Flask("f")).dumps(document)
+            return {"method": "POST", "path": "/github", "json": document, "headers": delivery(body.encode())}
         case "on_cloud_build":
             names = {"APP": "luci-scheduler", "JOB": "p/j", "INVOCATION": "9"}
             values = {f"_SCHEDULER_{name}": value for name, value in names.items()}

@@ -116,6 +116,16 @@ THREATS = (
         ("tests/unit/api/test_strangers.py", "tests/unit/engine/test_tenants.py"),
     ),
     Threat(
+        "webhook",
+        "The public webhook",
+        "Anyone can call the function for GitHub's webhooks: with forged, repeated, large or countless deliveries.",
+        (
+            "tests/unit/test_webhook.py",
+            "tests/unit/core/test_github_push.py",
+            "tests/integration/test_github_webhook.py",
+        ),
+    ),
+    Threat(
         "supply",
         "Supply chain",
         "A downloaded package or archive is not the file that was reviewed.",

@@ -114,4 +114,5 @@ def test_budgets_end_before_the_platform_does() -> None:
         re.findall(r"^    console = \{.*?timeout_seconds = (\d+)", text, re.MULTILINE | re.DOTALL)[0]
     )
     timeouts["on_cloud_build"] = timeouts["on_build_completion"]  # both only read a build and write an invocation
-    assert {name: timeout - 10 for name, timeout in timeouts.items()} == entry.BUDGETS
+    webhook = "on_github_push"  # its sender waits for a shorter time than its timeout may be
+    assert {name: timeout - 10 for name, timeout in timeouts.items()} | {webhook: 8} == entry.BUDGETS

@@ -6,10 +6,12 @@ from collections.abc import Callable
 import pytest
 
 from luci_scheduler.core.errors import BadTokenError
+from luci_scheduler.core.github_push import is_genuine as is_genuine_push
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.notification_token import make_token, verify_token
 from luci_scheduler.web.tokens import form_token, is_genuine
+from tests.pushes import signature
 
 NOW = Instant(1_773_756_310 * SECOND)
 JOB, INVOCATION = JobId("proj/job"), InvocationId(7)
@@ -27,7 +29,11 @@ def _form(secret: str) -> bool:
     return is_genuine(SECRETS, form_token(secret, "user:a@example.com", NOW), "user:a@example.com", NOW)
 
 
-TOKENS = pytest.mark.parametrize("is_accepted", [_notification, _form])
+def _push(secret: str) -> bool:
+    return is_genuine_push(SECRETS, b"body", signature(b"body", secret))
+
+
+TOKENS = pytest.mark.parametrize("is_accepted", [_notification, _form, _push])
 
 
 @TOKENS

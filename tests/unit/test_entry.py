@@ -97,6 +97,8 @@ def test_binary_cloud_events_that_hold_no_message(functions: Site, headers: dict
 _FIRST = """
 import functions_framework
 from emulator.supervisor import SOURCE
+from luci_scheduler import entry
+entry.is_local = lambda: False  # reads no settings
 client = functions_framework.create_app("on_gitiles_commit", str(SOURCE), "cloudevent").test_client()
 assert client.post("/t", data=b'"x"', content_type="application/json").status_code == 400
 """
@@ -226,6 +228,20 @@ def test_an_internal_failure_is_not_a_refusal(functions: Site, monkeypatch: pyte
     for function in ("on_gitiles_commit", "on_build_completion", "on_task", "console"):
         answer = functions.call(function, "/", _push(), JSON)
         assert (answer.code, answer.events) == (500, ["unexpected_error"])
+
+
+def test_credentials_that_are_not_available_yet_are_no_refusal(
+    functions: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender delivers again, and the line names the reason."""
+
+    def fail() -> Any:
+        raise TransientError("the credentials are not available")
+
+    monkeypatch.setattr(process, "app", fail)
+    for function in ("on_gitiles_commit", "on_build_completion", "on_task", "console"):
+        answer = functions.call(function, "/", _push(), JSON)
+        assert (answer.code, answer.events) == (500, ["transient_error"])
 
 
 def _signed_in(functions: Site) -> dict[str, str]:
