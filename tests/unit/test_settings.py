@@ -382,3 +382,29 @@ def test_secrets_are_in_no_representation() -> None:
     settings = read_settings({**GOOD, f"{PREFIX}TOKEN_SECRETS": "canary-secret-of-the-signer"})
     assert settings.token_secrets == ("canary-secret-of-the-signer",)
     assert "canary-secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("RUN_SECONDS", "181", "must be at most 180, the limit of Cloud Build itself, got 181"),
+        ("RUN_SECONDS", "0", "must be positive"),
+        ("PROJECTS", '["p"]', "must be a JSON object of lists of texts"),
+        ("PROJECTS", '{"p": "a@b"}', "must be a JSON object of lists of texts"),
+        ("PROJECTS", '{"p": [5]}', "must be a JSON object of lists of texts"),
+        ("CHECK_INTERVAL_SECONDS", "-1", "must not be negative"),
+    ],
+)
+def test_bad_settings_of_cloud_build_are_refused(name: str, text: str, fault: str) -> None:
+    """The error names the variable and the rule."""
+    with pytest.raises(SettingsError, match=f"SCHEDULER_CLOUD_BUILD_{name}: .*{fault}"):
+        read_settings({**GOOD, f"SCHEDULER_CLOUD_BUILD_{name}": text})
+
+
+def test_settings_of_cloud_build_are_read() -> None:
+    """Projects with their accounts are a JSON object."""
+    settings = read_settings(
+        {**GOOD, "SCHEDULER_CLOUD_BUILD": "true", "SCHEDULER_CLOUD_BUILD_PROJECTS": '{"p": ["a@b"], "q": []}'}
+    )
+    assert settings.cloud_build
+    assert settings.cloud_build_projects == {"p": ("a@b",), "q": ()}
