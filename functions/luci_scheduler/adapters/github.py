@@ -125,8 +125,9 @@ class GitHubClient:
         return self._bounded(page)
 
     def _bounded(self, call: Callable[[], T]) -> T:
+        left = time_left(self._limit)
         try:
-            with limited(time_left(self._limit)):
+            with limited(left):
                 return call()
         except TransientError as error:
             raise GitilesError("DEADLINE_EXCEEDED", "GitHub's answers took too long", transient=True) from error
