@@ -78,7 +78,7 @@ def _secret_names(life: Life) -> dict[str, set[str]]:
 
 
 def test_settings_are_the_functions_environment(everything: Life) -> None:
-    """Every setting is set or has a reason, and every variable is a setting. The webhook has settings of its own."""
+    """Every setting is set or has a reason, and every variable is a setting. The webhook has separate settings."""
     secrets = _secret_names(everything)
     assert set(everything.environments) == set(ALL_FUNCTIONS)
     settings = {name for field in fields(Settings) if (name := variable_of(field)).startswith(PREFIX)}
@@ -241,7 +241,7 @@ def test_config_sources_reach_the_functions(everything: Life) -> None:
 
 
 def test_builds_of_cloud_build_reach_the_functions(github: Life, everything: Life) -> None:
-    """The default is the module's account in the builds' project. Definitions may name what the variable lists."""
+    """The default is the module's account in the builds' project. Definitions may name others of the variable."""
     settings = _settings(github, "on_task")
     assert settings.cloud_build
     assert (settings.cloud_build_project, settings.cloud_build_location) == (PROJECT, "global")

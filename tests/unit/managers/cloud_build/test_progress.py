@@ -311,7 +311,7 @@ def _abort(world: CloudWorld) -> None:
 
 @pytest.mark.parametrize("status", ["QUEUED", "WORKING", "PENDING"])
 def test_an_abort_cancels_the_build(status: str) -> None:
-    """In whatever state it goes on."""
+    """Each state that is not final counts."""
     world = _running()
     world.cloud.builds[world.cloud.ids()[0]]["status"] = status
     _abort(world)
