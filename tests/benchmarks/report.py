@@ -84,7 +84,7 @@ def _read_suite(row: Mapping[str, Any]) -> SuiteResult:
 
 
 def joined(report: Report, earlier: Report) -> Report:
-    """Return a report with the suites of an earlier one in place, except those that have new results."""
+    """Return a report with the suites of an earlier one in place, except the suites with new results."""
     new = {suite.module: suite for suite in report.suites}
     kept = [new.pop(suite.module, suite) for suite in earlier.suites]
     return replace(report, suites=(*kept, *new.values()))

@@ -206,7 +206,7 @@ def test_a_line_without_an_end(site: Site) -> None:
 
 
 def test_changes_are_those_against_the_first_parent(site: Site) -> None:
-    """Each status has its pair of paths, and a merge has all that it brings in."""
+    """Each status has its pair of paths, and a merge has all its changes."""
     world, client = site.world, site.client()
     page = client.log(REPO, world["c3"], limit=1, exclude=world["c2"], diffs=True)
     found = {new: old for old, new in page.commits[0].diff if new}

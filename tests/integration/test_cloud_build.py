@@ -28,7 +28,11 @@ NAME = "example-org/widget"
 REPO = f"https://github.com/{NAME}"
 CONFIG = f"""
 trigger {{ id: "pushes" gitiles {{ repo: "{REPO}" refs: "refs/heads/main" }} triggers: "steps" }}
-job {{ id: "steps" cloud_build {{ steps {{ name: "bash" script: "cat state; exit $(cat status)" }} }} }}
+job {{
+  id: "steps"
+  cloud_build {{ steps {{ name: "bash" script: "cat state; exit $(cat status)" }} }}
+  triggering_policy {{ max_concurrent_invocations: 9 max_batch_size: 1 }}
+}}
 job {{ id: "trigger" cloud_build {{ location: "us-central1" trigger: "widget-ci" }} }}
 """
 TRIGGERS = f"""
@@ -196,7 +200,7 @@ def test_the_state_is_kept(folder: Path, cloud: LocalCloud, work: Repository) ->
     running = until(lambda: next(iter_builds(cloud, revision), None), "the build")
     cloud.cloud_build.plans.clear()
     until(lambda: states(cloud, revision), "the status")
-    exported = cloud.optional.export_state()
+    exported = cloud.optional.export_state({"cloud_build": {"urls": ["http://127.0.0.1:1"]}})
     other = folder.with_name("other")
     (other / "configs").mkdir(parents=True)
     builds = {"version": 1, "builds": [], "outputs": {}}
@@ -210,6 +214,7 @@ def test_the_state_is_kept(folder: Path, cloud: LocalCloud, work: Repository) ->
         assert later.github.statuses.all() == cloud.github.statuses.all()
         links = later.optional.links(exported)
         assert links[f"{cloud.cloud_build.url}/"] == f"{later.cloud_build.url}/"
+        assert links["http://127.0.0.1:1/"] == f"{later.cloud_build.url}/"
         assert links["https://github.com/"] == f"{later.github.url}/"
     cloud.cloud_build.change_build(running.id, Change("SUCCESS", 0))
     ended(cloud, revision)

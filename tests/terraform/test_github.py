@@ -121,7 +121,7 @@ def test_the_config_of_the_example_is_valid(tmp_path: Path) -> None:
 
 
 def test_the_addresses_of_resources_stay(minimal: Life) -> None:
-    """A changed address needs a block `moved`, or an upgrade destroys what it names. Then change the list as well."""
+    """A changed address needs a block `moved`, or an upgrade destroys the resource. Then change the list as well."""
     listed = (REPOSITORY / "tests/terraform/addresses.txt").read_text(encoding="utf-8").splitlines()
     found = {item.address.removeprefix("module.scheduler.") for item in minimal.resources}
     assert sorted(found) == sorted(listed)

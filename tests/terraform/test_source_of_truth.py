@@ -78,7 +78,7 @@ def _secret_names(life: Life) -> dict[str, set[str]]:
 
 
 def test_settings_are_the_functions_environment(everything: Life) -> None:
-    """Every setting is set or has a reason, and every variable is a setting. The webhook has settings of its own."""
+    """Every setting is set or has a reason, and every variable is a setting. The webhook has separate settings."""
     secrets = _secret_names(everything)
     assert set(everything.environments) == set(ALL_FUNCTIONS)
     settings = {name for field in fields(Settings) if (name := variable_of(field)).startswith(PREFIX)}
@@ -147,9 +147,8 @@ def test_one_image_runs_all_functions(life: Life) -> None:
 def test_pushes_are_authenticated(life: Life) -> None:
     """An event function expects the account and the audience of its subscriptions' tokens."""
     # Without a Buildbucket server, there is no topic for on_build_completion.
-    called = EVENTS & set(life.services) - (
-        set() if "topics/scheduler.buildbucket" in life.state else {"on_build_completion"}
-    )
+    unused = set() if _settings(life, "on_task").buildbucket_servers else {"on_build_completion"}
+    called = EVENTS & set(life.services) - unused
     expected = {
         (settings.push_account, settings.push_audience)
         for settings in (_settings(life, function) for function in called)
@@ -242,7 +241,7 @@ def test_config_sources_reach_the_functions(everything: Life) -> None:
 
 
 def test_builds_of_cloud_build_reach_the_functions(github: Life, everything: Life) -> None:
-    """The default is the module's account in the builds' project. Definitions may name what the variable lists."""
+    """The default is the module's account in the builds' project. Definitions may name others of the variable."""
     settings = _settings(github, "on_task")
     assert settings.cloud_build
     assert (settings.cloud_build_project, settings.cloud_build_location) == (PROJECT, "global")

@@ -122,7 +122,7 @@ def test_a_source_on_github_shares_the_client() -> None:
     source = ConfigSourceSetting("github", "p", repo="https://github.com/Org/Configs")
     ports: Any = cloud_ports(_settings(config_sources=(source,)), store=MemoryStore())
     (made,) = ports.config_sources
-    assert made._api is ports.gitiles._github()._api
+    assert made._api is ports.gitiles._github._api
     assert str(made._repo) == "https://github.com/org/configs"
     (alone,) = make_config_sources(_settings(config_sources=(source,)))
     assert isinstance(alone, GitHubSource)

@@ -192,6 +192,7 @@ def test_only_post_counts(method: str) -> None:
     with hooked() as served:
         answer = served.send(_BODY, delivery(_BODY), method)
         assert (answer.code, answer.taken, served.published) == (405, 0, [])
+        assert answer.headers["Allow"] == "POST"
 
 
 @pytest.mark.parametrize("kind", ["", "application/x-www-form-urlencoded", "text/json", "multipart/form-data", "json"])

@@ -167,7 +167,7 @@ def test_a_job_is_triggered_for_a_named_commit(setup: Setup) -> None:
 
 
 def test_a_backfill_takes_the_first_parent_line(setup: Setup) -> None:
-    """A merged pull request is one commit of the range, and a preview filters it by everything that it brought."""
+    """A merged pull request is one commit of the range, and a preview filters it by all its changes."""
     inner = setup.git.push("refs/heads/topic", 2, parents=[setup.base])
     (direct,) = setup.git.push(MAIN)
     merge = setup.git.merge(MAIN, [inner[-1]])
@@ -180,7 +180,7 @@ def test_a_backfill_takes_the_first_parent_line(setup: Setup) -> None:
 
 
 def test_a_poll_of_a_merged_pull_request_gives_one_trigger() -> None:
-    """Its inner commits were never the head of the branch, and the path filter sees all that it brought."""
+    """Its inner commits were never the head of the branch, and the path filter sees all its changes."""
     text = POLLING.replace(f'refs: "{MAIN}"', f'refs: "{MAIN}" path_regexps: "src/.+"')
     setup = Setup("github.com", text)
     setup.world.tick(31)

@@ -21,7 +21,7 @@ OPTIONS = Options(project="local-1234", check_interval_seconds=7)
 def test_a_local_cloud_without_the_servers() -> None:
     """Nothing is set."""
     none = OptionalServers()
-    assert (none.settings(OPTIONS, lambda _, url: url), none.links({}), none.export_state()) == ({}, {}, {})
+    assert (none.settings(OPTIONS, lambda _, url: url), none.links({}), none.export_state({})) == ({}, {}, {})
     none.import_state({"cloud_build": {}, "github_statuses": [{}]})
     none.send_webhooks_to("http://127.0.0.1:9")
     none.know_console("http://127.0.0.1:9")
@@ -47,7 +47,7 @@ def test_the_settings_of_functions(tmp_path: Path) -> None:
         assert (github.webhook.url, github.webhook.secret) == ("http://127.0.0.1:9/github", "secret" * 3)
         assert found["SCHEDULER_GITHUB_WEBHOOK_SECRETS"] == github.webhook.secret
         assert "secret" not in repr(github.webhook)
-        assert both.links({"cloud_build": {"url": build.url}}) == {"https://github.com/": f"{github.url}/"}
+        assert both.links({"cloud_build": {"urls": [build.url]}}) == {"https://github.com/": f"{github.url}/"}
     finally:
         build.stop()
         github.stop()

@@ -159,7 +159,7 @@ def _trigger(kind: PayloadKind, **payload: Any) -> Trigger:
     ],
 )
 def test_an_invocation_without_a_commit_has_no_status(triggers: Sequence[Trigger]) -> None:
-    """The last trigger decides, as it decides what is built."""
+    """The last trigger decides, as it decides the commit of the build."""
     assert status_of(_ended(status=Status.SUCCEEDED, incoming_triggers=tuple(triggers))) is None
 
 

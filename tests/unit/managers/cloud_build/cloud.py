@@ -56,7 +56,7 @@ class FakeCloudBuild:
         self.lost: list[str] = []
         """The calls whose next answer is lost, after their effect."""
         self.answers: dict[str, list[dict[str, Any]]] = {}
-        """Call → answers instead of its own."""
+        """Call → answers that replace those of the service."""
         self.lag = 0
         self.on_create: Callable[[], None] | None = None
 

@@ -12,6 +12,7 @@ from luci_scheduler.bootstrap import make_app
 from luci_scheduler.core.instants import DAY, MINUTE, SECOND
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.log_lines import Call
+from luci_scheduler.core.untrusted import MAX_VALUES
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.managers.cloud_build.notification import read_message
 from luci_scheduler.managers.controller import CallCache
@@ -310,7 +311,7 @@ def _abort(world: CloudWorld) -> None:
 
 @pytest.mark.parametrize("status", ["QUEUED", "WORKING", "PENDING"])
 def test_an_abort_cancels_the_build(status: str) -> None:
-    """In whatever state it goes on."""
+    """Each state that is not final counts."""
     world = _running()
     world.cloud.builds[world.cloud.ids()[0]]["status"] = status
     _abort(world)
@@ -507,3 +508,10 @@ def test_a_message_is_read_to_the_last_number() -> None:
     found = read_message(json.dumps({"id": "x", "substitutions": values}).encode(), "app")
     assert found is not None
     assert found.invocation_id == largest
+
+
+def test_a_message_with_too_many_values_is_not_parsed() -> None:
+    """A function has no memory for them."""
+    values = {"_SCHEDULER_APP": "app", "_SCHEDULER_JOB": "p/j", "_SCHEDULER_INVOCATION": "9"}
+    build = {"id": "x", "substitutions": values, "results": [0] * MAX_VALUES}
+    assert read_message(json.dumps(build).encode(), "app") is None
