@@ -98,7 +98,7 @@ def test_a_push_becomes_a_build_and_its_commit_shows_the_end(github: GitHubServe
     """Webhook, topic, trigger, build, status: the whole way with the real clients of GitHub."""
     hosts = CommitHosts({"github.com": ConfiguredHost(HostKind.GITHUB, github.url, credentials=True)})
     api = GitHubApi(hosts, sessions(authenticated=False), TokenCredentials("a-token"), SteppedClock(_NOW))
-    world = World(config().replace(REPO, _REPO), statuses=GitHubStatuses(hosts, lambda: api))
+    world = World(config().replace(REPO, _REPO), statuses=GitHubStatuses(hosts, api))
     revision = _commit(github, "one")
     assert _delivered(github, 1) == [200]
     _deliver(world, hook)

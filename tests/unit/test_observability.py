@@ -238,6 +238,7 @@ def test_one_trace_from_the_commit_to_the_end(site: _Site) -> None:
     (invocation,) = site.world.invocations()
     assert invocation.trace == TRACE
     (task,) = site.world.queue.take_due(site.world.clock.now() + 10 * SECOND)
+    site.world.clock.advance(10 * SECOND)
     site.task(task, traceparent=f"00-{'1' * 32}-b7ad6b7169203331-01")
     (task,) = site.world.queue.take_due(site.world.clock.now() + 100 * SECOND)
     site.world.clock.advance(61 * SECOND)

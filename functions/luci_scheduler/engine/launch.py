@@ -17,7 +17,7 @@ from luci_scheduler.core.debug_log import format_line
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, SchedulerError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
-from luci_scheduler.core.instants import SECOND, Instant, truncate_to_microseconds
+from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.outcome import cancel_or_leave, commit_outcome, leave_to_cleanup, log_failing_poll
@@ -196,10 +196,11 @@ def _retry_due(invocation: Invocation) -> Instant | None:
     """Return when the next attempt is due after a failed one; None if an attempt may start at any time.
 
     A task from before the failed attempt may come sooner. An aborted launch requests nothing, so it need not wait.
+    The queue drops nanoseconds, and a debug log, from which an attempt can be replayed, all below a millisecond.
     """
     if invocation.status is not Status.RETRYING or invocation.abort_requested_by or invocation.next_due is None:
         return None
-    return truncate_to_microseconds(invocation.next_due)  # as the queue does
+    return Instant(invocation.next_due // MILLISECOND * MILLISECOND)
 
 
 def _claimed(runtime: Runtime, invocation: Invocation, now: Instant, key: str) -> tuple[Invocation, str]:
