@@ -21,9 +21,10 @@ from emulator.storm.kernel import Kernel
 from emulator.storm.outside import Outside
 from emulator.storm.queue import QueueClient, TaskQueue
 from emulator.storm.release import Release
-from emulator.storm.scripts import PROJECT, V1_HOST, V2_HOST
+from emulator.storm.scripts import CLOUD_HOST, PROJECT, V1_HOST, V2_HOST
 from emulator.storm.stores import InstanceStore
 from emulator.storm.wire import WireSession
+from luci_scheduler.adapters.cloud_build import CloudBuildClient
 from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier
 from luci_scheduler.adapters.pubsub import PubsubTopic
 from luci_scheduler.core.identifiers import suffixes
@@ -41,6 +42,8 @@ _TASKS, _PUSH = "tasks@p.iam.gserviceaccount.com", "push@p.iam.gserviceaccount.c
 _PUSH_AUDIENCE = "https://push.example"
 _TOPIC = "projects/p/topics/invocation-events"
 _DRIFT = 5 * SECOND
+_EVENTS = {"on_gitiles_commit": "commit", "on_build_completion": "notification", "on_cloud_build": "cloud_build"}
+"""Function → the name of its part of ``entry``."""
 _SHARED = ("on_gitiles_commit", "on_build_completion", "on_task")
 """The functions that other releases run as well. A console is replaced as a whole."""
 _STORAGE = "https://storage.googleapis.com"
@@ -90,6 +93,7 @@ def _members(secrets: Sequence[str], server: Any, era: Any) -> dict[str, Any]:
             server(V2_HOST, "v2@p.iam.gserviceaccount.com", era.V2),
             server(V1_HOST, "v1@p.iam.gserviceaccount.com", era.V1),
         ),
+        "cloud_build": True,
         "events_topic": _TOPIC,
         "console_url": _CONSOLE,
         "console_audiences": (_CONSOLE,),
@@ -261,8 +265,7 @@ class Instance:
     def event(self, event: Event) -> tuple[int, str]:
         """Handle a push of Pub/Sub; return status code and body."""
         self._coincide()
-        is_commit = self.function == "on_gitiles_commit"
-        handle = self._entry.commit if is_commit else self._entry.notification
+        handle = getattr(self._entry, _EVENTS[self.function])
         call = HttpCall("/", b"", account=_PUSH, audience=_PUSH_AUDIENCE)
         with _flask().request_context(self._environ(call)):
             body, code = handle(self._app, event)
@@ -319,6 +322,7 @@ class Instance:
             ),
         }
         if self.code.release is None:
+            ports["cloud_build"] = CloudBuildClient(f"https://{CLOUD_HOST}", cast("Any", self._session), clock)
             ports["topic"] = PubsubTopic(_TOPIC, "https://pubsub.googleapis.com", cast("Any", self._session))
         return ports
 

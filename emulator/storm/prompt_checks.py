@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from emulator.storm.faults import GENTLE, Kind
 from emulator.storm.history import Run
 from emulator.storm.invariants import Invariant, Violation
-from emulator.storm.run_checks import Film
+from emulator.storm.run_checks import BUILDING, Film
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 
 __all__ = ["check_prompt"]
@@ -58,7 +58,7 @@ def _slow(film: Film) -> Iterator[Found]:
     is_told = not any(fault.kind in _SILENT for fault in film.run.faults)
     ended = {(build.job_id, build.invocation_id): build.ended for build in film.run.history.builds}
     for key, versions in film.versions.items():
-        if key[0] == "invocation" and versions[0].record.task.kind == "buildbucket":
+        if key[0] == "invocation" and versions[0].record.task.kind in BUILDING:
             launched = next((version.at for version in versions if not version.record.status.is_initial), None)
             if launched is not None and launched - versions[0].at > _LONG:
                 yield launched, " ".join(map(str, key)), f"its launch took {(launched - versions[0].at) // SECOND} s"

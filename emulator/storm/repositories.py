@@ -31,7 +31,7 @@ class _Commit:
 class RepositoryHost:
     """Repositories with linear histories. A mirror may show an earlier state."""
 
-    part = "gitiles"
+    part = "hosts"
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel

@@ -9,7 +9,9 @@ from emulator.storm.choices import Choices
 from emulator.storm.faults import Kind
 
 __all__ = [
+    "CLOUD_HOST",
     "DRAWN",
+    "GITHUB_REPO",
     "PROJECT",
     "REPO",
     "SCENARIOS",
@@ -23,6 +25,8 @@ __all__ = [
 
 PROJECT = "p"
 REPO = "https://r.googlesource.com/repo"
+GITHUB_REPO = "https://github.com/example/repo"
+CLOUD_HOST = "cloudbuild.googleapis.com"
 V1_HOST = "v1-buildbucket.appspot.com"
 V2_HOST = "cr-buildbucket.appspot.com"
 MAIN = "refs/heads/main"
@@ -33,6 +37,8 @@ _POLICIES = (
     "kind: LOGARITHMIC_BATCHING max_concurrent_invocations: 1 log_base: 2",
     "kind: NEWEST_FIRST max_concurrent_invocations: 1 pending_timeout { seconds: 1800 }",
 )
+CLOUD_KINDS = ("steps", "run", "approved")
+_BUILD_KINDS = ("v1", "v2", *CLOUD_KINDS)
 _BUSY_SECONDS = 420
 _BUSY_ACTIONS = (Kind.ABORT, Kind.ABORT, Kind.ABORT_JOB, Kind.TRIGGER, Kind.POLICY_CHANGE, Kind.CONFIG_CHANGE)
 _CRONS = ("with 7m interval", "*/10 * * * *", "*/10 * * * *")
@@ -44,20 +50,26 @@ class JobSpec:
 
     name: str
     kind: str
-    """``v1`` or ``v2`` for a build, ``noop``, or ``gitiles``."""
+    """``v1`` or ``v2`` for a build of Buildbucket; ``steps``, ``run`` or ``approved`` for one of Cloud Build: inline
+    steps, a trigger, or a trigger whose builds people approve; ``noop``, or ``gitiles``."""
     schedule: str = "triggered"
     policy: int = 0
     """An index of the triggering policies."""
     targets: tuple[str, ...] = ()
     """The jobs that it triggers."""
+    repo: str = REPO
+    """The repository that a ``gitiles`` job watches."""
 
     def text(self) -> str:
         """Return the job as a part of a ``luci-scheduler.cfg``."""
         task = {
             "v1": f'buildbucket {{ server: "{V1_HOST}" bucket: "luci.p.ci" builder: "{self.name}" }}',
             "v2": f'buildbucket {{ server: "{V2_HOST}" bucket: "ci" builder: "{self.name}" }}',
+            "steps": 'cloud_build { steps { name: "ubuntu" script: "make" } }',
+            "run": 'cloud_build { trigger: "run-me" }',
+            "approved": 'cloud_build { trigger: "run-me-approved" }',
             "noop": "noop { sleep_ms: 100 triggers_count: 1 }",
-            "gitiles": f'gitiles {{ repo: "{REPO}" refs: "{MAIN}" }}',
+            "gitiles": f'gitiles {{ repo: "{self.repo}" refs: "{MAIN}" }}',
         }[self.kind]
         what = "trigger" if self.targets else "job"
         targets = "".join(f' triggers: "{name}"' for name in self.targets)
@@ -89,6 +101,13 @@ class Script:
     minutes: int
     """How long faults can happen."""
     actions: tuple[UserAction, ...] = ()
+    repo: str = REPO
+    """The repository of the commits."""
+
+    @property
+    def has_cloud_builds(self) -> bool:
+        """Whether a job builds with Cloud Build."""
+        return any(job.kind in CLOUD_KINDS for job in self.jobs)
 
 
 def config_text(jobs: Sequence[JobSpec]) -> str:
@@ -144,7 +163,7 @@ def _busy(choices: Choices) -> Script:
 
 
 def _fixed(*jobs: JobSpec, pushes: Sequence[int] = (90,), minutes: int = 6, **more: Sequence[UserAction]) -> Script:
-    targets = tuple(job.name for job in jobs if job.kind in ("v1", "v2"))
+    targets = tuple(job.name for job in jobs if job.kind in _BUILD_KINDS)
     poll = "with 3m interval" if not pushes or minutes > 10 else "triggered"  # noqa: PLR2004 - minutes
     watch = JobSpec("watch", "gitiles", poll, targets=targets)
     actions = tuple(more.get("actions", ()))
@@ -152,6 +171,7 @@ def _fixed(*jobs: JobSpec, pushes: Sequence[int] = (90,), minutes: int = 6, **mo
 
 
 _V2, _V1 = JobSpec("one", "v2"), JobSpec("two", "v1")
+_CLOUD = (JobSpec("steps", "steps"), JobSpec("run", "run"), JobSpec("approved", "approved"))
 
 SCENARIOS: Mapping[str, Callable[[Choices], Script]] = {
     "random": _random,
@@ -168,6 +188,7 @@ SCENARIOS: Mapping[str, Callable[[Choices], Script]] = {
         actions=(UserAction(100, Kind.JOB_REMOVED, 90 << 8), UserAction(130, Kind.POLICY_CHANGE)),
     ),
     "chain": lambda _: _fixed(_V2, JobSpec("chain", "noop", "with 4m interval", targets=("one",))),
+    "cloud-build": lambda _: _fixed(*_CLOUD, actions=(UserAction(200, Kind.TRIGGER, 0),)),
     "trigger": lambda _: _fixed(_V2, actions=(UserAction(100, Kind.TRIGGER), UserAction(150, Kind.BACKFILL))),
 }  # fmt: skip
 """Name → the script that it makes from a run's choices. All but those of `DRAWN` are short and always the same."""

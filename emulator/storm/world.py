@@ -38,6 +38,7 @@ from typing import Any
 
 from emulator.memory.store import MemoryStore
 from emulator.storm.buildbucket import BuildServer, Notice
+from emulator.storm.cloud_build import CloudBuildHost, CloudNotice
 from emulator.storm.choices import Choices, Trace
 from emulator.storm.code import Code, todays
 from emulator.storm.faults import Fault, Kind
@@ -49,7 +50,7 @@ from emulator.storm.patches import replaced
 from emulator.storm.platform import LIMITS, Platform, PubSubMessage
 from emulator.storm.release import Release
 from emulator.storm.repositories import ConfigBucket, RepositoryHost
-from emulator.storm.scripts import PROJECT, SCENARIOS, V1_HOST, V2_HOST
+from emulator.storm.scripts import CLOUD_HOST, PROJECT, SCENARIOS, V1_HOST, V2_HOST
 from emulator.storm.stores import InstanceStore
 from emulator.storm.topic import TopicServer
 from emulator.storm.users import Users
@@ -67,7 +68,7 @@ _CALM = 6 * HOUR
 """The longest time until everything has come to its end after the last fault."""
 _RECOVERY = 10 * MINUTE
 """How long schedules go on after the last fault."""
-_INSTANCES = {"on_gitiles_commit": 2, "on_build_completion": 2, "on_task": 3, "console": 2}
+_INSTANCES = {"on_gitiles_commit": 2, "on_build_completion": 2, "on_task": 3, "console": 2, "on_cloud_build": 2}
 _ROLLOUT = 20 * SECOND
 """The pause between the restarts of two instances when their settings change."""
 _NOTICE = (Kind.NOTICE_LOST, Kind.NOTICE_LATE, Kind.NOTICE_DOUBLED)
@@ -173,6 +174,7 @@ class World:
         return {
             V2_HOST: builds[0],
             V1_HOST: builds[1],
+            CLOUD_HOST: CloudBuildHost(self.kernel, self.choices, self.history, self._built, self._notify_cloud),
             "r.googlesource.com": self.host,
             "storage.googleapis.com": self.bucket,
             "pubsub.googleapis.com": topic,
@@ -183,6 +185,8 @@ class World:
 
     def _start(self) -> None:
         for function in LIMITS:
+            if function == "on_cloud_build" and not self.script.has_cloud_builds:
+                continue
             made = [
                 Instance(self._parts, function, number, self._secrets[-3:]) for number in range(_INSTANCES[function])
             ]
@@ -225,7 +229,7 @@ class World:
 
     def _befall(self, fault: Fault) -> None:
         """Let a fault of the platform happen."""
-        parts = {Kind.STORE_OUTAGE: "store", Kind.BUILD_OUTAGE: "buildbucket", Kind.HOST_OUTAGE: "gitiles"}
+        parts = {Kind.STORE_OUTAGE: "store", Kind.BUILD_OUTAGE: "builds", Kind.HOST_OUTAGE: "hosts"}
         until = Instant(self.kernel.now() + fault.amount * MINUTE)
         match fault.kind:
             case Kind.INSTANCE_CRASH | Kind.COLD_START:
@@ -295,6 +299,12 @@ class World:
         name = f"notice-{self.history.counts['notices']}"
         now = self.kernel.now()
         message = PubSubMessage(name, "on_build_completion", notice.data, notice.attributes, now)
+        self.platform.publish(message, "platform/notice", _NOTICE)
+
+    def _notify_cloud(self, notice: CloudNotice) -> None:
+        name = f"cloud-{len(self.history.notices) + 1}"
+        self.history.notices[name] = notice.build_id
+        message = PubSubMessage(name, "on_cloud_build", notice.data, notice.attributes, self.kernel.now())
         self.platform.publish(message, "platform/notice", _NOTICE)
 
     def _log(self, line: dict[str, Any]) -> None:
