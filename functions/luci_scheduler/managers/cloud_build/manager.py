@@ -31,7 +31,7 @@ from luci_scheduler.managers.cloud_build.lookup import find_builds
 from luci_scheduler.managers.cloud_build.permission import check_permitted
 from luci_scheduler.managers.cloud_build.request import Given, Place, identity_of, is_run, make_request, place_of
 from luci_scheduler.managers.cloud_build.tags import invocation_tag
-from luci_scheduler.managers.controller import Controller
+from luci_scheduler.managers.controller import Controller, Hint
 from luci_scheduler.managers.environment import Environment
 from luci_scheduler.ports import CloudBuildError
 
@@ -141,10 +141,7 @@ class CloudBuildManager:
         build_id = str(double["id"])
         work.controller.log(log_lines.BUILD_DOUBLED.format(kept=kept, double=build_id, canceled=build_id))
         _logger.warning("builds_doubled", build_id=kept, double=build_id)
-        try:
-            self._cancel(work, build_id)
-        except PermanentError:
-            return  # the log names it; the invocation keeps the oldest build
+        self._try_cancel(work, build_id)
 
     def _record(self, work: _Work, build: Mapping[str, Any]) -> None:
         """Record a build that this launch has made or found."""
@@ -163,27 +160,30 @@ class CloudBuildManager:
         """Check the build's status. A notification about another build of the invocation may cancel that build."""
         hint, recorded = controller.hint, str(controller.invocation.task_data.get("build_id", ""))
         if hint is not None and hint.task_id != recorded:
-            self._cancel_lost(self._watched(controller), hint.task_id)
+            self._cancel_lost(self._watched(controller), hint)
         elif not controller.invocation.status.is_final:
             controller.log(log_lines.NOTIFIED.format(service="Cloud Build"))
             self._check(controller)
 
-    def _cancel_lost(self, work: _Work, build_id: str) -> None:
+    def _cancel_lost(self, work: _Work, hint: Hint) -> None:
         """Cancel a build that an attempt made whose answer was lost, if the build is going on and is really ours.
 
         Raises:
-            TransientError: Cloud Build did not answer; the notification must come again.
+            TransientError: Cloud Build did not answer, or may not know the build yet; the notification must come again.
         """
+        build_id = hint.task_id
         try:
             build = work.api.call(f"get {build_id}", Call.GET, work.place.build(build_id), quiet=True)
-        except RefusedError:
+        except RefusedError as error:
+            if error.code == "NOT_FOUND" and work.controller.clock.now() - hint.sent < _MAY_BE_UNKNOWN:
+                raise TransientError(f"{error}, which may be too new to be known") from error
             return  # no such build: the notification is wrong
         if not (is_active(build) and is_of(build, identity_of(work.given))):
             return
         recorded = work.recorded or "none"
         work.controller.log(log_lines.BUILD_OF_LOST_ATTEMPT.format(build_id=build_id, recorded=recorded))
         _logger.warning("builds_doubled", build_id=recorded, double=build_id)
-        self._cancel(work, build_id)
+        self._try_cancel(work, build_id)
 
     def handle_timer(self, controller: Controller, timer: Timer) -> None:
         """Check the build's status, because its notification may be lost, and schedule the next check."""
@@ -196,6 +196,7 @@ class CloudBuildManager:
     def _check(self, controller: Controller) -> None:
         work = self._watched(controller)
         build = self._fetch(work)
+        self._cancel_doubles(work)
         status = outcome(build, controller.log)
         if status is None:
             controller.log(log_lines.V2_STATUS.format(status=state_of(build)["status"]))
@@ -203,6 +204,24 @@ class CloudBuildManager:
             controller.log(log_lines.V2_BUILD.format(answer=printed(build)))
             controller.set_status(status)
         _note(controller, build, status)
+
+    def _cancel_doubles(self, work: _Work) -> None:
+        """Cancel other builds of the invocation, which only a launch of several attempts may have made.
+
+        The message of such a build does this sooner, unless it is lost.
+
+        Raises:
+            TransientError: Cloud Build did not answer.
+        """
+        if work.controller.invocation.attempts == 1:
+            return
+        try:
+            builds = self._find(work, "find doubles")
+        except RefusedError:
+            return  # the log names how a person can find them
+        for build in builds:
+            if build["id"] != work.recorded:
+                self._cancel_double(work, work.recorded, build)
 
     def _fetch(self, work: _Work) -> Mapping[str, Any]:
         """Fetch the recorded build. A refusal ends the invocation."""
@@ -235,6 +254,9 @@ class CloudBuildManager:
             where = work.controller.invocation.view_url or "look for it by its ID"
             work.controller.log(log_lines.BUILD_MAY_RUN.format(build_id=build_id, where=where))
             raise
+        # Without a request, the document may hold another build: then only this one was superseded.
+        if work.controller.invocation.abort_requested_by:
+            self._cancel_doubles(work)
 
     def _cancel_found(self, work: _Work) -> None:
         try:
@@ -268,6 +290,17 @@ class CloudBuildManager:
                 return
             work.api.log_refusal(Call.CANCEL, refusal)
             raise
+
+    def _try_cancel(self, work: _Work, build_id: str) -> None:
+        """Cancel a second build. A refusal does not end the invocation, which keeps its own build.
+
+        Raises:
+            TransientError: Cloud Build did not answer.
+        """
+        try:
+            self._cancel(work, build_id)
+        except PermanentError:
+            return  # the debug log has it
 
     def _has_ended(self, work: _Work, build_id: str) -> bool:
         try:
