@@ -129,9 +129,7 @@ def _hasty(before: _Attempt, after: _Attempt) -> Iterator[tuple[Invariant, Insta
         yield Invariant.PAUSE, after.since, text
 
 
-def _left(
-    facts: _Facts, versions: Sequence[Version], settled: Instant, build: Build
-) -> Iterator[tuple[Instant, str]]:
+def _left(facts: _Facts, versions: Sequence[Version], settled: Instant, build: Build) -> Iterator[tuple[Instant, str]]:
     """A second build outlived a message about it, or a check of its invocation that could see it."""
     notices = facts.film.run.history.notices
     for delivery in facts.film.run.history.deliveries:

@@ -99,7 +99,9 @@ def test_the_page_lists_the_rights(everything: Life, minimal: Life) -> None:
     added = {
         (re.sub("^workflows-of-.*", "workflows", account), role.replace(f"{prefix}_", ""))
         for account, role, resource in granted(everything)
-        if re.search(r"luci_scheduler_builds|sched-steps|account (documents|release)|github|cloud-build", role + resource)
+        if re.search(
+            r"luci_scheduler_builds|sched-steps|account (documents|release)|github|cloud-build", role + resource
+        )
         or account in ("steps", "webhook")
         or role == "cloudbuild.workerPoolUser"
         or account.startswith("workflows")

@@ -92,16 +92,16 @@ class CloudBuildManager:
         except PermanentError as error:
             controller.log(log_lines.LAUNCH_REFUSED.format(error=error))
             raise
-        self._record(work, self._obtain(work, path, body))
+        attempts, end = controller.invocation.attempts, self._attempt_end(work)
+        # Cloud Build has no key by which it recognizes a repeated request, so a refused look-up ends the launch.
+        if attempts > 1 and (found := self._adopt(work, "find")) is not None:
+            self._record(work, found, attempts - 1)
+        else:
+            self._record(work, self._obtain(work, path, body, end), attempts)
 
-    def _obtain(self, work: _Work, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the build of an earlier attempt, or a new one.
-
-        Cloud Build has no key by which it recognizes a repeated request, so a refused look-up ends the launch.
-        """
-        controller, end = work.controller, self._attempt_end(work)
-        if controller.invocation.attempts > 1 and (found := self._adopt(work, "find")) is not None:
-            return found
+    def _obtain(self, work: _Work, path: str, body: Mapping[str, Any], end: Instant) -> Mapping[str, Any]:
+        """Request a build."""
+        controller = work.controller
         controller.log(log_lines.CLOUD_REQUEST.format(request=indented(body)))
         action, limit = (Call.RUN, self._run_limit(work)) if is_run(work.given.task) else (Call.CREATE, 0)
         build = build_of(work.api.call("launch", action, path, body, limit=limit, until=end))
@@ -143,13 +143,13 @@ class CloudBuildManager:
         _logger.warning("builds_doubled", build_id=kept, double=build_id)
         self._try_cancel(work, build_id)
 
-    def _record(self, work: _Work, build: Mapping[str, Any]) -> None:
-        """Record a build that this launch has made or found."""
+    def _record(self, work: _Work, build: Mapping[str, Any], requests: int) -> None:
+        """Record a build that this launch has made or found, after at most ``requests`` requests for builds."""
         controller, url = work.controller, view_url(build)
         controller.log(log_lines.TASK_URL.format(url=url))
         created = format_rfc3339(controller.clock.now())
         data = {"build_id": build["id"], "project": work.place.project, "location": work.place.location}
-        controller.set_task(view_url=url, task_data={**data, "created": created})
+        controller.set_task(view_url=url, task_data={**data, "created": created, "requests": requests})
         status = outcome(build, controller.log)
         controller.set_status(status or Status.RUNNING)
         _note(controller, build, status)
@@ -175,11 +175,12 @@ class CloudBuildManager:
         try:
             build = work.api.call(f"get {build_id}", Call.GET, work.place.build(build_id), quiet=True)
         except RefusedError as error:
-            if error.code == "NOT_FOUND" and work.controller.clock.now() - hint.sent < _MAY_BE_UNKNOWN:
+            if error.code == "NOT_FOUND" and _has_several(work) and _is_recent(work.controller, hint.sent):
                 raise TransientError(f"{error}, which may be too new to be known") from error
             return  # no such build: the notification is wrong
         if not (is_active(build) and is_of(build, identity_of(work.given))):
             return
+        _note_other(work.controller, build_id)
         recorded = work.recorded or "none"
         work.controller.log(log_lines.BUILD_OF_LOST_ATTEMPT.format(build_id=build_id, recorded=recorded))
         _logger.warning("builds_doubled", build_id=recorded, double=build_id)
@@ -206,22 +207,23 @@ class CloudBuildManager:
         _note(controller, build, status)
 
     def _cancel_doubles(self, work: _Work) -> None:
-        """Cancel other builds of the invocation, which only a launch of several attempts may have made.
+        """Cancel other builds of the invocation, which only a launch of several requests may have made.
 
         The message of such a build does this sooner, unless it is lost.
 
         Raises:
             TransientError: Cloud Build did not answer.
         """
-        if work.controller.invocation.attempts == 1:
+        if not _has_several(work):
             return
         try:
             builds = self._find(work, "find doubles")
         except RefusedError:
-            return  # the log names how a person can find them
+            return  # the debug log names how a person can find them
         for build in builds:
             if build["id"] != work.recorded:
                 self._cancel_double(work, work.recorded, build)
+                _note_other(work.controller, str(build["id"]))
 
     def _fetch(self, work: _Work) -> Mapping[str, Any]:
         """Fetch the recorded build. A refusal ends the invocation."""
@@ -388,7 +390,25 @@ def _is_new(controller: Controller) -> bool:
         created = parse_rfc3339(str(controller.invocation.task_data.get("created", "")))
     except ValueError:
         return False
-    return controller.clock.now() - created < _MAY_BE_UNKNOWN
+    return _is_recent(controller, created)
+
+
+def _is_recent(controller: Controller, moment: Instant) -> bool:
+    """Whether a read may not know yet what came into being at a moment."""
+    return controller.clock.now() - moment < _MAY_BE_UNKNOWN
+
+
+def _note_other(controller: Controller, build_id: str) -> None:
+    """Note another build of the invocation, which is canceled or has ended: nothing needs to look for it any more."""
+    invocation = controller.invocation
+    others = [*dict.fromkeys([*invocation.task_data.get("others", ()), build_id])]
+    controller.set_task(view_url=invocation.view_url, task_data={**invocation.task_data, "others": others})
+
+
+def _has_several(work: _Work) -> bool:
+    """Whether the invocation may have builds that nothing has shown: more requests were sent than builds are known."""
+    data = work.controller.invocation.task_data
+    return int(data.get("requests", 1)) > 1 + len(data.get("others", ()))
 
 
 def _never_made(controller: Controller) -> bool:
