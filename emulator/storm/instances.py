@@ -17,6 +17,7 @@ from emulator.memory.ports import NoFetch
 from emulator.storm.choices import Choices
 from emulator.storm.code import Code
 from emulator.storm.faults import Kind
+from emulator.storm.github import TOKEN
 from emulator.storm.kernel import Kernel
 from emulator.storm.outside import Outside
 from emulator.storm.queue import QueueClient, TaskQueue
@@ -25,8 +26,12 @@ from emulator.storm.scripts import CLOUD_HOST, PROJECT, V1_HOST, V2_HOST
 from emulator.storm.stores import InstanceStore
 from emulator.storm.wire import WireSession
 from luci_scheduler.adapters.cloud_build import CloudBuildClient
+from luci_scheduler.adapters.github import GitHubClient
+from luci_scheduler.adapters.github_api import GitHubApi
+from luci_scheduler.adapters.github_credentials import TokenCredentials
 from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier
 from luci_scheduler.adapters.pubsub import PubsubTopic
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
 from luci_scheduler.core.identifiers import suffixes
 from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant, format_rfc3339
 
@@ -113,6 +118,8 @@ class Parts:
     make_store: Callable[[Code], InstanceStore]
     release: Release | None
     """The functions of instances that have the fault of an old version."""
+    is_github: bool
+    """Whether the repository is on GitHub."""
     suffixes: list[tuple[str, Instant, int]]
     """Instance, millisecond and suffix of the ID of each invocation that was created."""
 
@@ -311,9 +318,7 @@ class Instance:
             "clock": clock,
             "entropy": _Entropy(parts, self.name, clock),
             "buildbucket": module("adapters.buildbucket").BuildbucketClient(_url, self._session, clock, deadline),
-            "gitiles": module("adapters.gitiles").GitilesClient(
-                _url, self._session, deadline, authenticated=True, clock=clock
-            ),
+            "gitiles": self._repositories(deadline),
             "fetch": NoFetch(),
             "config_sources": (
                 module("adapters.config_sources").BucketSource(
@@ -341,6 +346,13 @@ class Instance:
             "verify_push": _remembered(push.verify, _PUSH_AUDIENCE),
             "identify": _remembered(people.identify, _CONSOLE),
         }
+
+    def _repositories(self, deadline: int) -> Any:
+        if self._parts.is_github:
+            hosts, session = DEFAULT_HOSTS, cast("Any", self._session)
+            return GitHubClient(GitHubApi(hosts, session, TokenCredentials(TOKEN), self._clock))
+        gitiles = self.code.module("adapters.gitiles").GitilesClient
+        return gitiles(_url, self._session, deadline, authenticated=True, clock=self._clock)
 
     def _session(self) -> WireSession:
         return self._parts.session
