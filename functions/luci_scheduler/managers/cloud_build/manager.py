@@ -47,7 +47,7 @@ _MAY_BE_UNKNOWN = MINUTE
 """How long after its creation a build may be unknown to a read."""
 
 _LIST_LAG = 4 * MINUTE
-"""How long after the last log line an empty look-up does not prove that there is no build.
+"""How long after the last log line a look-up does not prove that there is no further build.
 
 A request to run a trigger takes up to three minutes after its line, and a list may show the new build late."""
 
@@ -267,9 +267,11 @@ class CloudBuildManager:
         except TransientError:
             _log_where(work)
             raise
-        if not builds and work.controller.clock.now() - work.controller.invocation.last_line < _LIST_LAG:
-            raise TransientError("a recently requested build may not show in the look-up yet")
         self._cancel_all(work, (str(build["id"]) for build in builds if is_active(build)))
+        # Each attempt may have made a build. One that the look-up shows says nothing about the others.
+        invocation = work.controller.invocation
+        if len(builds) < invocation.attempts and work.controller.clock.now() - invocation.last_line < _LIST_LAG:
+            raise TransientError("a recently requested build may not show in the look-up yet")
 
     def _cancel_all(self, work: _Work, build_ids: Iterable[str]) -> None:
         """Cancel several builds; a failure does not spare the others."""
