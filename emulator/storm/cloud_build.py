@@ -224,5 +224,5 @@ def _call(request: HttpRequest) -> Call:
     return call
 
 
-def _reply(reply: ServedReply, headers: Mapping[str, str] = {}) -> Reply:  # noqa: B006 - it is only read
+def _reply(reply: ServedReply, headers: Mapping[str, str] = {}) -> Reply:
     return Reply(reply.status, reply.body, {"Content-Type": reply.content_type, **headers})

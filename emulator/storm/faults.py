@@ -121,6 +121,7 @@ _USERS = "platform/users"
 _BB = r"(buildbucket|cloud_build)\.[^/]+"
 _ASKED = r"(buildbucket\.[^/]+|cloud_build\.(?!list)[^/]+)"
 """The calls whose answer may be empty. An empty list of builds is a list that lags."""
+_LISTS = r"(buildbucket\.(SearchBuilds|v1\.search)|cloud_build\.list)"
 _STORE = r"store\.commit"
 _READ = r"store\.(?!commit)[^/]+"
 _ADD = r"queue\.enqueue [^/]+"
@@ -178,7 +179,8 @@ KINDS: dict[Kind, Spec] = {
         0, 1, "0: the connection breaks; 1: the caller waits until its limit",
     ),
     Kind.BUILD_ANSWER_LATE: Spec(
-        "a call of a build service lands, and its answer is slow", _AFTER.format(_BB), 0.02, 1_000, 80_000, "milliseconds"
+        "a call of a build service lands, and its answer is slow", _AFTER.format(_BB), 0.02,
+        1_000, 80_000, "milliseconds",
     ),
     Kind.BUILD_ANSWER_BROKEN: Spec(
         "a call of a build service lands, and a proxy spoils its answer", _AFTER.format(_ASKED), 0.005, 0, 3,
@@ -189,8 +191,7 @@ KINDS: dict[Kind, Spec] = {
         1, 120, "seconds ago",
     ),
     Kind.BUILD_SEARCH_LAG: Spec(
-        "a search does not show the newest builds", _AFTER.format(r"(buildbucket\.(SearchBuilds|v1\.search)|cloud_build\.list)"),
-        0.3, 1, 45, "seconds of lag",
+        "a search does not show the newest builds", _AFTER.format(_LISTS), 0.3, 1, 45, "seconds of lag",
     ),
     Kind.BUILD_LIST_LAG: Spec(
         "a list of Cloud Build hides builds for longer than a launch pauses", _AFTER.format(r"cloud_build\.list"), 0.1,

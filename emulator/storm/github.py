@@ -64,7 +64,7 @@ class GitHubHost(RepositoryHost):
             case "matching-refs":
                 return self._matching(f"refs/{last}", request.headers.get("If-None-Match", ""), as_of)
             case "compare":
-                return self._compared(*last.split("..."), query, as_of)
+                return self._compared(last, query, as_of)
             case "commits" if last:
                 found = self._named(GITHUB_REPO, last.removeprefix("heads/"), as_of)
                 return Reply.of(_shown(found)) if found else _error(422, f"No commit found for SHA: {last}")
@@ -85,9 +85,9 @@ class GitHubHost(RepositoryHost):
             return Reply(304, b"", {"ETag": own})
         return Reply(200, body, {"Content-Type": "application/json", "ETag": own})
 
-    def _compared(self, base: str, head: str, query: Mapping[str, str], as_of: int) -> Reply:
-        """Return the commits that lead to ``head`` and not to ``base``, the oldest first."""
-        ends = [self._named(GITHUB_REPO, name, as_of) for name in (base, head)]
+    def _compared(self, ends_named: str, query: Mapping[str, str], as_of: int) -> Reply:
+        """Return the commits of ``<base>...<head>``: those that lead to the head and not to the base, oldest first."""
+        ends = [self._named(GITHUB_REPO, name, as_of) for name in ends_named.split("...")]
         if None in ends:
             return _error(404)
         behind = {commit.id for commit in self._history(ends[0])}

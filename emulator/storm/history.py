@@ -107,7 +107,7 @@ class Call:
     landed: bool
     told: str
     """``ok``, or the name of the error that the handler got; ``crash`` if the handler died here."""
-    ended: Instant = Instant(0)
+    ended: Instant
     """When the handler got the answer or the error."""
 
     @property

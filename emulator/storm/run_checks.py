@@ -161,7 +161,7 @@ def _touched(film: Film, deliveries: Collection[int]) -> Collection[Key]:
 
 
 def _denied(film: Film) -> Collection[Key]:
-    """Return the invocations in whose delivery a build service itself refused for good, or created a build without an ID.
+    """Return the invocations in whose delivery a build service itself refused for good, or named no ID of a new build.
 
     Its word ends an invocation, and no client can watch or cancel a build against its will.
     """

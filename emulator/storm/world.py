@@ -38,8 +38,8 @@ from typing import Any
 
 from emulator.memory.store import MemoryStore
 from emulator.storm.buildbucket import BuildServer, Notice
-from emulator.storm.cloud_build import CloudBuildHost, CloudNotice
 from emulator.storm.choices import Choices, Trace
+from emulator.storm.cloud_build import CloudBuildHost, CloudNotice
 from emulator.storm.code import Code, todays
 from emulator.storm.faults import Fault, Kind
 from emulator.storm.github import API_HOST, TOKEN, GitHubHost
