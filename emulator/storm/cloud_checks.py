@@ -65,7 +65,7 @@ def check_cloud_builds(film: Film) -> Iterator[Violation]:
     """Yield the violations of the builds of Cloud Build."""
     facts = _Facts.of(film)
     for key, builds in by_invocation(film.run).items():
-        if builds[0].server == CLOUD_HOST:
+        if builds[0].server == CLOUD_HOST and key in film.versions:
             for invariant, at, text in _wrong(facts, key, builds):
                 yield Violation(invariant, at, " ".join(map(str, key)), text)
 
@@ -117,14 +117,12 @@ def _calls(film: Film, delivery: int, since: Instant, until: Instant) -> Sequenc
 
 
 def _hasty(before: _Attempt, after: _Attempt) -> Iterator[tuple[Invariant, Instant, str]]:
-    """A further attempt requests a build without a look-up, or too soon after the last request."""
-    if not after.requests:
-        return
-    request = after.requests[0]
-    if not any(call.ended <= request.at for call in after.lists):
+    """A further attempt requests a build without a look-up, or begins too soon after the last request."""
+    request = next(iter(after.requests), None)
+    if request is not None and not any(call.ended <= request.at for call in after.lists):
         yield Invariant.ONE_BUILD, request.at, f"attempt {after.number} requested a build without a look-up"
     ended = max((call.ended for call in before.requests), default=Instant(0))
-    if after.since - ended < _PAUSE:
+    if (after.requests or after.lists) and after.since - ended < _PAUSE:
         text = f"attempt {after.number} began {(after.since - ended) / SECOND:.1f} s after the request before it"
         yield Invariant.PAUSE, after.since, text
 

@@ -60,7 +60,7 @@ class Film:
 
     def spans(self, key: Key) -> Iterator[tuple[Version, Instant]]:
         """Yield the versions of a document, each with its end."""
-        versions = self.versions[key]
+        versions = self.versions.get(key, [])
         yield from ((one, other.at) for one, other in pairwise(versions))
         yield from ((version, self.run.ended) for version in versions[-1:])
 
@@ -124,8 +124,9 @@ def _orphans(film: Film) -> Iterator[Violation]:
 
 def _is_second(film: Film, key: Key, build: Build) -> bool:
     """Whether a build of Cloud Build is another one than the recorded build: `cloud_checks` is about those."""
-    recorded = str(film.versions[key][-1].record.task_data.get("build_id", ""))
-    return build.server == CLOUD_HOST and recorded not in ("", build.id)
+    if build.server != CLOUD_HOST or key not in film.versions:
+        return False
+    return str(film.versions[key][-1].record.task_data.get("build_id", "")) not in ("", build.id)
 
 
 def _unwatched(film: Film, key: Key, build: Build) -> Iterator[Violation]:
