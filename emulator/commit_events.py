@@ -142,7 +142,7 @@ class CommitEvents:
         self._announce(repo, path, changes)
 
     def _announce(self, repo: str, path: Path, changes: Sequence[RefChange]) -> None:
-        if not _is_public(repo):
+        if not changes or not _is_public(repo):
             return
         updated = [change for change in changes if change.new]
         host, _, name = repo.removeprefix("https://").partition("/")

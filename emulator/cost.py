@@ -227,7 +227,7 @@ def pushes(number: int) -> Usage:
 
 
 def attack() -> Usage:
-    """Return the usage of a day in which strangers keep both instances of the webhook busy without a valid signature."""
+    """Return the usage of a day in which strangers keep both instances of the webhook busy, without a signature."""
     requests = _ATTACK_REQUESTS_A_SECOND * _DAY
     seconds = WEBHOOK_INSTANCES * _DAY
     return {

@@ -9,7 +9,7 @@ moment leaves a whole state: the new one or the one before.
 | ``state/current`` | JSON: the fields of `Header` |
 | ``state/<run>/documents.json`` | the documents of a local cloud in memory |
 | ``state/<run>/firestore/`` | the export of the Firestore emulator |
-| ``state/<run>/builds.json`` | the builds of the Buildbucket server |
+| ``state/<run>/builds.json`` | the builds of Buildbucket and Cloud Build, and the commit statuses of GitHub |
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class KeptState:
 
     @property
     def builds(self) -> Any:
-        """The exported state of the Buildbucket server; None if there is none.
+        """The exported state of the servers with builds; None if there is none.
 
         Raises:
             LocalCloudError: the file is damaged.
@@ -101,7 +101,7 @@ class KeptState:
             project: the cloud project.
             now: the local cloud's time.
             documents: writes the documents into a new folder.
-            builds: returns the state of the Buildbucket server, as JSON takes it. It is called after ``documents``.
+            builds: returns the state of the servers with builds, as JSON takes it. It is called after ``documents``.
 
         Raises:
             LocalCloudError: the disk is full, or something else failed. The state before stays.

@@ -38,6 +38,7 @@ GITHUB = "github.com"
 WEBHOOK_PATH = "/github"
 _SHORT = 12  # digits of a hash that people read
 _SECRET_BYTES = 32
+_URLS = 20  # earlier addresses whose links still work
 _TOKEN = "local-token"  # noqa: S105 - the local server takes every token
 _FAILED = frozenset({"FAILURE", "INTERNAL_ERROR", "TIMEOUT", "EXPIRED"})
 
@@ -76,11 +77,14 @@ class OptionalServers:
         return found
 
     def links(self, kept: Mapping[str, Any]) -> dict[str, str]:
-        """Return the local pages that take the place of repositories, and of the builds of the run before."""
+        """Return the local pages that take the place of repositories, and of the builds of earlier runs.
+
+        Args:
+            kept: the state that the run before has exported.
+        """
         found = {f"https://{GITHUB}/": f"{self.github.url}/"} if self.github else {}
-        before = kept.get("cloud_build", {}).get("url", "")
-        if self.cloud_build and before and before != self.cloud_build.url:
-            found[f"{before}/"] = f"{self.cloud_build.url}/"
+        if self.cloud_build is not None:
+            found |= {f"{url}/": f"{self.cloud_build.url}/" for url in _urls(kept) if url != self.cloud_build.url}
         return found
 
     def send_webhooks_to(self, url: str) -> None:
@@ -95,11 +99,16 @@ class OptionalServers:
         if self.github is not None:
             self.github.around.console_url = url
 
-    def export_state(self) -> dict[str, Any]:
-        """Return the builds and the commit statuses, as JSON for `import_state` of a later run."""
+    def export_state(self, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the builds and the commit statuses, as JSON for `import_state` of a later run.
+
+        Args:
+            kept: the state that the run before has exported; the addresses in it stay.
+        """
         found: dict[str, Any] = {}
         if self.cloud_build is not None:
-            found["cloud_build"] = {**self.cloud_build.export_state(), "url": self.cloud_build.url}
+            urls = dict.fromkeys([*_urls(kept), self.cloud_build.url])
+            found["cloud_build"] = {**self.cloud_build.export_state(), "urls": [*urls][-_URLS:]}
         if self.github is not None:
             found["github_statuses"] = self.github.statuses.exported()
         return found
@@ -125,6 +134,11 @@ class OptionalServers:
         if self.github is not None:
             self.github.faults.clear()
             self.github.clear_requests()
+
+
+def _urls(kept: Mapping[str, Any]) -> list[str]:
+    """Return the addresses of the Cloud Build server in earlier runs, to which the documents of invocations link."""
+    return list(kept.get("cloud_build", {}).get("urls", ()))
 
 
 def choose_triggers(wanted: Path | None, folder: Path | None) -> list[Trigger]:

@@ -285,6 +285,9 @@ def _start_servers(base: _Base, pubsub: FaultyPubSub, events: CommitEvents) -> _
     around = servers.gitiles.around
     around.pushed, around.watched = events.pushed, watched
     around.missing = MissingRepositories(base.feed, watched)
+    if servers.optional.github is not None:
+        servers.optional.github.around.watched = watched
+        servers.optional.github.around.missing = around.missing
     base.stack.enter_context(servers.cloud_tasks)
     for server in (servers.buildbucket, servers.gitiles):
         server.start()
@@ -389,9 +392,14 @@ def _save(base: _Base, backends: _Backends, servers: _Servers, memory: MemoryHos
             export_documents(backends.firestore_address, options.project, folder / "firestore")
 
     def builds() -> Mapping[str, Any]:
-        return {**servers.buildbucket.export_state(), **servers.optional.export_state()}
+        return {**servers.buildbucket.export_state(), **servers.optional.export_state(_kept_builds(options))}
 
     options.kept.save(options.store, options.project, base.clock.now(), documents=documents, builds=builds)
+
+
+def _kept_builds(options: Options) -> Mapping[str, Any]:
+    """Return the builds of the run before; an empty state if there are none."""
+    return (options.kept.builds if options.kept else None) or {}
 
 
 def _restore_builds(base: _Base, servers: _Servers) -> None:
@@ -426,7 +434,7 @@ def _environments(
         buildbucket=interceptors.http("buildbucket", servers.buildbucket.url),
         gitiles=servers.gitiles.url,
         on_task=handed_out["on_task"],
-        links=servers.optional.links(options.kept.builds or {} if options.kept else {}),
+        links=servers.optional.links(_kept_builds(options)),
     )
     announces = announcing(options, backends.pubsub, backends.pubsub_address, handed_out["console"], base.stack)
     return {

@@ -18,7 +18,20 @@ from typing import IO
 
 __all__ = ["main", "run", "running"]
 
-BESIDE = (("tests/terraform",), ("tests/unit", "tests/vectors", "tests/fuzz", "tests/storm"))
+BESIDE = (
+    ("tests/terraform",),
+    (
+        "tests/unit",
+        "tests/vectors",
+        "tests/fuzz",
+        "tests/storm",
+        "tests/security",
+        "tests/simulation",
+        "tests/budgets",
+        "tests/planted",
+        "tests/clients",
+    ),
+)
 """Folders of each part. The tests of Terraform work in threads from their start to their end, so they have a process of
 their own: other tests change its environment and its clock."""
 _PATIENCE_SECONDS = 20.0

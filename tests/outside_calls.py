@@ -24,13 +24,16 @@ from google.oauth2 import service_account
 from requests import RequestException
 
 from emulator.clock import SteppedClock
-from luci_scheduler.adapters import access_tokens, cloud_tasks, config_sources, front_end, github_api, http, pubsub
+from luci_scheduler.adapters import access_tokens, cloud_tasks, config_sources, front_end, http, pubsub
 from luci_scheduler.adapters import firestore as firestore_adapter
 from luci_scheduler.adapters.access_tokens import AccessTokens
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.cloud_build import CloudBuildClient
 from luci_scheduler.adapters.fetch import FetchClient
-from luci_scheduler.adapters.github_credentials import TokenCredentials
+from luci_scheduler.adapters.github import GitHubClient
+from luci_scheduler.adapters.github_api import CALL_LIMIT, GitHubApi, NoCredentials, TokenSource
+from luci_scheduler.adapters.github_credentials import AppCredentials, TokenCredentials
+from luci_scheduler.adapters.github_source import GitHubSource
 from luci_scheduler.adapters.github_statuses import GitHubStatuses
 from luci_scheduler.adapters.gitiles import GitilesClient
 from luci_scheduler.adapters.system import SystemClock
@@ -49,6 +52,7 @@ __all__ = ["OUTSIDE_CALLS", "SERVERS", "Measured", "OutsideCall", "measure", "ta
 _ID = "a" * 40
 _JOB = JobId("project/job")
 _REPO = RepoUrl("dawn.googlesource.com", "tint")
+_WIDGET = RepoUrl("github.com", "example-org/widget")
 _CLOCK = SteppedClock(Instant(0))
 _RUN = float(Settings.__dataclass_fields__["cloud_build_run_seconds"].default)
 _REQUEST = float(Settings.__dataclass_fields__["request_deadline_seconds"].default)
@@ -225,6 +229,31 @@ def _gitiles(call: Callable[[GitilesClient], Any]) -> Callable[[str, float], Cal
     return make
 
 
+def _github_api(address: str, limit: float, credentials: TokenSource | None = None) -> GitHubApi:
+    hosts = CommitHosts({"github.com": ConfiguredHost(HostKind.GITHUB, f"http://{address}", credentials=True)})
+    opened = http.sessions(authenticated=False)
+    return GitHubApi(hosts, opened, credentials or NoCredentials(), _CLOCK, round(limit * SECOND))
+
+
+def _github(call: Callable[[GitHubClient], Any]) -> Callable[[str, float], Callable[[], Any]]:
+    def make(address: str, limit: float) -> Callable[[], Any]:
+        client = GitHubClient(_github_api(address, limit))
+        return lambda: call(client)
+
+    return make
+
+
+def _github_app(address: str, limit: float) -> Callable[[], Any]:
+    app = AppCredentials("app", "1", _private_key(), _CLOCK, {"contents": "read"})
+    api = _github_api(address, limit, app)
+    return lambda: api.get("github.com", "/repos/o/r")
+
+
+def _config_of_github(address: str, limit: float) -> Callable[[], Any]:
+    source = GitHubSource("p", _WIDGET, "refs/heads/main", "x.cfg", _github_api(address, limit))
+    return lambda: _raise_trouble(source.configs(lambda _: ""))
+
+
 def _config_of_gitiles(address: str, limit: float) -> Callable[[], Any]:
     opened = http.sessions(authenticated=False)
     source = config_sources.GitilesSource("p", _REPO, "refs/heads/main", "x.cfg", f"http://{address}", opened, limit)
@@ -273,11 +302,9 @@ def _publish(address: str, limit: float) -> Callable[[], Any]:
 
 
 def _status(address: str, limit: float) -> Callable[[], Any]:
-    hosts = CommitHosts({"github.com": ConfiguredHost(HostKind.GITHUB, f"http://{address}", credentials=True)})
-    opened = http.sessions(authenticated=False)
-    api = github_api.GitHubApi(hosts, opened, TokenCredentials("token"), SystemClock(), round(limit * SECOND))
+    api = _github_api(address, limit, TokenCredentials("token"))
     status = CommitStatus("https://github.com/o/n", _ID, State.PENDING, "scheduler/p/j", "Running")
-    return lambda: GitHubStatuses(hosts, lambda: api).report(status, "https://scheduler.example.com/jobs/p/j/1")
+    return lambda: GitHubStatuses(CommitHosts(), api).report(status, "https://scheduler.example.com/jobs/p/j/1")
 
 
 def _url_fetch(address: str, limit: float) -> Callable[[], Any]:
@@ -342,6 +369,20 @@ OUTSIDE_CALLS = (
     OutsideCall(
         "Gitiles: resolve", _REQUEST, _gitiles(lambda client: client.resolve(_REPO, "main~2")), (GitilesError,)
     ),
+    OutsideCall(
+        "GitHub: refs", CALL_LIMIT / SECOND, _github(lambda client: client.refs(_WIDGET, "refs/heads")), (GitilesError,)
+    ),
+    OutsideCall(
+        "GitHub: range",
+        CALL_LIMIT / SECOND,
+        _github(lambda client: client.log(_WIDGET, _ID, limit=1, exclude="b" * 40)),
+        (GitilesError,),
+    ),
+    OutsideCall(
+        "GitHub: resolve", CALL_LIMIT / SECOND, _github(lambda client: client.resolve(_WIDGET, "main")), (GitilesError,)
+    ),
+    OutsideCall("GitHub: token of an App", CALL_LIMIT / SECOND, _github_app, (GitilesError,)),
+    OutsideCall("Config of a GitHub repository", CALL_LIMIT / SECOND, _config_of_github, (_TroubleError,)),
     OutsideCall("Config of a Gitiles repository", config_sources.REQUEST_LIMIT, _config_of_gitiles, (_TroubleError,)),
     OutsideCall("Config of a Cloud Storage bucket", config_sources.REQUEST_LIMIT, _config_of_storage, (_TroubleError,)),
     OutsideCall(
@@ -351,7 +392,7 @@ OUTSIDE_CALLS = (
     OutsideCall("Owner of an access token (tokeninfo)", access_tokens._TIMEOUT / SECOND, _tokeninfo, (TransientError,)),
     OutsideCall("The service's own invoker policy", front_end.POLICY_LIMIT, _policy, (TransientError,)),
     OutsideCall("Pub/Sub: announce an invocation", pubsub.PUBLISH_LIMIT, _publish, (TransientError,)),
-    OutsideCall("GitHub: commit status", github_api.CALL_LIMIT / SECOND, _status, (GitilesError,)),
+    OutsideCall("GitHub: commit status", CALL_LIMIT / SECOND, _status, (GitilesError,)),
     OutsideCall("url_fetch, without timeout_sec", url_fetch._DEFAULT_TIMEOUT / SECOND, _url_fetch, (FetchError,)),
 )
 

@@ -26,7 +26,18 @@ from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.ports import Topic
 from luci_scheduler.settings import WebhookSettings
 
-__all__ = ["PUSHED", "SAMPLES", "SECRET", "Delivered", "Hooked", "delivery", "hooked", "payload", "signature"]
+__all__ = [
+    "PUSHED",
+    "SAMPLES",
+    "SECRET",
+    "Delivered",
+    "Hooked",
+    "delivery",
+    "hooked",
+    "payload",
+    "server_app",
+    "signature",
+]
 
 SAMPLES = Path(__file__).parent / "samples" / "github"
 SECRET = "example-secret"
@@ -128,14 +139,15 @@ class Hooked:
             key = name.upper().replace("-", "_")
             asked[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
         started: list[Any] = []
-        parts = _server()(asked, lambda status, named, _=None: started.append((status, named)))
+        parts = server_app()(asked, lambda status, named, _=None: started.append((status, named)))
         text = b"".join(parts).decode()
         status, named = started[0]
         return Delivered(int(status[:3]), text, stream.taken, dict(named))
 
 
 @cache
-def _server() -> Any:
+def server_app() -> Any:
+    """Return the WSGI application of the function."""
     return functions_framework.create_app("on_github_push", str(SOURCE), "http")
 
 
@@ -159,7 +171,7 @@ def hooked(
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, note])
     try:
         with mock.patch.multiple(webhook, current_hook=lambda: hook, _settings=lambda: settings):
-            _server()
+            server_app()
             yield served
     finally:
         structlog.reset_defaults()

@@ -24,7 +24,7 @@ _HEADS, _TAGS = "refs/heads/", "refs/tags/"
 class Sources:
     """Returns the workplace of a build: a checkout of its source.
 
-    A connected repository is the one that the substitution ``_REPOSITORY`` names: the local cloud has no connections.
+    The substitution ``_REPOSITORY`` names a connected repository: the local cloud has no connections.
 
     Args:
         repositories: holds a repository in ``<host>/<project>`` each.

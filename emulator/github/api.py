@@ -12,7 +12,7 @@ from werkzeug.wrappers import Request, Response
 
 from emulator.github.contents import blob, contents
 from emulator.github.errors import JSON, ApiError
-from emulator.github.history import ChangedFile, History
+from emulator.github.history import ChangedFile, History, Range
 from emulator.github.names import Found
 from emulator.github.objects import Addresses, commit_to_json, ref_to_json, repository_to_json, tag_to_json
 from emulator.github.paging import Page, is_paged, page_of
@@ -154,23 +154,27 @@ class RepositoryApi:
         page = page_of(self.request.args)
         is_whole = not is_paged(self.request.args)
         ids = found.ahead[-_NEWEST:] if is_whole else page.of(found.ahead)
-        commits = self.history.commits([base, found.merge_base, *ids])
-        files = self.history.files(found.merge_base, head)[:_FILES] if is_whole or page.number == 1 else []
-        views = [commit_to_json(self.addresses, commit) for commit in commits]
         path = f"compare/{match[1]}...{match[2]}"
-        body = {
+        body = self._comparison(path, found, ids, has_files=is_whole or page.number == 1)
+        return reply(body, headers={} if is_whole else self._link(page, path, len(found.ahead)))
+
+    def _comparison(self, path: str, found: Range, ids: Sequence[str], *, has_files: bool) -> dict[str, Any]:
+        """Return the body of a comparison with some of its commits."""
+        commits = self.history.commits([found.base, found.merge_base, *ids])
+        base, merge_base, *views = (commit_to_json(self.addresses, commit) for commit in commits)
+        files = self.history.files(found.merge_base, found.head)[:_FILES] if has_files else []
+        return {
             "url": self.addresses.rest(path),
             "html_url": self.addresses.page(path),
-            "base_commit": views[0],
-            "merge_base_commit": views[1],
+            "base_commit": base,
+            "merge_base_commit": merge_base,
             "status": found.status,
             "ahead_by": len(found.ahead),
             "behind_by": found.behind,
             "total_commits": len(found.ahead),
-            "commits": views[2:],
-            "files": self._files(head, files),
+            "commits": views,
+            "files": self._files(found.head, files),
         }
-        return reply(body, headers={} if is_whole else self._link(page, path, len(found.ahead)))
 
     def _commits(self, _match: re.Match[str]) -> Response:
         """Return the commits that lead to a commit, the newest first."""

@@ -43,9 +43,7 @@ def contents(
         ]
     if kind != "blob":
         return _entry(addresses, revision, path, identifier, mode, 0)
-    raw, size = pages.beginning(identifier, _RAW if is_raw else _INLINE)
-    if size > _RAW:
-        raise ApiError(403, _TOO_LARGE)
+    raw, size = _beginning(pages, identifier, _RAW if is_raw else _INLINE)
     if is_raw:
         return Response(raw, content_type="application/vnd.github.raw+json; charset=utf-8")
     is_inline = size <= _INLINE
@@ -56,6 +54,14 @@ def contents(
     }
 
 
+def _beginning(pages: RepositoryPages, identifier: str, most: int) -> tuple[bytes, int]:
+    """Return at most ``most`` bytes of a file, and its size; 403 if no form of the answer may have so many."""
+    raw, size = pages.beginning(identifier, most)
+    if size > _RAW:
+        raise ApiError(403, _TOO_LARGE)
+    return raw, size
+
+
 def blob(addresses: Addresses, identifier: str) -> dict[str, Any]:
     """Return the content of a file by its hash.
 
@@ -63,11 +69,9 @@ def blob(addresses: Addresses, identifier: str) -> dict[str, Any]:
         ApiError: 404, the hash is not that of a file; 403, the file is larger than 100 MiB.
     """
     try:
-        raw, size = RepositoryPages(addresses.found.path, (), zones=False).beginning(identifier, _RAW)
+        raw, size = _beginning(RepositoryPages(addresses.found.path, (), zones=False), identifier, _RAW)
     except GitError as error:
         raise ApiError(404) from error
-    if size > _RAW:
-        raise ApiError(403, _TOO_LARGE)
     return {
         "sha": identifier,
         "node_id": f"B_kwDO{identifier[:12]}",

@@ -1,4 +1,4 @@
-"""The control endpoint: tests and tools in other processes inject faults, make commits and read what was sent."""
+"""The control endpoint: tests and tools in other processes inject faults, make commits and read the requests."""
 
 from __future__ import annotations
 

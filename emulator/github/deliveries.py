@@ -110,7 +110,7 @@ class Deliveries:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Send events from now on, also those that were queued before."""
+        """Send events from now on, also the events that were queued before."""
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name="github-webhooks", daemon=True)
         self._thread.start()

@@ -99,7 +99,7 @@ class History:
         self.missed: set[str] = set()
 
     def resolve(self, *revisions: str) -> list[str]:
-        """Return the commits of hashes and names of refs; empty texts for those that are missing or hidden.
+        """Return the commits of hashes and names of refs; an empty text for a missing or hidden commit.
 
         A tag's name leads to its commit, but the hash of a tag object does not.
         """
@@ -130,7 +130,7 @@ class History:
         return read_commits(self._path, ids)
 
     def leading_to(self, head: str, skip: int, count: int, path: str = "") -> list[str]:
-        """Return the commits that lead to a commit, the newest first; with a path only those that changed it."""
+        """Return the commits that lead to a commit, the newest first; with a path only the commits that changed it."""
         arguments = ("rev-list", f"--skip={skip}", f"--max-count={count}", head, "--", *([path] if path else []))
         return git(self._path, *arguments).decode().split()
 

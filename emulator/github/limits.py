@@ -21,7 +21,7 @@ _PAUSE = 60  # seconds of Retry-After
 
 @dataclass(slots=True)
 class RateLimits:
-    """The limits of one caller. The numbers are those that GitHub documents.
+    """The limits of one caller. GitHub documents the numbers.
 
     Attributes:
         requests: requests an hour of a token or of an installation; a 304 does not count.

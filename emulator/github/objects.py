@@ -15,6 +15,7 @@ from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 
 __all__ = ["Addresses", "commit_to_json", "ref_to_json", "repository_to_json", "tag_to_json"]
 
+_ID = 12  # digits of a hash in an opaque ID
 _UNSIGNED = {"verified": False, "reason": "unsigned", "signature": None, "payload": None, "verified_at": None}
 
 
@@ -83,9 +84,6 @@ def ref_to_json(addresses: Addresses, ref: str, value: str, kind: str) -> dict[s
         "url": addresses.rest(f"git/{ref}"),
         "object": _object(addresses, value, kind),
     }
-
-
-_ID = 12
 
 
 def _object(addresses: Addresses, value: str, kind: str) -> dict[str, str]:

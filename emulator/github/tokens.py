@@ -109,7 +109,7 @@ class Tokens:
             wanted: the request's body, with optional ``permissions`` and ``repositories``.
 
         Raises:
-            ApiError: 401, the JWT is missing, is none, or its times are not those that GitHub takes.
+            ApiError: 401, the JWT is missing, is none, or GitHub does not take its times.
         """
         _check_jwt(_token(authorization), self.clock.now())
         permissions = {"metadata": "read", **(wanted.get("permissions") or _ALL)}

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, HostKind
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts, HostKind
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import GitCommit, GitilesError, LogPage
@@ -60,7 +60,8 @@ class MemoryGitiles:
     To a repository on GitHub it serves the first-parent line, where a merge has a diff, as the client of GitHub does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: CommitHosts = DEFAULT_HOSTS) -> None:
+        self._hosts = hosts
         self.heads: dict[str, str] = {}
         """Ref → hash; a test changes it to force-push, delete or tag."""
         self.calls: list[str] = []
@@ -83,11 +84,13 @@ class MemoryGitiles:
         at: int | None = None,
         author: str = "Ada Author",
         subject: str = "",
+        diff_cut: bool = False,
     ) -> list[str]:
         """Add commits to a ref, a second apart unless ``at`` is given; return their hashes, oldest first.
 
         ``parents`` are the parents of the first commit; the ref's head if None. Without a ``subject``, a commit's
-        subject is ``Change <number>``. Gitiles shows no ``diff`` of a merge.
+        subject is ``Change <number>``. With ``diff_cut``, ``diff`` is a part of the changes. Gitiles shows no ``diff``
+        of a merge.
         """
         with self._lock:
             hashes = []
@@ -98,7 +101,7 @@ class MemoryGitiles:
                 committed = Instant(_FIRST + number * SECOND if at is None else at)
                 above = tuple(tip if parents is None else parents)
                 title = subject or f"Change {number}"
-                commit = GitCommit(identifier, committed, tuple(diff), author=author, subject=title)
+                commit = GitCommit(identifier, committed, tuple(diff), author, title, diff_cut)
                 self._nodes[identifier] = _Node(commit, above)
                 self.heads[ref] = identifier
                 parents = None
@@ -177,7 +180,7 @@ class MemoryGitiles:
         diffs: bool = False,
     ) -> LogPage:
         """Return a page of a log, newest first."""
-        is_line = DEFAULT_HOSTS.kind(repo) is HostKind.GITHUB
+        is_line = self._hosts.kind(repo) is HostKind.GITHUB
         spec = f"{exclude}..{revision}" if exclude else revision
         self._called(f"log {spec} n={limit}" + (f" s={start}" if start else "") + (" diffs" if diffs else ""))
         with self._lock:

@@ -116,9 +116,9 @@ class ScriptedGitiles:
         if self.script.next_is(RestAnswer):
             return self._github.refs(repo, prefix)
         answer = self._answer(f"a listing of {prefix} in {repo}")
-        if not isinstance(answer, Mapping):
-            raise self.script.fault(f"the answer to a listing of {prefix} is not one")
-        return answer
+        if isinstance(answer, Mapping):
+            return answer
+        raise self.script.fault(f"the answer to a listing of {prefix} is a log")
 
     def log(
         self, repo: RepoUrl, revision: str, *, limit: int, exclude: str = "", start: str = "", diffs: bool = False
@@ -130,7 +130,7 @@ class ScriptedGitiles:
             return self._github.log(repo, revision, limit=limit, exclude=exclude, start=start, diffs=diffs)
         answer = self._answer(f"a log of {revision} in {repo}")
         if not isinstance(answer, LogPage):
-            raise self.script.fault(f"the answer to a log of {revision} is not one")
+            raise self.script.fault(f"the answer to a log of {revision} is a listing of refs")
         return answer
 
     def request(self, method: str, url: str, **_: Any) -> requests.Response:

@@ -368,7 +368,7 @@ class _Player:
 
 
 def _settings(scenario: Scenario, stage: Stage) -> Settings:
-    builds: dict[str, Any] = {f"cloud_build_{name}": value for name, value in (scenario.cloud_build or {}).items()}
+    cloud = scenario.cloud_build or {}
     return Settings(
         project=scenario.project,
         app_id=scenario.app_id,
@@ -383,7 +383,9 @@ def _settings(scenario: Scenario, stage: Stage) -> Settings:
         gitiles_commits_per_poll=scenario.polling.commits_per_poll,
         gitiles_backfill=scenario.polling.backfill,
         cloud_build=scenario.cloud_build is not None,
-        **builds,
+        cloud_build_project=cloud.get("project", ""),
+        cloud_build_location=cloud.get("location", "global"),
+        cloud_build_account=cloud.get("account", ""),
         cloud_build_check_interval_seconds=scenario.check_interval_seconds,
         concurrency=1,  # jobs one after the other: durations are spent on one clock
     )

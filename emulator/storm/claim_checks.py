@@ -48,7 +48,7 @@ def _wrong(versions: Sequence[Version]) -> Iterator[tuple[Invariant, Instant, st
 
 
 def _earliest(invocation: Any) -> Instant | None:
-    """Return the instant at which the earliest work of an invocation is due; None if nothing else tells it."""
+    """Return the instant at which the earliest work of an invocation is due; None if it is undecided."""
     works = [] if invocation.cleanup is None else [invocation.cleanup.next_try]
     if invocation.status.is_final:
         works += [invocation.finished] * invocation.has_undispatched

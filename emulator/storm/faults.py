@@ -308,7 +308,7 @@ GENTLE = frozenset(
         Kind.BACKFILL,
     }
 )
-"""The kinds that lose no work and hold none up for minutes: whatever they do, the sweep has nothing to do."""
+"""The kinds that neither lose work nor delay it for minutes, so that the sweep has nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)

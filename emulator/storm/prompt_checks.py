@@ -34,7 +34,7 @@ _RECENT = 10 * MINUTE
 
 
 def check_prompt(film: Film) -> Iterator[Violation]:
-    """Yield what took long although every fault of the run was gentle."""
+    """Yield each step that took long although every fault of the run was gentle."""
     run = film.run
     if any(fault.kind not in GENTLE for fault in run.faults):
         return

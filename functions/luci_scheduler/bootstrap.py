@@ -168,7 +168,6 @@ class App:
             lenient_triggers=self.settings.lenient_triggers,
             max_active_invocations=self.settings.project_active_invocations,
             max_pending_triggers=self.settings.project_pending_triggers,
-            hosts=self.settings.commit_hosts,
         )
         sync_sources(self.runtime, self.config_sources, key, rules)
 

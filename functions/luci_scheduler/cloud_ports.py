@@ -5,23 +5,17 @@ This module loads Google's client libraries. The entry points import it with the
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
 import structlog
 from google.auth.credentials import Credentials
 
-from luci_scheduler.adapters.buildbucket import BuildbucketClient
-from luci_scheduler.adapters.config_sources import STORAGE_SCOPES, BucketSource, GitilesSource
-from luci_scheduler.adapters.fetch import FetchClient
-from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import default_credentials, fetch, sessions
-from luci_scheduler.adapters.late_queue import LateQueue
+from luci_scheduler.adapters.late import late
 from luci_scheduler.adapters.system import SystemClock, SystemEntropy
 from luci_scheduler.adapters.turns import ProcessTurns
 from luci_scheduler.bootstrap import Identify, Ports, VerifyCaller
@@ -30,7 +24,6 @@ from luci_scheduler.core.commit_hosts import CommitHosts, HostKind
 from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.repo_url import RepoUrl
-from luci_scheduler.managers.buildbucket.builder_id import server_of
 from luci_scheduler.ports import (
     Buildbucket,
     Clock,
@@ -64,7 +57,6 @@ __all__ = [
     "make_verify_push",
 ]
 
-T = TypeVar("T")
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 _MakeSession = Callable[[], requests.Session]
 
@@ -83,49 +75,24 @@ def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock 
     clock = clock or SystemClock()
     session = sessions(authenticated=not settings.local)
     credentials = None if settings.local else default_credentials()
-    github = _once(lambda: make_github_api(settings, clock))
+    github = late(lambda: make_github_api(settings, clock))
     return Ports(
         store=store or _make_store(settings, credentials),
-        queue=LateQueue(lambda: _make_queue(settings, credentials)),
+        queue=late(lambda: _make_queue(settings, credentials)),
         clock=clock,
         entropy=SystemEntropy(),
-        buildbucket=make_buildbucket(settings, session, clock),
-        gitiles=_make_gitiles(settings, session, clock, github),
-        fetch=_make_fetch(settings),
-        verify_caller=_late(lambda: make_verify_caller(settings, clock)),
-        verify_push=_late(lambda: make_verify_push(settings, clock)),
-        identify=_late(lambda: make_identify(settings, clock)),
-        config_sources=make_config_sources(settings, github),
+        buildbucket=late(lambda: make_buildbucket(settings, session, clock)),
+        gitiles=late(lambda: _make_gitiles(settings, session, clock, github)),
+        fetch=late(lambda: _make_fetch(settings)),
+        verify_caller=late(lambda: make_verify_caller(settings, clock)),
+        verify_push=late(lambda: make_verify_push(settings, clock)),
+        identify=late(lambda: make_identify(settings, clock)),
+        config_sources=late(lambda: make_config_sources(settings, github)),
         statuses=_make_statuses(settings, github) if settings.github_statuses else None,
         topic=_make_topic(settings) if settings.events_topic else None,
         turns=ProcessTurns(),
-        cloud_build=make_cloud_build(settings, clock) if settings.cloud_build else None,
+        cloud_build=late(lambda: make_cloud_build(settings, clock)) if settings.cloud_build else None,
     )
-
-
-def _once(make: Callable[[], T]) -> Callable[[], T]:
-    """Return the function that makes a value with its first call, and returns the same value to all threads."""
-    made, lock = cache(make), threading.Lock()
-
-    def value() -> T:
-        with lock:
-            return made()
-
-    return value
-
-
-def _late(make: Callable[[], Callable[[Headers], T]]) -> Callable[[Headers], T]:
-    """Return the check of callers that ``make`` returns, made with the first request that needs it.
-
-    A function checks one kind of caller. It does not load the other checks, and in the local cloud, which trusts every
-    sender, no check at all.
-    """
-    checker = _once(make)
-
-    def check(headers: Headers) -> T:
-        return checker()(headers)  # two first requests share one check, with one set of keys and one count of lookups
-
-    return check
 
 
 def _make_topic(settings: Settings) -> Topic:
@@ -146,7 +113,7 @@ def _make_store(settings: Settings, credentials: Credentials | None) -> Store:
 
 
 def _make_queue(settings: Settings, credentials: Credentials | None) -> Queue:
-    from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client  # noqa: PLC0415 - see `LateQueue`
+    from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client  # noqa: PLC0415 - see `late`
 
     client = make_client(settings.cloud_tasks_endpoint, credentials)
     return CloudTasksQueue(
@@ -175,7 +142,7 @@ def _refuse_push(_: Headers) -> str:
 
 
 def _verifier(settings: Settings, audience: str, accounts: Collection[str], clock: Clock) -> VerifyCaller:
-    from luci_scheduler.adapters.identity import OidcVerifier  # noqa: PLC0415 - see `_late`
+    from luci_scheduler.adapters.identity import OidcVerifier  # noqa: PLC0415 - see `late`
 
     front_end = _make_front_end(settings, clock)
     return OidcVerifier(lambda: fetch(settings.oidc_certs_url), audience, accounts, clock, front_end).verify
@@ -185,7 +152,7 @@ def _make_front_end(settings: Settings, clock: Clock) -> FrontEnd | None:
     """Return the platform whose word about tokens counts; None if the settings or the machine name none."""
     if not settings.trust_front_end or not settings.service_name:
         return None
-    from luci_scheduler.adapters.front_end import POLICY_SCOPES, FrontEnd  # noqa: PLC0415 - see `_late`
+    from luci_scheduler.adapters.front_end import POLICY_SCOPES, FrontEnd  # noqa: PLC0415 - see `late`
 
     session = sessions(authenticated=not settings.local, scopes=POLICY_SCOPES)
     return FrontEnd(session, settings.run_api_url, settings.service_path, clock)
@@ -193,7 +160,8 @@ def _make_front_end(settings: Settings, clock: Clock) -> FrontEnd | None:
 
 def make_identify(settings: Settings, clock: Clock) -> Identify:
     """Return the function that identifies the callers of the console."""
-    from luci_scheduler.adapters.access_tokens import AccessTokens  # noqa: PLC0415 - see `_late`
+    from luci_scheduler.adapters.access_tokens import AccessTokens  # noqa: PLC0415 - see `late`
+    from luci_scheduler.adapters.fetch import FetchClient  # noqa: PLC0415
     from luci_scheduler.adapters.identity import CallerIdentity  # noqa: PLC0415
 
     # The operator names the host, so a private address is fine. A redirect is refused, because its answer would come
@@ -215,6 +183,9 @@ def make_identify(settings: Settings, clock: Clock) -> Identify:
 
 def make_buildbucket(settings: Settings, session: _MakeSession, clock: Clock) -> Buildbucket:
     """Return the client of the configured Buildbucket servers."""
+    from luci_scheduler.adapters.buildbucket import BuildbucketClient  # noqa: PLC0415 - see `late`
+    from luci_scheduler.managers.buildbucket.builder_id import server_of  # noqa: PLC0415
+
     servers = {server.host: server for server in settings.buildbucket_servers}
 
     def base_url(host: str) -> str:
@@ -226,28 +197,30 @@ def make_buildbucket(settings: Settings, session: _MakeSession, clock: Clock) ->
 
 def make_cloud_build(settings: Settings, clock: Clock) -> CloudBuild:
     """Return the client of the Cloud Build API."""
-    from luci_scheduler.adapters.cloud_build import CLOUD_BUILD_SCOPES, CloudBuildClient  # noqa: PLC0415 - see `_late`
+    from luci_scheduler.adapters.cloud_build import CLOUD_BUILD_SCOPES, CloudBuildClient  # noqa: PLC0415 - see `late`
 
     session = sessions(authenticated=not settings.local, scopes=CLOUD_BUILD_SCOPES)
     return CloudBuildClient(settings.cloud_build_url, session, clock)
 
 
-def _make_gitiles(settings: Settings, session: _MakeSession, clock: Clock, github: Callable[[], GitHubApi]) -> Gitiles:
+def _make_gitiles(settings: Settings, session: _MakeSession, clock: Clock, github: GitHubApi) -> Gitiles:
+    from luci_scheduler.adapters.gitiles import GitilesClient, host_urls  # noqa: PLC0415 - see `late`
+
     def make_github() -> Gitiles:
         from luci_scheduler.adapters.github import GitHubClient  # noqa: PLC0415 - most installations need one kind
 
-        return GitHubClient(github())
+        return GitHubClient(github)
 
     urls = host_urls(settings.gitiles_urls or {})
     deadline = settings.request_deadline_seconds * SECOND
     gitiles = GitilesClient(urls, session, deadline, authenticated=not settings.local, clock=clock)
-    return _ByHost(settings.commit_hosts, gitiles, _once(make_github))
+    return _ByHost(settings.commit_hosts, gitiles, late(make_github))
 
 
 class _ByHost:
     """``ports.Gitiles`` for all commit hosts. The client of GitHub is made for the first repository there."""
 
-    def __init__(self, hosts: CommitHosts, gitiles: Gitiles, github: Callable[[], Gitiles]) -> None:
+    def __init__(self, hosts: CommitHosts, gitiles: Gitiles, github: Gitiles) -> None:
         self._hosts = hosts
         self._gitiles = gitiles
         self._github = github
@@ -264,7 +237,7 @@ class _ByHost:
         return self._of(repo).log(repo, revision, limit=limit, exclude=exclude, start=start, diffs=diffs)
 
     def _of(self, repo: RepoUrl) -> Gitiles:
-        return self._github() if self._hosts.kind(repo) is HostKind.GITHUB else self._gitiles
+        return self._github if self._hosts.kind(repo) is HostKind.GITHUB else self._gitiles
 
 
 def make_github_api(settings: Settings, clock: Clock) -> GitHubApi:
@@ -274,7 +247,7 @@ def make_github_api(settings: Settings, clock: Clock) -> GitHubApi:
     return GitHubApi(settings.commit_hosts, sessions(authenticated=False), _github_credentials(settings, clock), clock)
 
 
-def _make_statuses(settings: Settings, github: Callable[[], GitHubApi]) -> CommitStatuses:
+def _make_statuses(settings: Settings, github: GitHubApi) -> CommitStatuses:
     from luci_scheduler.adapters.github_statuses import GitHubStatuses  # noqa: PLC0415 - most report no status
 
     return GitHubStatuses(settings.commit_hosts, github)
@@ -296,34 +269,31 @@ def _github_credentials(settings: Settings, clock: Clock) -> TokenSource:
 
 
 def _make_fetch(settings: Settings) -> Fetch:
+    from luci_scheduler.adapters.fetch import FetchClient  # noqa: PLC0415 - see `late`
+
     return FetchClient(
         allowed_hosts=settings.fetch_allowed_hosts, plain_http=settings.local, only_allowed=settings.local
     )
 
 
-def make_config_sources(settings: Settings, github: Callable[[], GitHubApi] | None = None) -> Sequence[ConfigSource]:
+def make_config_sources(settings: Settings, github: GitHubApi | None = None) -> Sequence[ConfigSource]:
     """Return the sources of configs in their order of precedence; nothing is read yet.
 
-    ``github`` returns the client of GitHub's REST API; None: a new one is made if a source needs it.
+    ``github`` is the client of GitHub's REST API; None: a new one is made if a source needs it.
     """
-    github = github or _once(lambda: make_github_api(settings, SystemClock()))
-    gitiles = sessions(authenticated=not settings.local)
-    storage = sessions(authenticated=not settings.local, scopes=STORAGE_SCOPES)
+    github = github or late(lambda: make_github_api(settings, SystemClock()))
     # Folders come first: the first source that has a project wins, and a folder always lists all its projects.
     named = sorted(settings.config_sources, key=lambda source: source.kind != "folder")
-    sources = [_config_source(settings, source, gitiles, storage, github) for source in named]
+    sources = [_config_source(settings, source, github) for source in named]
     if settings.config_folder:
         return [FolderSource(Path(settings.config_folder), settings.config_revision), *sources]
     return sources
 
 
-def _config_source(
-    settings: Settings,
-    source: ConfigSourceSetting,
-    gitiles: _MakeSession,
-    storage: _MakeSession,
-    github: Callable[[], GitHubApi],
-) -> ConfigSource:
+def _config_source(settings: Settings, source: ConfigSourceSetting, github: GitHubApi) -> ConfigSource:
+    from luci_scheduler.adapters.config_sources import STORAGE_SCOPES, BucketSource, GitilesSource  # noqa: PLC0415
+    from luci_scheduler.adapters.gitiles import host_urls  # noqa: PLC0415 - see `late`
+
     match source.kind:
         case "folder":
             return FolderSource(Path(source.path))
@@ -331,12 +301,13 @@ def _config_source(
             repo = settings.commit_hosts.parse(source.repo)
             url = host_urls(settings.gitiles_urls or {})(repo.host) or f"https://{repo.host}"
             base_url = url if settings.local else f"{url}/a"  # authenticated requests have their own quota
-            return GitilesSource(source.project, repo, source.ref, source.path, base_url, gitiles)
+            session = sessions(authenticated=not settings.local)
+            return GitilesSource(source.project, repo, source.ref, source.path, base_url, session)
         case "github":
             from luci_scheduler.adapters.github_source import GitHubSource  # noqa: PLC0415 - see `_ByHost`
 
-            return GitHubSource(
-                source.project, settings.commit_hosts.parse(source.repo), source.ref, source.path, github()
-            )
+            repo = settings.commit_hosts.parse(source.repo)
+            return GitHubSource(source.project, repo, source.ref, source.path, github)
         case _:  # the settings accept no kind other than "bucket"
-            return BucketSource(source.project, source.bucket, source.object, settings.storage_url, storage)
+            session = sessions(authenticated=not settings.local, scopes=STORAGE_SCOPES)
+            return BucketSource(source.project, source.bucket, source.object, settings.storage_url, session)

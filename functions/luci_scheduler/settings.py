@@ -382,13 +382,15 @@ _APP = ("github_app_id", "github_installation_id", "github_private_key")
 
 def _github_faults(values: Mapping[str, Any]) -> list[str]:
     """Refuse credentials for GitHub that are incomplete, or for which no host or several hosts come into question."""
-    given = [name for name in _APP if values.get(name)]
-    missing = [f"{PREFIX}{name.upper()}" for name in _APP if given and name not in given]
-    faults = [f"{name}: is required for a GitHub App" for name in missing]
-    if given and values.get("github_token"):
+    given, token = [name for name in _APP if values.get(name)], values.get("github_token")
+    if not given and not token:
+        return []
+    missing = set(_APP) - set(given) if given else set()
+    faults = [f"{PREFIX}{name.upper()}: is required for a GitHub App" for name in sorted(missing)]
+    if given and token:
         faults.append(f"{PREFIX}GITHUB_TOKEN: is not used beside a GitHub App: remove one of the two")
     hosts = values.get("commit_hosts", DEFAULT_HOSTS).configured.values()
-    if (given or values.get("github_token")) and sum(host.credentials for host in hosts) != 1:
+    if sum(host.credentials for host in hosts) != 1:
         faults.append(f'{PREFIX}COMMIT_HOSTS: give one host "credentials": true; the GitHub credentials go to it alone')
     return faults
 

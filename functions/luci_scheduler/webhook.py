@@ -56,6 +56,7 @@ _SMALL_BYTES = 1 << 20
 """Larger bodies are read and parsed one after another: 40 requests at once, each with the largest payload, would not
 fit into a function's memory, and the form of a signature costs an attacker nothing."""
 _PAUSE = MINUTE  # between two log lines about refused requests
+_NOT_ALLOWED = 405
 _MAX_LOGGED = 100  # characters of a header in a log line
 _PATIENCE = 3.0  # seconds that a large body waits for its turn
 _CONTENT_TYPE = "The content type of the hook must be application/json: change it on the page of the webhook at GitHub"
@@ -185,7 +186,8 @@ def push(hook: Hook, request: flask.Request) -> flask.typing.ResponseReturnValue
             hook.answer(request, response)
     finally:
         request.stream = BytesIO()
-    return response.body, response.code, {ANSWERED: "true", "Content-Type": "text/plain; charset=utf-8"}
+    allow = {"Allow": "POST"} if response.code == _NOT_ALLOWED else {}
+    return response.body, response.code, {ANSWERED: "true", "Content-Type": "text/plain; charset=utf-8", **allow}
 
 
 def current_hook() -> Hook:
@@ -207,7 +209,7 @@ def is_local() -> bool:
 def _check_headers(request: flask.Request) -> None:
     """Refuse a request before its body is read."""
     if request.method != "POST":
-        raise _RefusedError("Method Not Allowed", 405)
+        raise _RefusedError("Method Not Allowed", _NOT_ALLOWED)
     if request.mimetype != "application/json":
         raise _RefusedError(_CONTENT_TYPE, 415)
     if not has_form(request.headers.get("X-Hub-Signature-256")):

@@ -13,8 +13,11 @@ locals {
   # Repositories of GitHub: an owner and a name.
   github_repo = "^https://(${join("|", [for host in concat(["github.com"], keys(try(var.github.hosts, {}))) : replace(host, ".", "\\.")])})/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$"
 
-  # Only these functions call commit hosts: for new commits, for polls and configs, and for people.
-  github_callers = ["on_gitiles_commit", "on_task", "console"]
+  # These functions call commit hosts: for new commits, for polls and configs, and for people. With statuses, every function
+  # that ends invocations needs the credentials, although on_task alone sends.
+  github_callers = concat(
+    ["on_gitiles_commit", "on_task", "console"], try(var.github.statuses, false) ? concat(["on_build_completion"], local.optional_functions) : [],
+  )
 
   # The names are known when the account may read the secrets.
   github_secrets = {

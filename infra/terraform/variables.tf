@@ -530,7 +530,7 @@ variable "cloud_build" {
   default     = null
   description = <<-EOT
     Jobs of the kind `cloud_build`. Null: there are none. `{}` suits one project.
-    project, location, account: where builds run and what they run as, unless a job names others. Without project, builds run in this project. Without account, the module makes one, which may write logs.
+    project, location, account: where builds run and under which account, unless a job names others. Without project, builds run in this project. Without account, the module makes one, which may write logs.
     create_topic: whether to make the topic `cloud-builds`. False where it exists.
     role: an existing role of the scheduler in the builds' projects. Without it, the module makes one with four permissions.
     projects: further projects and accounts that jobs may name. The accounts must exist.

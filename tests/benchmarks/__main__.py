@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.benchmarks.machine import Watch, commit, machine, versions
 from tests.benchmarks.measure import read_measure
-from tests.benchmarks.report import Report, SuiteResult, table
+from tests.benchmarks.report import Report, SuiteResult, joined, read_report, table
 from tests.benchmarks.suites import SUITES, Suite, measures_of
 
 __all__: list[str] = []
@@ -43,17 +43,25 @@ def main(arguments: Sequence[str]) -> int:
         tuple(_run(suite, quick=asked.quick) for suite in wanted),
     )
     if asked.json:
-        text = json.dumps(report.as_json(), indent=1, ensure_ascii=False)
-        Path(asked.json).write_text(text + "\n", encoding="utf-8")
+        _store(report, Path(asked.json), is_part=bool(asked.only))
     print(table(report))
     return 1 if report.missed else 0
+
+
+def _store(report: Report, file: Path, *, is_part: bool) -> None:
+    """Write a report. A run of only some suites keeps the results of the others that the file has."""
+    if is_part and file.exists():
+        report = joined(report, read_report(json.loads(file.read_text(encoding="utf-8"))))
+    file.write_text(json.dumps(report.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=(__doc__ or "").partition("\n")[0])
     names = [suite.module for suite in SUITES]
-    parser.add_argument("--quick", action="store_true", help="the short form of each suite, about a minute in all")
-    parser.add_argument("--json", metavar="FILE", help="write the report to this file as well")
+    parser.add_argument("--quick", action="store_true", help="the short form of each suite, about two minutes in all")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the report to this file as well; with --only, keep its other suites"
+    )
     parser.add_argument("--only", action="append", default=[], choices=names, help="only this suite; may be repeated")
     parser.add_argument("--into", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -73,7 +81,7 @@ def _run(suite: Suite, *, quick: bool) -> SuiteResult:
         problem = _problem(command + ["--quick"] * quick)
         beside = watch.stop()
         rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-    return SuiteResult(suite.module, suite.title, tuple(map(read_measure, rows)), beside, problem)
+    return SuiteResult(suite.module, suite.title, tuple(map(read_measure, rows)), beside, problem, commit())
 
 
 def _problem(command: Sequence[str]) -> str:

@@ -32,7 +32,7 @@ def _ours(function: str, source: str, request: dict[str, str]) -> dict[str, floa
 
     app = process.app()
     if function in ("on_gitiles_commit", "on_task"):
-        app.runtime.queue.queue  # type: ignore[attr-defined] # noqa: B018 - the first task would make the client
+        app.runtime.queue.enqueue  # noqa: B018 - the first task would make the client
     found = {**_times("clients"), "modules": len(sys.modules)}
     client = server.test_client()
     if request["method"] == "GET":

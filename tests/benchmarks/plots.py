@@ -78,7 +78,7 @@ def _machine(report: Report) -> str:
 def _table(suite: SuiteResult) -> str:
     beside = suite.beside
     state = "quiet" if beside.is_quiet else "**not quiet**"
-    load = f"Load before {beside.load_before:g}, after {beside.load_after:g}. {beside.seconds:.0f} s."
+    load = f"Load before {beside.load_before:g}, after {beside.load_after:g}. {beside.seconds:.0f} s, `{suite.commit}`."
     lines = [
         "| " + " | ".join(HEAD) + " |",
         "|---" * len(HEAD) + "|",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tests.benchmarks.machine import Beside
 from tests.benchmarks.measure import Better, Measure, Verdict, read_measure
 
-__all__ = ["Report", "SuiteResult", "excused", "number", "read_report", "rows", "table"]
+__all__ = ["Report", "SuiteResult", "excused", "joined", "number", "read_report", "rows", "table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class SuiteResult:
     beside: Beside
     problem: str = ""
     """The reason for which the suite did not run to its end."""
+    commit: str = ""
+    """The commit that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Report:
                 "module": suite.module,
                 "title": suite.title,
                 "problem": suite.problem,
+                "commit": suite.commit,
                 "beside": {**asdict(suite.beside), "quiet": suite.beside.is_quiet},
                 "measures": [each.as_json() for each in suite.measures],
             }
@@ -70,13 +73,21 @@ class Report:
 
 def read_report(row: Mapping[str, Any]) -> Report:
     """Read what `Report.as_json` wrote."""
-    suites = tuple(_read_suite(each) for each in row["suites"])
+    suites = tuple(_read_suite({"commit": row["commit"], **each}) for each in row["suites"])
     return Report(row["taken"], row["commit"], row["quick"], row["machine"], row["versions"], suites)
 
 
 def _read_suite(row: Mapping[str, Any]) -> SuiteResult:
     beside = Beside(**{key: value for key, value in row["beside"].items() if key != "quiet"})
-    return SuiteResult(row["module"], row["title"], tuple(map(read_measure, row["measures"])), beside, row["problem"])
+    measures = tuple(map(read_measure, row["measures"]))
+    return SuiteResult(row["module"], row["title"], measures, beside, row["problem"], row["commit"])
+
+
+def joined(report: Report, earlier: Report) -> Report:
+    """Return a report with the suites of an earlier one in place, except the suites with new results."""
+    new = {suite.module: suite for suite in report.suites}
+    kept = [new.pop(suite.module, suite) for suite in earlier.suites]
+    return replace(report, suites=(*kept, *new.values()))
 
 
 def excused(measure: Measure, beside: Beside) -> bool:

@@ -1,6 +1,6 @@
 """A function in a fresh process reads one large input; prints the most memory that the process had, in MiB.
 
-``peak_memory.py (event|answer|push) SOURCE FILE``. The module imports nothing of its own: the process is that of a
+``peak_memory.py (event|answer|push) SOURCE FILE``. The module itself imports nothing: the process is that of a
 deployment, of ``on_github_push`` for a push.
 """
 

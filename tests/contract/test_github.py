@@ -206,7 +206,7 @@ def test_a_line_without_an_end(site: Site) -> None:
 
 
 def test_changes_are_those_against_the_first_parent(site: Site) -> None:
-    """Each status has its pair of paths, and a merge has all that it brings in."""
+    """Each status has its pair of paths, and a merge has all its changes."""
     world, client = site.world, site.client()
     page = client.log(REPO, world["c3"], limit=1, exclude=world["c2"], diffs=True)
     found = {new: old for old, new in page.commits[0].diff if new}
@@ -327,9 +327,13 @@ def test_a_missing_permission_is_named(site: Site) -> None:
 
 
 def test_a_slow_answer_ends_at_the_deadline(site: Site) -> None:
-    """The call's own limit counts."""
-    site.server.faults.add(GitHubFault("slow", seconds=600))
-    failed = _refused(lambda: site.client(deadline=SECOND // 5).refs(REPO, "refs/heads"))
+    """The call's own limit counts. The server is another one, because it may see the request late."""
+    server = GitHubServer(site.world.root, clock=site.clock)
+    server.start()
+    server.faults.add(GitHubFault("slow", times=None, seconds=600))
+    client = Site(site.world, server, site.clock).client(deadline=SECOND // 5)
+    failed = _refused(lambda: client.refs(REPO, "refs/heads"))
+    server.stop()
     assert (failed.code, failed.transient) == ("DEADLINE_EXCEEDED", True)
 
 

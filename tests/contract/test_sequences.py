@@ -12,7 +12,7 @@ import os
 import random
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,22 @@ import requests
 
 from emulator.clock import SteppedClock
 from emulator.cloud_tasks.server import CloudTasksServer
+from emulator.github import GitHubServer
 from emulator.gitiles.server import GitilesServer
 from emulator.official import OfficialEmulator, clear_documents
 from luci_scheduler.adapters.cloud_tasks import make_client
+from luci_scheduler.adapters.github import GitHubClient
+from luci_scheduler.adapters.github_api import GitHubApi
+from luci_scheduler.adapters.github_credentials import TokenCredentials
 from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.adapters.system import SystemClock
+from luci_scheduler.core.commit_hosts import CommitHosts, ConfiguredHost, HostKind
 from luci_scheduler.core.instants import SECOND
 from tests.contract.sequences import builds, queue, repositories, store, topic
 from tests.contract.sequences.harness import Operation, Port, Side, difference, drawn, report, shrunk
 
-SHARES = {"store": 50, "large documents": 3, "queue": 33, "topic": 3, "gitiles": 8, "buildbucket": 3}
+SHARES = {"store": 49, "large documents": 3, "queue": 33, "topic": 3, "gitiles": 7, "github": 2, "buildbucket": 3}
 """Percentages of all sequences; topics and repositories cost the most time."""
 PART = 10
 """Sequences of one test."""
@@ -128,6 +133,27 @@ def test_repositories_are_equal(seeds: Sequence[int], tmp_path: Path) -> None:
             lambda: repositories.gitiles_sides(server, client, tmp_path, f"r{next(names)}"),
         )
         _check(port, seeds)
+        opened().close()
+    finally:
+        server.stop()
+
+
+@_seeds("github")
+def test_repositories_on_github_are_equal(seeds: Sequence[int], tmp_path: Path) -> None:
+    """The same histories, as first-parent lines: the client in front of the REST API adds and loses nothing."""
+    server, names = GitHubServer(tmp_path), itertools.count()
+    server.start()
+    limits = server.meter.limits
+    limits.requests = limits.points = 1 << 30
+    try:
+        hosts = CommitHosts({repositories.GITHUB: ConfiguredHost(HostKind.GITHUB, server.url, credentials=True)})
+        opened = sessions(authenticated=False)
+        api = GitHubApi(hosts, opened, TokenCredentials("token"), SystemClock(), 60 * SECOND)
+
+        def sides() -> AbstractContextManager[tuple[Side, Side]]:
+            return repositories.github_sides(server, GitHubClient(api), tmp_path, f"r{next(names)}")
+
+        _check(Port("github", repositories.draw, sides), seeds)
         opened().close()
     finally:
         server.stop()

@@ -28,6 +28,7 @@ ON_TASK, CONSOLE = "https://on-task.invalid", "https://console.invalid"
 _SIGNATURES = {
     "on_gitiles_commit": "cloudevent",
     "on_build_completion": "cloudevent",
+    "on_cloud_build": "cloudevent",
     "on_task": "http",
     "console": "http",
 }

@@ -138,6 +138,23 @@ def test_generated_notifications(functions: Site) -> None:
     assert min(codes[200], codes[400]) > BODIES / 50
 
 
+def test_messages_of_cloud_build(functions: Site) -> None:
+    """Anybody may start a build in the project, with any substitutions: no message writes, and none is refused."""
+    (invocation,) = functions.world.invocations()
+
+    def send(hostile: Hostile) -> tuple[Answer, Any]:
+        texts = {"APP": "luci-scheduler", "JOB": JOB, "INVOCATION": str(invocation.id)}
+        values = {
+            f"_SCHEDULER_{name}": text if hostile.entropy() < 0.8 else hostile.value(1) for name, text in texts.items()
+        }
+        data = hostile.body({"id": hostile.pick(("b", "../x", 5)), "status": "QUEUED", "substitutions": values})
+        body, headers = _push(hostile, data, {}), _event_headers(hostile)
+        return functions.call("on_cloud_build", "/projects/p/topics/cloud-builds", body, headers), (body, headers)
+
+    codes = _fuzz("on_cloud_build", send, lambda answer: answer.writes == 0)
+    assert min(codes[200], codes[400]) > BODIES / 50
+
+
 def _segment(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 

@@ -34,5 +34,5 @@ def test_exported_and_played_again_it_gives_the_same_log(folder: Path, tmp_path:
 def test_an_invocation_of_cloud_build_is_not_exported(folder: Path) -> None:
     """The refusal names the kind."""
     ((invocation, log),) = play(load_scenario(folder / "scenario.json")).invocations
-    with pytest.raises(NotReplayableError, match="an export cannot describe jobs of the kind cloud_build"):
+    with pytest.raises(NotReplayableError, match="an export has no jobs of the kind cloud_build"):
         to_scenario(invocation, log)

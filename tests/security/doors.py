@@ -69,6 +69,7 @@ def _doors(world: World) -> Mapping[str, Door]:
     return {
         "commit": Door("on_gitiles_commit", body=push(event), **pushed),
         "notification": Door("on_build_completion", body=push(b"{}", attributes={"auth_token": token}), **pushed),
+        "cloud build": Door("on_cloud_build", body=push(_built(invocation.id)), **pushed),
         "sweep": Door(path="/sweep", body=b"{}", **tasked),
         "trigger": Door(path="/trigger", body=json.dumps(_trigger_task(world)).encode(), **tasked),
         "sync": Door(path="/sync", **tasked),
@@ -81,7 +82,15 @@ def _doors(world: World) -> Mapping[str, Door]:
     }
 
 
-DOORS = ("commit", "notification", "sweep", "trigger", "sync", "page", "form", "pRPC", "plain JSON")
+DOORS = ("commit", "notification", "cloud build", "sweep", "trigger", "sync", "page", "form", "pRPC", "plain JSON")
+
+
+def _built(invocation_id: int) -> bytes:
+    """Return a message about a build whose substitutions name an invocation."""
+    named = {"APP": "luci-scheduler", "JOB": JOB, "INVOCATION": str(invocation_id)}
+    return json.dumps(
+        {"id": "b", "substitutions": {f"_SCHEDULER_{name}": text for name, text in named.items()}}
+    ).encode()
 
 
 def _trigger_task(world: World) -> dict[str, Any]:

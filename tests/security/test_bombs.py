@@ -115,9 +115,10 @@ def test_deep_documents_are_refused_at_every_door(served: Any, kind: str, compre
         sent = Door(door.function, door.path, body, audience=door.audience, account=door.account)
         answer = sent.knock(functions, headers)
         assert answer.writes == 0, (name, answer)
-        is_unread = name == "sync" or (name == "notification" and answer.events == ["permanent_error"])
+        is_foreign = name == "cloud build" and compressed  # the topic also has messages of others
+        is_unread = name == "sync" or is_foreign or (name == "notification" and answer.events == ["permanent_error"])
         assert answer.code == (200 if is_unread else 400), (name, answer)
-        assert len(answer.lines) == 1 or name == "sync", (name, answer)
+        assert len(answer.lines) == (0 if is_foreign else 1) or name == "sync", (name, answer)
 
 
 @pytest.mark.parametrize("path", ["/prpc/scheduler.Scheduler/EmitTriggers", "/api/v1/scheduler.Scheduler/EmitTriggers"])

@@ -13,14 +13,18 @@ import requests
 from luci_scheduler.adapters.access_tokens import AccessTokens
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.fetch import FetchError
+from luci_scheduler.adapters.github import GitHubClient
+from luci_scheduler.adapters.github_api import GitHubApi
+from luci_scheduler.adapters.github_credentials import TokenCredentials
 from luci_scheduler.adapters.gitiles import GitilesClient
 from luci_scheduler.api import export
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
 from luci_scheduler.core.id_tokens import presented_token
 from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import MINUTE, SECOND
 from luci_scheduler.core.notification_token import make_token
 from luci_scheduler.core.probe import Mark
-from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.core.repo_url import RepoUrl, parse_repo_url
 from luci_scheduler.managers.buildbucket.build_request import BuildRequest
 from luci_scheduler.ports import BuildbucketError, Fetched, GitilesError
 from luci_scheduler.web.page_request import PageRequest
@@ -76,7 +80,7 @@ def test_no_credential_leaves_the_request_that_carries_it(served: tuple[Site, Ma
     functions, doors = served
     world = functions.world
     secrets, answers = _life(functions, doors)
-    assert len(answers) == 49
+    assert len(answers) == 54
     assert {answer.code for answer in answers} >= {200, 302, 401}
     world.tick(61)
     visitor = Visitor(world, ADMIN)
@@ -190,10 +194,12 @@ def test_failed_calls_do_not_quote_their_requests() -> None:
     opened: Any = _Failing
     builds = BuildbucketClient(lambda _: "https://x.invalid", opened, world.clock, MINUTE)
     commits = GitilesClient(lambda _: "https://x.invalid", opened, MINUTE, authenticated=True, clock=world.clock)
+    github = GitHubClient(GitHubApi(DEFAULT_HOSTS, opened, TokenCredentials(CANARY), world.clock))
     for call in (
         lambda: builds.v2("h", "GetBuild", {}),
         lambda: builds.v1("h", "GET", "builds/1"),
         lambda: commits.refs(parse_repo_url(REPO), "refs/heads"),
+        lambda: github.refs(RepoUrl("github.com", "o/r"), "refs/heads"),
     ):
         with pytest.raises((BuildbucketError, GitilesError)) as raised:
             call()

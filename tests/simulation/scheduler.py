@@ -395,7 +395,7 @@ class Simulation:
 
     def run(self) -> History:
         """Play the script to its end."""
-        self.kernel.spawn(START, partial(self._sync, self._script.specs, "sync-0"))
+        self.deliver(START, partial(self._sync, self._script.specs, "sync-0"))
         for number, event in enumerate(self._script.events):
             self.kernel.at(event.at, partial(self._happen, event, f"{event.kind}-{number}"))
         self.kernel.at(START + MINUTE, self._sweep)

@@ -132,17 +132,16 @@ class Monitoring:
     def __init__(self, resources: Sequence[Resource]) -> None:
         self._resources = resources
         self._metrics = [_log_metric(values) for values in self._all("google_logging_metric")]
-        self.services = sorted(set(re.findall(r'"([^"]+)"', str(self._metric_filter("/errors")).split(" AND ")[1])))
+        filters = [self._metric_filter(name) for name in ("/access_denied", "/errors")]
+        self.services = sorted({name for text in filters for name in re.findall(r'"([^"]+)"', _second_term(text))})
         """Names of the Cloud Run services whose lines are counted. Lines of the webhook count in `errors` alone."""
 
     def _all(self, type_: str) -> Iterator[Mapping[str, Any]]:
         return (found.values for found in self._resources if found.type == type_)
 
-    def _metric_filter(self, key: str) -> str:
-        (found,) = [
-            str(values["filter"]) for values in self._all("google_logging_metric") if values["name"].endswith(key)
-        ]
-        return found
+    def _metric_filter(self, end: str) -> str:
+        """Return the filter of the metric whose name has this end; empty without such a metric."""
+        return "".join(str(item["filter"]) for item in self._all("google_logging_metric") if item["name"].endswith(end))
 
     def filter_of(self, alert: str, text: str = "") -> str:
         """Return the only filter of an alert's thresholds that contains a text."""
@@ -262,6 +261,10 @@ class Monitoring:
             return bads / (bads + goods) / (1 - slo["goal"]) if bads + goods else None
 
         return rate
+
+
+def _second_term(text: str) -> str:
+    return "".join(text.split(" AND ")[1:2])
 
 
 def _log_metric(values: Mapping[str, Any]) -> _LogMetric:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from emulator.supervisor import OPTIONAL_FUNCTIONS
 from luci_scheduler.cli.main import make_parser
 from luci_scheduler.cli.tree import leaves
 from tests.terraform.tool import REPOSITORY, ROOT
@@ -108,4 +109,5 @@ def test_names_exist(page: Path, events: set[str]) -> None:
         assert re.search(rf'variable "{variable}".*?\n    {member} +=', variables, re.DOTALL), member
     functions = (REPOSITORY / ROOT / "functions.tf").read_text(encoding="utf-8")
     known = {name.replace("_", "-") for name in re.findall(r"^    (\w+) = {$", functions, re.MULTILINE)}
-    assert set(re.findall(r"\bluci-scheduler-([\w-]+)", text)) <= known | {"sweep", "sync", "key-rotation"}
+    others = {"sweep", "sync", "key-rotation", *(name.replace("_", "-") for name in OPTIONAL_FUNCTIONS)}
+    assert set(re.findall(r"\bluci-scheduler-([\w-]+)", text)) <= known | others

@@ -2,14 +2,17 @@
 
 import json
 import re
+import textwrap
+from pathlib import Path
 
 import pytest
 
 from luci_scheduler.budget import BUDGETS
+from luci_scheduler.cli.main import main
 from tests.terraform.configurations import EVERYTHING, PROJECT
 from tests.terraform.life import Life
 from tests.terraform.test_rights import granted
-from tests.terraform.tool import REPOSITORY
+from tests.terraform.tool import REPOSITORY, ROOT
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -96,23 +99,29 @@ def test_the_page_lists_the_rights(everything: Life, minimal: Life) -> None:
     rows = re.findall(r"^\| (?:`(\w+)`|(workflows|everyone)).*? \| `([\w.]+/?\w+)`", _PAGE, re.MULTILINE)
     listed = {(account or {"everyone": "allUsers"}.get(who, who), role) for account, who, role in rows}
     prefix = EVERYTHING["prefix"].replace("-", "_")
+    of_objects = re.compile(
+        r"luci_scheduler_builds|sched-steps|account (documents|release)|github|cloud-build|workerPool"
+    )
     added = {
         (re.sub("^workflows-of-.*", "workflows", account), role.replace(f"{prefix}_", ""))
         for account, role, resource in granted(everything)
-        if re.search(
-            r"luci_scheduler_builds|sched-steps|account (documents|release)|github|cloud-build", role + resource
-        )
-        or account in ("steps", "webhook")
-        or role == "cloudbuild.workerPoolUser"
-        or account.startswith("workflows")
+        if of_objects.search(f"{role} {resource}") or re.match("(steps|webhook|workflows)", account)
     }
     # Every function reads its own invokers, and Pub/Sub's agent moves the dead letters of every topic.
     common = {("functions", "run.viewer"), ("pubsub", "pubsub.publisher"), ("pubsub", "pubsub.subscriber")}
     assert listed == added - common
 
 
+def test_the_config_of_the_example_is_valid(tmp_path: Path) -> None:
+    """The README shows a config with a poller and a build."""
+    page = (REPOSITORY / ROOT / "examples/github/README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^   ```\n(   job \{\n.*?)^   ```$", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "luci-scheduler.cfg").write_text(textwrap.dedent(block), encoding="utf-8")
+    assert main(["config", "validate", str(tmp_path / "luci-scheduler.cfg")]) == 0
+
+
 def test_the_addresses_of_resources_stay(minimal: Life) -> None:
-    """A changed address needs a block `moved`, or an upgrade destroys what it names. Then change the list as well."""
+    """A changed address needs a block `moved`, or an upgrade destroys the resource. Then change the list as well."""
     listed = (REPOSITORY / "tests/terraform/addresses.txt").read_text(encoding="utf-8").splitlines()
     found = {item.address.removeprefix("module.scheduler.") for item in minimal.resources}
     assert sorted(found) == sorted(listed)

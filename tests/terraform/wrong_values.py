@@ -158,11 +158,12 @@ WRONG: dict[str, list[tuple[Any, tuple[str, ...]] | None]] = {
     ],
     "fetch_allowed_hosts": [(["https://x"], ("leave out https://",))],
     "cloud_build": [
-        # The validation of buildbucket_servers also reads it, so it waits for a round in which they are valid.
+        # The validations of buildbucket_servers and canary also read it, so it has a round in which neither is wrong.
         *[None] * 2,
         (
             {
                 "project": "My Project",
+                "projects": {"other-project": {"accounts": ["sched-functions@other-project.iam.gserviceaccount.com"]}},
                 "location": "us",
                 "account": "123-compute@developer.gserviceaccount.com",
                 "role": "roles/owner",
@@ -178,11 +179,8 @@ WRONG: dict[str, list[tuple[Any, tuple[str, ...]] | None]] = {
                 "gcloud builds worker-pools list",
                 "random time of one to ten minutes",
                 "from 1 to 180",
+                "a build runs foreign code",
             ),
-        ),
-        (
-            {"projects": {"other-project": {"accounts": ["sched-functions@other-project.iam.gserviceaccount.com"]}}},
-            ("a build runs foreign code",),
         ),
     ],
     "github": [
@@ -263,6 +261,7 @@ ROUNDS = [
 
 def rounds() -> list[dict[str, Any]]:
     """Return the variables of each round; the last one has a value of a wrong type."""
-    good = {name: EVERYTHING[name] for name in ("project_id", "configs", "buildbucket_servers")}
+    good = {name: EVERYTHING[name] for name in ("project_id", "buildbucket_servers")}
+    good["configs"] = [source for source in EVERYTHING["configs"] if source["project"] != "third"]
     wrong = [{**good, **{name: value for name, (value, _) in case.items()}} for case in ROUNDS]
     return [*wrong, {**good, "buildbucket_servers": [{"host": "h.example.com"}]}]

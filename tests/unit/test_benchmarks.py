@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tests.benchmarks.machine import Beside
 from tests.benchmarks.measure import Better, Measure, Verdict, interleave, read_measure
 from tests.benchmarks.plots import IMAGES, PAGE, RESULTS, made, read_results
-from tests.benchmarks.report import Report, SuiteResult, read_report, table
+from tests.benchmarks.report import Report, SuiteResult, joined, read_report, table
 from tests.benchmarks.suites import SUITES
 
 _QUIET, _BUSY = Beside(9.0, 0.1, 1.0, 0.02), Beside(9.0, 7.0, 8.0, 0.6)
@@ -19,7 +20,7 @@ _QUIET, _BUSY = Beside(9.0, 0.1, 1.0, 0.02), Beside(9.0, 7.0, 8.0, 0.6)
 
 def _report(*measures: Measure, beside: Beside = _QUIET, problem: str = "") -> Report:
     machine = {"cpu": "a processor", "cores": 2, "memory_gib": 4.0, "system": "Linux"}
-    suite = SuiteResult("handlers", "Handlers", measures, beside, problem)
+    suite = SuiteResult("handlers", "Handlers", measures, beside, problem, "abc")
     return Report("2026-02-09T00:00:00Z", "abc", False, machine, {"python": "3.12"}, (suite,))  # noqa: FBT003
 
 
@@ -84,6 +85,17 @@ def test_the_json_holds_the_whole_report() -> None:
     assert read_measure(one.as_json()) == one
     report = _report(one)
     assert read_report(json.loads(json.dumps(report.as_json()))) == report
+
+
+def test_a_part_of_the_suites_can_be_measured_again() -> None:
+    """The new results replace those of the same suite; each suite names the commit that was measured."""
+    first, again = _report(Measure("m", "ms", [1.0])), _report(Measure("m", "ms", [2.0]))
+    other = SuiteResult("pages", "Pages", (), _QUIET, "", "abc")
+    earlier = replace(first, suites=(first.suites[0], other))
+    suites = joined(again, earlier).suites
+    assert [suite.module for suite in suites] == ["handlers", "pages"]
+    assert suites[0].measures[0].median == 2.0
+    assert joined(earlier, again).suites == earlier.suites
 
 
 def test_the_page_agrees_with_the_results() -> None:

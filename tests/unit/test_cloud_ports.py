@@ -9,22 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from emulator.clock import SteppedClock
 from emulator.memory.ports import memory_ports
 from emulator.memory.store import MemoryStore
 from luci_scheduler import cloud_ports as cloud_ports_module
-from luci_scheduler.adapters import access_tokens, github_api, http
+from luci_scheduler.adapters import access_tokens, fetch, github_api, http
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue
 from luci_scheduler.adapters.config_sources import BucketSource, GitilesSource
 from luci_scheduler.adapters.github import GitHubClient
-from luci_scheduler.adapters.github_api import GitHubApi
-from luci_scheduler.adapters.late_queue import LateQueue
+from luci_scheduler.adapters.github_api import GitHubApi, NoCredentials
+from luci_scheduler.adapters.github_credentials import AppCredentials, TokenCredentials
+from luci_scheduler.adapters.github_source import GitHubSource
 from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.bootstrap import Ports, make_app
 from luci_scheduler.cloud_ports import cloud_ports, make_config_sources, make_identify
 from luci_scheduler.config.folder import FolderSource
-from luci_scheduler.core.instants import DAY, SECOND
+from luci_scheduler.core.commit_hosts import CommitHosts, ConfiguredHost, HostKind
+from luci_scheduler.core.instants import DAY, SECOND, Instant
+from luci_scheduler.core.repo_url import RepoUrl
+from luci_scheduler.ports import GitilesError
 from luci_scheduler.settings import BuildbucketServer, ConfigSourceSetting, Settings
 
 
@@ -49,7 +54,7 @@ def test_the_clients_of_a_deployment_have_the_documented_limits(monkeypatch: pyt
     )
     ports: Any = cloud_ports(_settings(console_oauth_clients=("service-accounts",), config_sources=sources))
     assert ports.store._limit == 20
-    assert ports.queue.queue._limit == 10
+    assert ports.queue._limit == 10
     assert ports.buildbucket._deadline == ports.gitiles._gitiles._deadline == 60 * SECOND
     assert inspect.signature(GitHubApi).parameters["deadline"].default == github_api.CALL_LIMIT == 15 * SECOND
     assert inspect.signature(GitHubClient).parameters["limit"].default == 60
@@ -81,14 +86,56 @@ def test_first_requests_side_by_side_share_one_check_of_callers(monkeypatch: pyt
     assert len(made) == 1
 
 
+def _github(**changes: Any) -> Any:
+    return cloud_ports_module.make_github_api(_settings(**changes), SteppedClock(Instant(0)))
+
+
+def test_all_repositories_on_github_share_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the limits of the hosts, and is made for the first repository there: one on Gitiles needs none."""
+    made: list[None] = []
+    make = cloud_ports_module.make_github_api
+    monkeypatch.setattr(cloud_ports_module, "make_github_api", lambda *args: made.append(None) or make(*args))  # type: ignore[func-returns-value]
+    hosts = CommitHosts({"h": ConfiguredHost(HostKind.GITHUB, "http://127.0.0.1:1")})
+    urls = {"r.googlesource.com": "http://127.0.0.1:1"}
+    ports = cloud_ports(_settings(commit_hosts=hosts, gitiles_urls=urls), store=MemoryStore())
+    calls = 0
+    for repo in (RepoUrl("r.googlesource.com", "x"), RepoUrl("h", "a/b"), RepoUrl("h", "a/c")):
+        with pytest.raises(GitilesError, match="UNKNOWN: no answer"):
+            ports.gitiles.refs(repo, "refs/heads")
+        calls += repo.host == "h"
+        assert len(made) == min(calls, 1)
+
+
+def test_credentials_of_github(capsys: pytest.CaptureFixture[str]) -> None:
+    """A token, an App, or none, which is logged; the local cloud needs none."""
+    assert isinstance(_github(github_token="t")._credentials, TokenCredentials)
+    app = {"github_app_id": "1", "github_installation_id": "2", "github_private_key": "k"}
+    assert isinstance(_github(**app)._credentials, AppCredentials)
+    with capture_logs() as logs:
+        assert isinstance(_github()._credentials, NoCredentials)
+        assert isinstance(_github(local=False)._credentials, NoCredentials)
+    assert [entry["event"] for entry in logs] == ["github_anonymous"]
+
+
+def test_a_source_on_github_shares_the_client() -> None:
+    """Its requests count against the same limits."""
+    source = ConfigSourceSetting("github", "p", repo="https://github.com/Org/Configs")
+    ports: Any = cloud_ports(_settings(config_sources=(source,)), store=MemoryStore())
+    (made,) = ports.config_sources
+    assert made._api is ports.gitiles._github._api
+    assert str(made._repo) == "https://github.com/org/configs"
+    (alone,) = make_config_sources(_settings(config_sources=(source,)))
+    assert isinstance(alone, GitHubSource)
+
+
 def test_a_store_and_a_clock_can_be_given() -> None:
     """A given store and clock replace Firestore and the machine's clock. The other ports are those of a deployment."""
     store, clock = MemoryStore(), SteppedClock(5 * SECOND)
     ports = cloud_ports(_settings(), store=store, clock=clock)
     assert ports.store is store
     assert ports.clock is clock
-    assert isinstance(ports.queue, LateQueue)
-    assert isinstance(ports.queue.queue, CloudTasksQueue)
+    queue: Any = ports.queue
+    assert isinstance(queue._object(), CloudTasksQueue)
     assert ports.identify({"Authorization": ""}) == "anonymous:anonymous"
 
 
@@ -102,7 +149,9 @@ def test_every_port_is_the_application_s() -> None:
         elif hasattr(app, field.name):
             assert getattr(app, field.name) is getattr(ports, field.name), field.name
         else:
-            assert field.name in ("buildbucket", "fetch"), f"{field.name} reaches no part of the application"
+            assert field.name in ("buildbucket", "cloud_build", "fetch"), (
+                f"{field.name} reaches no part of the application"
+            )
 
 
 def test_ports_in_memory_reach_no_server() -> None:
@@ -187,7 +236,7 @@ def test_the_address_of_a_buildbucket_server(hosts: list[str], host: str, base: 
 def test_access_tokens_are_checked_at_the_named_host_alone(monkeypatch: pytest.MonkeyPatch, *, local: bool) -> None:
     """A redirect would let another host say whose token it is. Plain HTTP is for a local cloud."""
     made: list[dict[str, Any]] = []
-    monkeypatch.setattr(cloud_ports_module, "FetchClient", lambda **options: made.append(options))
+    monkeypatch.setattr(fetch, "FetchClient", lambda **options: made.append(options))
     make_identify(_settings(local=local, tokeninfo_url="https://tokens.example.com/info"), SystemClock())
     assert made == [{"allowed_hosts": ("tokens.example.com",), "plain_http": local, "max_redirects": 0}]
 

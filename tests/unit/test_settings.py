@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from luci_scheduler.core.commit_hosts import ConfiguredHost, HostKind
 from luci_scheduler.core.era import Era
 from luci_scheduler.settings import PREFIX, Settings, SettingsError, read_settings, variable_of
 
@@ -249,6 +250,92 @@ def test_sources_of_configs_are_checked(sources: str, fault: str | None) -> None
     assert fault in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[]", "must be a JSON object"),
+        ("nonsense", "Expecting value"),
+        ('{"GitHub.com": {"kind": "github"}}', "'GitHub.com' is not a host's name in lower case"),
+        ('{"x.googlesource.com": {"kind": "github"}}', "outside googlesource.com"),
+        ('{"github.com:443": {"kind": "github"}}', "'github.com:443' is not a host's name"),
+        ('{"git.example.com": {"kind": "gitlab"}}', 'git.example.com must be {"kind": "github"}'),
+        ('{"git.example.com": 7}', 'git.example.com must be {"kind": "github"}'),
+        ('{"git.example.com": {"kind": "github", "token": "x"}}', "git.example.com has no token"),
+        ('{"git.example.com": {"kind": "github", "api": "http://git.example.com"}}', "must be an https URL"),
+        ('{"git.example.com": {"kind": "github", "api": "https://user@git.example.com"}}', "must be an https URL"),
+        ('{"git.example.com": {"kind": "github", "api": 7}}', "must be an https URL"),
+    ],
+)
+def test_commit_hosts_are_checked(text: str, fault: str) -> None:
+    """A token must go to no server that the operator did not mean."""
+    with pytest.raises(SettingsError) as raised:
+        read_settings({**GOOD, "SCHEDULER_COMMIT_HOSTS": text})
+    assert "SCHEDULER_COMMIT_HOSTS: " in str(raised.value)
+    assert fault in str(raised.value)
+
+
+def test_commit_hosts() -> None:
+    """The base URL follows from the name. The only host has the credentials, as GitHub has by default."""
+    (github,) = read_settings(GOOD).commit_hosts.configured.items()
+    assert github == ("github.com", ConfiguredHost(HostKind.GITHUB, "https://api.github.com", credentials=True))
+    hosts = {
+        "github.com": {"kind": "github"},
+        "git.example.com": {"kind": "github", "credentials": True},
+        "local.example.com": {"kind": "github", "api": "http://127.0.0.1:7000/"},
+    }
+    read = read_settings({**GOOD, "SCHEDULER_COMMIT_HOSTS": json.dumps(hosts)}).commit_hosts.configured
+    assert {name: (host.api, host.credentials) for name, host in read.items()} == {
+        "github.com": ("https://api.github.com", False),
+        "git.example.com": ("https://git.example.com/api/v3", True),
+        "local.example.com": ("http://127.0.0.1:7000", False),
+    }
+    only = {"git.example.com": {"kind": "github"}}
+    read = read_settings({**GOOD, "SCHEDULER_COMMIT_HOSTS": json.dumps(only)}).commit_hosts.configured
+    assert read["git.example.com"].credentials
+    assert read_settings({**GOOD, "SCHEDULER_COMMIT_HOSTS": "{}"}).commit_hosts.configured == {}
+
+
+_TWO = '{"github.com": {"kind": "github"}, "git.example.com": {"kind": "github"}}'
+
+
+@pytest.mark.parametrize(
+    ("environment", "faults"),
+    [
+        ({"GITHUB_TOKEN": "t"}, []),
+        ({"GITHUB_APP_ID": "1", "GITHUB_INSTALLATION_ID": "2", "GITHUB_PRIVATE_KEY": "k"}, []),
+        ({"GITHUB_APP_ID": "1"}, ["GITHUB_INSTALLATION_ID: is required", "GITHUB_PRIVATE_KEY: is required"]),
+        (
+            {"GITHUB_APP_ID": "1", "GITHUB_INSTALLATION_ID": "2", "GITHUB_PRIVATE_KEY": "k", "GITHUB_TOKEN": "t"},
+            ["GITHUB_TOKEN: is not used beside a GitHub App"],
+        ),
+        ({"COMMIT_HOSTS": _TWO}, []),
+        ({"COMMIT_HOSTS": _TWO, "GITHUB_TOKEN": "t"}, ['COMMIT_HOSTS: give one host "credentials": true']),
+        ({"COMMIT_HOSTS": "{}", "GITHUB_TOKEN": "t"}, ['COMMIT_HOSTS: give one host "credentials": true']),
+        (
+            {"CONFIG_SOURCES": '[{"kind": "github", "project": "p", "repo": "https://x.googlesource.com/a"}]'},
+            ["CONFIG_SOURCES: https://x.googlesource.com/a is a repository of the kind gitiles, not github"],
+        ),
+        (
+            {"CONFIG_SOURCES": '[{"kind": "gitiles", "project": "p", "repo": "https://github.com/a/b"}]'},
+            ["CONFIG_SOURCES: https://github.com/a/b is a repository of the kind github, not gitiles"],
+        ),
+        ({"CONFIG_SOURCES": '[{"kind": "github", "project": "p", "repo": "https://github.com/a/b"}]'}, []),
+    ],
+)
+def test_credentials_for_github_are_checked(environment: dict[str, str], faults: list[str]) -> None:
+    """The faults name the settings, and no secret is in a message or a ``repr``."""
+    named = {f"{PREFIX}{name}": value for name, value in environment.items()}
+    if not faults:
+        shown = repr(read_settings({**GOOD, **named}))
+        assert "github_token" not in shown
+        assert "github_private_key" not in shown
+        return
+    with pytest.raises(SettingsError) as raised:
+        read_settings({**GOOD, **named})
+    for fault in faults:
+        assert f"{PREFIX}{fault}" in str(raised.value)
+
+
 def test_sources_of_configs() -> None:
     """The branch and the path have defaults."""
     text = '[{"kind": "gitiles", "project": "p", "repo": "https://a.googlesource.com/b"}]'
@@ -295,3 +382,29 @@ def test_secrets_are_in_no_representation() -> None:
     settings = read_settings({**GOOD, f"{PREFIX}TOKEN_SECRETS": "canary-secret-of-the-signer"})
     assert settings.token_secrets == ("canary-secret-of-the-signer",)
     assert "canary-secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("RUN_SECONDS", "181", "must be at most 180, the limit of Cloud Build itself, got 181"),
+        ("RUN_SECONDS", "0", "must be positive"),
+        ("PROJECTS", '["p"]', "must be a JSON object of lists of texts"),
+        ("PROJECTS", '{"p": "a@b"}', "must be a JSON object of lists of texts"),
+        ("PROJECTS", '{"p": [5]}', "must be a JSON object of lists of texts"),
+        ("CHECK_INTERVAL_SECONDS", "-1", "must not be negative"),
+    ],
+)
+def test_bad_settings_of_cloud_build_are_refused(name: str, text: str, fault: str) -> None:
+    """The error names the variable and the rule."""
+    with pytest.raises(SettingsError, match=f"SCHEDULER_CLOUD_BUILD_{name}: .*{fault}"):
+        read_settings({**GOOD, f"SCHEDULER_CLOUD_BUILD_{name}": text})
+
+
+def test_settings_of_cloud_build_are_read() -> None:
+    """Projects with their accounts are a JSON object."""
+    settings = read_settings(
+        {**GOOD, "SCHEDULER_CLOUD_BUILD": "true", "SCHEDULER_CLOUD_BUILD_PROJECTS": '{"p": ["a@b"], "q": []}'}
+    )
+    assert settings.cloud_build
+    assert settings.cloud_build_projects == {"p": ("a@b",), "q": ()}

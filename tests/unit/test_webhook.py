@@ -16,6 +16,7 @@ from unittest import mock
 
 import flask
 import pytest
+import structlog
 
 from luci_scheduler import webhook
 from luci_scheduler.adapters import http, pubsub
@@ -191,6 +192,7 @@ def test_only_post_counts(method: str) -> None:
     with hooked() as served:
         answer = served.send(_BODY, delivery(_BODY), method)
         assert (answer.code, answer.taken, served.published) == (405, 0, [])
+        assert answer.headers["Allow"] == "POST"
 
 
 @pytest.mark.parametrize("kind", ["", "application/x-www-form-urlencoded", "text/json", "multipart/form-data", "json"])
@@ -419,6 +421,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name, value in _ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     yield monkeypatch
+    structlog.reset_defaults()  # the settings configure the log
     for made in (webhook._settings, webhook._made_hook):
         made.cache_clear()
 

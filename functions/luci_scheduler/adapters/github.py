@@ -1,7 +1,7 @@
 """``ports.Gitiles`` over GitHub's REST API: refs, and the first-parent line of a revision.
 
 A merged pull request is one commit of the line. Its inner commits were never the head of the branch. The difference of
-a merge is that to its first parent, so it has all changes that the merge brought.
+a merge is that to its first parent, so it has all changes of the merge.
 
 A process keeps answers that never change, such as comparisons of two hashes, and each folder's refs with their ETag.
 """
@@ -125,8 +125,9 @@ class GitHubClient:
         return self._bounded(page)
 
     def _bounded(self, call: Callable[[], T]) -> T:
+        left = time_left(self._limit)
         try:
-            with limited(time_left(self._limit)):
+            with limited(left):
                 return call()
         except TransientError as error:
             raise GitilesError("DEADLINE_EXCEEDED", "GitHub's answers took too long", transient=True) from error

@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 from luci_scheduler.adapters.github_api import Answer, GitHubApi
 from luci_scheduler.adapters.github_objects import branch_of, files_of, is_hash, linked_list
-from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.untrusted import decode_base64
 from luci_scheduler.ports import ConfigFile, GitilesError
@@ -46,13 +45,17 @@ class GitHubSource:
         """The ETag of the last answer about the file's commits, and the revision that it named."""
 
     def configs(self, active_revision: Callable[[str], str]) -> list[ConfigFile]:
-        """Fetch the revision, and the file if that revision is not active."""
+        """Fetch the revision, and the file if that revision is not active.
+
+        Raises:
+            TransientError: the delivery has no time left.
+        """
         try:
             revision = self._revision()
             if revision == active_revision(self._project):
                 return []
             content = self._content(revision)
-        except (GitilesError, TransientError, ValueError) as error:
+        except (GitilesError, ValueError) as error:
             text = f"{self._path} of {self._repo} ({self._ref}) cannot be read: {error}"
             return [ConfigFile(self._project, "", "", error=text)]
         return [ConfigFile(self._project, content, revision, f"{self._repo}/blob/{revision}/{quote(self._path)}")]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from luci_scheduler.adapters.github_api import GitHubApi
 from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.commit_status import CommitStatus
@@ -14,12 +12,12 @@ __all__ = ["GitHubStatuses"]
 class GitHubStatuses:
     """``ports.CommitStatuses`` on GitHub's REST API. Each call is one attempt. Thread-safe."""
 
-    def __init__(self, hosts: CommitHosts, api: Callable[[], GitHubApi]) -> None:
+    def __init__(self, hosts: CommitHosts, api: GitHubApi) -> None:
         """Make the client.
 
         Args:
             hosts: the commit hosts of the installation.
-            api: returns the client of the API, which all callers of a process share: it knows the hosts' limits.
+            api: the client of the API, which all callers of a process share: it knows the hosts' limits.
         """
         self._hosts = hosts
         self._api = api
@@ -39,4 +37,4 @@ class GitHubStatuses:
             "description": status.description,
             "context": status.context,
         }
-        self._api().post(repo.host, f"/repos/{repo.project}/statuses/{status.revision}", body)
+        self._api.post(repo.host, f"/repos/{repo.project}/statuses/{status.revision}", body)

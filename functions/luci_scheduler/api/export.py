@@ -150,7 +150,7 @@ def _deliveries(invocation: Invocation, builds: Builds | None, poll: Poll | None
         return Deliveries(invocation, None, poll.launch, dies_in="gitiles[0]", is_inline=is_inline)
     launch_of = _LAUNCHES.get(type(kind_of(task)))
     if launch_of is None:
-        raise NotReplayableError(f"an export cannot describe jobs of the kind {task.kind}")
+        raise NotReplayableError(f"an export has no jobs of the kind {task.kind}")
     launch, dies_in = launch_of(invocation)
     return Deliveries(invocation, None, launch, dies_in=dies_in, is_inline=is_inline)
 

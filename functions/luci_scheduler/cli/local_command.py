@@ -22,7 +22,7 @@ def add_commands(nouns: Any) -> None:
     parser = nouns.add_parser(
         NAME,
         help="run the scheduler on this machine",
-        description="Run the scheduler on this machine: official emulators, local servers, and the four functions.",
+        description="Run the scheduler on this machine: official emulators, local servers, and the functions.",
         add_help=False,
     )
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND", help="up, demo, replay or chaos")

@@ -191,10 +191,11 @@ class _Sync:
             runtime: the ports.
             file: the config.
             key: names the commits.
-            rules: the rules of the installation.
+            rules: the rules of the installation; its commit hosts are those of the runtime.
             seen: the commit counter of the project's record before the config was read; None: do not compare it.
         """
-        self.runtime, self.file, self.key, self.rules, self.seen = runtime, file, key, rules, seen
+        self.runtime, self.file, self.key, self.seen = runtime, file, key, seen
+        self.rules = replace(rules, hosts=runtime.hosts)
         self._config: ProjectConfig | None = None
         self._nonces: dict[JobId, int] = {}
         self._queued: set[tuple[JobId, int, int]] = set()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from luci_scheduler.core.cron import BadCronError, CronExpression, parse_cron
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.go_random import first_fraction
 from luci_scheduler.core.go_text import parse_duration, quote
 from luci_scheduler.core.instants import LAST_INSTANT, SECOND, Instant
+
+if TYPE_CHECKING:
+    from luci_scheduler.core.cron import CronExpression
 
 __all__ = ["DISTANT_FUTURE", "BadScheduleError", "Schedule", "parse_schedule"]
 
@@ -70,6 +73,8 @@ def parse_schedule(text: str) -> Schedule:
         return Schedule(text, interval=0)
     if text.startswith("with "):
         return Schedule(text, interval=_interval(text))
+    from luci_scheduler.core.cron import BadCronError, parse_cron  # noqa: PLC0415 - few deliveries read an expression
+
     try:
         return Schedule(text, cron=parse_cron(text))
     except BadCronError as error:

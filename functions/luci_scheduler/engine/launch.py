@@ -193,15 +193,13 @@ def _claim(runtime: Runtime, found: Versioned[Invocation], key: str) -> Versione
 
 
 def _retry_due(invocation: Invocation) -> Instant | None:
-    """Return when the next attempt of a kind with a least pause is due; None if an attempt may start at any time.
+    """Return when the next attempt is due after a failed one; None if an attempt may start at any time.
 
     A task from before the failed attempt may come sooner. An aborted launch requests nothing, so it need not wait.
     """
-    due = invocation.next_due
-    waits = invocation.status is Status.RETRYING and not invocation.abort_requested_by
-    if due is None or not waits or not kind_of(invocation.task).retry_pause:
+    if invocation.status is not Status.RETRYING or invocation.abort_requested_by or invocation.next_due is None:
         return None
-    return truncate_to_microseconds(due)  # as the queue does
+    return truncate_to_microseconds(invocation.next_due)  # as the queue does
 
 
 def _claimed(runtime: Runtime, invocation: Invocation, now: Instant, key: str) -> tuple[Invocation, str]:

@@ -38,17 +38,15 @@ def on_notification(
         if found is None or (hint and hint.kind != found.value.task.kind):
             raise PermanentError(f"notification for an invocation that doesn't exist: {job_id} {invocation_id}")
         invocation = found.value
-        if message_id in invocation.handled_notifications:
+        if invocation.status.is_final or message_id in invocation.handled_notifications:
+            if hint and message_id not in invocation.handled_notifications:
+                _notify_ended(runtime, runtime.controller(invocation, calls), hint)
             return None
         if invocation.status.is_initial:
             _wait_for_launch(invocation, runtime.clock.now(), hint)
             return None
         controller = runtime.controller(invocation, calls)
-        controller.hint = hint
-        if invocation.status.is_final:
-            _notify_ended(runtime, controller)
-            return None
-        _notify(runtime, controller, message_id)
+        _notify(runtime, controller, message_id, hint)
         return controller
 
     update_and_launch(runtime, job_id, invocation_id, "record a notification", "notification", message_id, decide)
@@ -92,21 +90,23 @@ def _wait_for_launch(invocation: Invocation, now: Instant, hint: Hint | None) ->
     logger.info("notification_before_launch", job_id=invocation.job_id, invocation_id=str(invocation.id))
 
 
-def _notify_ended(runtime: Runtime, controller: Controller) -> None:
-    """Let the manager cancel a second build of an invocation that has ended; nothing is written."""
-    if controller.hint:
-        runtime.manager(controller.invocation.task).handle_notification(controller)
+def _notify_ended(runtime: Runtime, controller: Controller, hint: Hint) -> None:
+    """Let the manager cancel a second build of an invocation that has ended."""
+    controller.hint = hint
+    runtime.manager(controller.invocation.task).handle_notification(controller)
 
 
-def _notify(runtime: Runtime, controller: Controller, message_id: str) -> None:
+def _notify(runtime: Runtime, controller: Controller, message_id: str, hint: Hint | None) -> None:
     invocation = controller.invocation
     handled = (*invocation.handled_notifications, message_id)[-runtime.limits.handled_notifications :]
     controller.invocation = replace(invocation, handled_notifications=handled)
     # The abort's own task may be lost or late; any delivery about the invocation performs it.
     if invocation.abort_requested_by:
         abort_running(runtime, controller, invocation.abort_requested_by)
-        _notify_ended(runtime, controller)
+        if hint:
+            _notify_ended(runtime, controller, hint)
         return
+    controller.hint = hint
     manager = runtime.manager(invocation.task)
     _or_fail(runtime, controller, "PubSub notification", lambda: manager.handle_notification(controller))
 

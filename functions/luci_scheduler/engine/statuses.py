@@ -95,7 +95,7 @@ def try_status(runtime: Runtime, work: Deferred) -> Deferred | None:
 def _report(runtime: Runtime, statuses: CommitStatuses, recorded: _Recorded, *, is_first: bool) -> None:
     end = _end(runtime, recorded) if recorded.is_start else None
     if end is not None and is_first:
-        return  # the end has work of its own
+        return  # the end has separate work
     # An earlier try may have reached the host without an answer, even after the report of the end.
     statuses.report(end or recorded.status, _page(runtime, recorded))
     if recorded.is_start and end is None and (end := _end(runtime, recorded)):

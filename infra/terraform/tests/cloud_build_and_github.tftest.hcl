@@ -10,7 +10,12 @@ mock_provider "google" {
   }
 }
 
-mock_provider "google-beta" {}
+mock_provider "google-beta" {
+  mock_resource "google_project_service_identity" {
+    defaults = { member = "serviceAccount:service-1@gcp-sa-cloudbuild.iam.gserviceaccount.com" }
+  }
+}
+
 mock_provider "time" {}
 
 run "a_project_with_a_topic_a_role_and_an_account" {

@@ -131,14 +131,15 @@ class Buildbot:
             time.sleep(_POLL_SECONDS)
         raise BuildbotError(f"the worker did not attach within {_START_SECONDS:.0f} s; see {log}")
 
-    def send(self, category: str, revisions: Sequence[str]) -> None:
-        """Send a change for each revision; `sent` waits for the answers."""
+    def send(self, category: str, revisions: Sequence[str], *, at_once: int) -> None:
+        """Send a change for each revision, ``at_once`` of them before an answer; `sent` waits for the answers."""
         row = {
             "category": category, "project": "", "repository": "r", "who": "a@example.com", "files": ["f"],
             "comments": "c", "branch": "main", "when": None, "properties": {}, "revlink": "", "src": None,
         }  # fmt: skip
         assert self.sender.stdin is not None
-        self.sender.stdin.write(json.dumps([{**row, "revision": revision} for revision in revisions]) + "\n")
+        changes = [{**row, "revision": revision} for revision in revisions]
+        self.sender.stdin.write(json.dumps({"changes": changes, "at_once": at_once}) + "\n")
         self.sender.stdin.flush()
 
     def sent(self) -> int:

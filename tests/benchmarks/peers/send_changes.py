@@ -1,8 +1,8 @@
 """Sends changes to a Buildbot master; run by the interpreter of Buildbot's environment.
 
-Its first line says that it is connected. Each line of standard input is a list of changes. All changes of a line are
-sent at once over one connection. Changes without an answer are sent again over a new connection. The answer is a line:
-the number of changes that got an answer before the first connection broke.
+Its first line says that it is connected. Each line of standard input is an object: ``changes``, and ``at_once``, how
+many of them are sent before an answer is awaited. One connection serves all. Changes without an answer are sent again
+over a new connection. The answer is a line: the number of changes that got an answer before the first connection broke.
 """
 
 from __future__ import annotations
@@ -24,20 +24,22 @@ class Sender:
         self._port = port
         self._perspective = None
 
-    async def send(self, changes):
-        waiting, first = list(changes), None
+    async def send(self, changes, at_once):
+        waiting, answered, before_the_break = list(changes), 0, None
         while waiting:
+            batch = waiting[:at_once]
             try:
-                answers = await self._send_once(waiting)
+                answers = await self._send_once(batch)
             except Exception:  # noqa: BLE001 - the master is down
+                answers = [(False, None)] * len(batch)
+            answered += sum(fine for fine, _ in answers)
+            failed = [change for change, (fine, _) in zip(batch, answers, strict=True) if not fine]
+            waiting = failed + waiting[at_once:]
+            if failed:
+                before_the_break = answered if before_the_break is None else before_the_break
                 self._perspective = None
                 await task.deferLater(reactor, _PAUSE)
-                continue
-            first = sum(fine for fine, _ in answers) if first is None else first
-            waiting = [change for change, (fine, _) in zip(waiting, answers, strict=True) if not fine]
-            if waiting:
-                self._perspective = None
-        return first
+        return answered if before_the_break is None else before_the_break
 
     async def connect(self):
         factory = pb.PBClientFactory()
@@ -56,7 +58,7 @@ async def main():
     await sender.connect()
     print("connected", flush=True)
     while line := await threads.deferToThread(sys.stdin.readline):
-        print(await sender.send(json.loads(line)), flush=True)
+        print(await sender.send(**json.loads(line)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sequences for Gitiles: pushes, merges, force pushes, tags and deletions, and all reads, against git's own history."""
+"""Sequences for Gitiles and GitHub: pushes, merges, force pushes, tags, deletions and all reads, against git itself."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from dataclasses import replace
 from hashlib import sha1
 from pathlib import Path
 
+from emulator.github import GitHubServer
 from emulator.gitiles import Person, Repository
 from emulator.gitiles.server import GitilesServer
 from emulator.memory.gitiles import MemoryGitiles
+from luci_scheduler.adapters.github import GitHubClient
 from luci_scheduler.adapters.gitiles import GitilesClient
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
-from luci_scheduler.ports import Gitiles, LogPage
+from luci_scheduler.ports import Gitiles, GitilesError, LogPage
 from tests.contract.sequences.harness import Operation, Side
 
-__all__ = ["HOST", "draw", "gitiles_sides"]
+__all__ = ["GITHUB", "HOST", "draw", "github_sides", "gitiles_sides"]
 
 HOST = "r.googlesource.com"
+GITHUB = "github.com"
 _START = 1_773_756_297 * SECOND
 _MAIN, _SIDE = "refs/heads/main", "refs/heads/a/b"
 _REFS = (_MAIN, _MAIN, _MAIN, _SIDE, "refs/heads/v1", "refs/other/x")
@@ -296,3 +299,45 @@ def gitiles_sides(server: GitilesServer, client: GitilesClient, root: Path, name
     yield _MemorySide(MemoryGitiles(), repo), _GitSide(client, repo, repository)
     with suppress(OSError):
         server.clear_requests()
+
+
+class _LineSide(_GitilesSide):
+    """A repository on GitHub, whose logs are first-parent lines. ``start`` may only be a commit of the line."""
+
+    def apply(self, operation: Operation) -> object:
+        """Run an operation; an error of GitHub counts as any error with the same code."""
+        outcome, answer, events = super().apply(operation)  # type: ignore[misc] # a tuple of three
+        is_failure = outcome == "raised" and len(answer) == len(_FAILURE)
+        return outcome, (GitilesError.__name__, *answer[1:]) if is_failure else answer, events
+
+    def do_log(self, name: Name, exclude: Name | None, limit: int, start: int | None, diffs: bool) -> object:
+        """Read a line to its end, or one page from one of its commits."""
+        if exclude and self._text(name) == self._text(exclude):
+            return "nothing is asked for"
+        if start is None:
+            return super().do_log(name, exclude, limit, None, diffs)
+        line = self._page(name, exclude, _WHOLE, "", diffs=False).commits
+        if not line:
+            return "the line is empty"
+        return self._plain(self._page(name, exclude, limit, line[start % len(line)].id, diffs=diffs))
+
+
+_FAILURE = ("class", "code", "transient", "throttled", "retry_after")
+_WHOLE = 500  # commits; no sequence has as many
+
+
+class _MemoryLineSide(_LineSide, _MemorySide):
+    pass
+
+
+class _GitHubSide(_LineSide, _GitSide):
+    pass
+
+
+@contextmanager
+def github_sides(server: GitHubServer, client: GitHubClient, root: Path, name: str) -> Iterator[tuple[Side, Side]]:
+    """Yield both repositories, empty; the arguments are those of `gitiles_sides`."""
+    repo = RepoUrl(GITHUB, f"owner/{name}")
+    repository = Repository.create(root / GITHUB / "owner" / name)
+    yield _MemoryLineSide(MemoryGitiles(), repo), _GitHubSide(client, repo, repository)
+    server.clear_requests()

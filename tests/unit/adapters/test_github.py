@@ -251,7 +251,7 @@ class TestRanges:
         assert names(git, head, exclude=base) == [head]
 
     def test_two_pages(self) -> None:
-        """Page 1 tells the number, and the newest commits are on the last page. The pages are kept."""
+        """Page 1 has the number, and the newest commits are on the last page. The pages are kept."""
         first, second = sample("compare-pages"), sample("compare-pages", 1)
         base, head = _ends(first)
         total, newest = first.body["total_commits"], second.body["commits"]
@@ -570,7 +570,7 @@ class TestChanges:
         assert {file["status"] for file in files} >= {"added", "removed", "renamed", "copied", "modified"}
 
     def test_a_merge_has_the_difference_to_its_first_parent(self) -> None:
-        """A merge carries everything that it brought."""
+        """A merge carries all its changes."""
         exchange = sample("commit-merge")
         assert len(exchange.body["parents"]) == 2
         _, git = client(one(exchange.body["sha"], exchange.body, 100))

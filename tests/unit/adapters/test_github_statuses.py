@@ -37,7 +37,7 @@ def _statuses(server: Answering) -> GitHubStatuses:
     hosts = CommitHosts({"github.com": ConfiguredHost(HostKind.GITHUB, server.url, credentials=True)})
     clock = SteppedClock(Instant(1_773_755_890 * SECOND))
     api = GitHubApi(hosts, sessions(authenticated=False), TokenCredentials("ghs_example"), clock)
-    return GitHubStatuses(hosts, lambda: api)
+    return GitHubStatuses(hosts, api)
 
 
 def test_a_report_is_the_request_of_the_sample() -> None:

@@ -177,6 +177,10 @@ EXCLUDED: dict[str, tuple[str, Callable[[Invocation, str], tuple[Invocation, str
         "has no jobs of the kind dance",
         lambda i, log: (replace(i, task=TaskDefinition("dance")), log),
     ),
+    "a task of Cloud Build": (
+        "an export has no jobs of the kind cloud_build",
+        lambda i, log: (replace(i, task=TaskDefinition("cloud_build", {"trigger": "t"})), log),
+    ),
     "a build that was canceled after another launch attempt had overtaken its own": (
         "overtook another",
         lambda i, log: (i, f"{log}[23:00:00.000] {log_lines.CLEANUP_DONE.format()}\n"),

@@ -9,7 +9,7 @@ import pytest
 from luci_scheduler.config import config_rules, parsing, schema, task_rules, validator
 from luci_scheduler.config.reader import read_config
 from luci_scheduler.core import job, regexps, sizes
-from luci_scheduler.managers.gitiles import kind
+from luci_scheduler.managers.gitiles import check
 from luci_scheduler.settings import read_settings
 from tests.unit.test_settings import GOOD
 
@@ -52,7 +52,7 @@ def test_every_field_is_documented(field: str) -> None:
         validator.MAX_TARGETS,
         validator.MAX_PATTERNS,
         task_rules.MAX_ENTRIES,
-        kind.MAX_ENTRY,
+        check.MAX_ENTRY,
         sizes.MAX_TASK_BYTES,
         regexps.MAX_LENGTH,
     ],

@@ -11,12 +11,13 @@ from luci_scheduler.config.parsing import MAX_DEFINITIONS, MAX_MESSAGES
 from luci_scheduler.config.problems import Severity
 from luci_scheduler.config.task_rules import MAX_ENTRIES, MAX_INSTRUCTIONS
 from luci_scheduler.config.validator import MAX_PATTERNS, MAX_TARGETS, validate
+from luci_scheduler.core.commit_hosts import CommitHosts, ConfiguredHost, HostKind
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.instants import parse_rfc3339
 from luci_scheduler.core.path_filter import compose
 from luci_scheduler.core.regexps import compile_regexp
 from luci_scheduler.core.sizes import MAX_TASK_BYTES
-from luci_scheduler.managers.gitiles.kind import MAX_ENTRY
+from luci_scheduler.managers.gitiles.check import MAX_ENTRY
 
 SAMPLE = (Path(__file__).parent / "sample.cfg").read_text(encoding="utf-8")
 BUILDBUCKET = 'buildbucket { server: "h.com" bucket: "ci" builder: "b" }'
@@ -41,6 +42,36 @@ def test_the_sample_is_valid_and_its_old_fields_cause_warnings() -> None:
         "F:50: warning: job \"Windows (x64)\": 'acls' is deprecated and not used: realms decide on access",
         "F:10: warning: trigger \"main-gitiles\": 'acl_sets' is deprecated and not used: realms decide on access",
     ]
+
+
+@pytest.mark.parametrize(
+    ("repo", "error"),
+    [
+        ("git@github.com:a/b.git", "only https scheme is supported: write https://github.com/a/b"),
+        ("ssh://git@github.com/a/b", "only https scheme is supported: write https://github.com/a/b"),
+        ("https://github.com/a", "a repository's URL on this host is https://github.com/OWNER/NAME"),
+        ("http://github.com/a/b", "only https scheme is supported"),
+        ("https://github.com/a/b", ""),
+        ("https://x.googlesource.com/a", ""),
+    ],
+)
+def test_repositories_on_commit_hosts(repo: str, error: str) -> None:
+    """A URL that no poll could read is refused at its line, and the error shows what to write."""
+    text = f'trigger {{\n id: "t"\n gitiles {{\n repo: "{repo}" refs: "refs/heads/m" }} }}'
+    validated = validate(text, project="p", file="F")
+    expected = [f'F:4: trigger "t" / task / repo: {error}'] if error else []
+    assert [str(problem) for problem in validated.problems] == expected
+
+
+def test_a_repository_on_an_unknown_host_is_valid_with_a_warning() -> None:
+    """As in the original, whose polls of it fail. The hosts are those of the installation."""
+    text = 'trigger { id: "t" gitiles { repo: "https://git.example.com/a/b" refs: "refs/heads/m" } }'
+    validated = validate(text, project="p", file="F")
+    assert validated.errors == ()
+    (warning,) = validated.warnings
+    assert 'no commit host is configured for "git.example.com": its polls fail' in warning.message
+    hosts = CommitHosts({"git.example.com": ConfiguredHost(HostKind.GITHUB, "https://git.example.com/api/v3")})
+    assert validate(text, project="p", rules=ConfigRules(hosts=hosts)).problems == ()
 
 
 def test_strict_refuses_old_bucket_names() -> None:

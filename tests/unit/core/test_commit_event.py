@@ -159,3 +159,15 @@ def test_a_message_of_gerrit_may_fill_ten_megabytes_with_refs() -> None:
     data = json.dumps(gerrit(*updates)).encode()
     assert 9_000_000 < len(data) <= MAX_GERRIT_BYTES
     assert len(parse_commit_events(data)) == 45_000
+
+
+def test_hashes_of_sha_256() -> None:
+    """They have 64 digits. No other length is a hash, and zeros of either length delete the ref."""
+    document = {"repo": "https://github.com/Org/App", "ref": "refs/heads/main", "revision": "b" * 64}
+    assert parse_commit_events(json.dumps(document).encode()) == (
+        CommitEvent("https://github.com/org/app", "refs/heads/main", "b" * 64),
+    )
+    assert parse_commit_events(json.dumps({**document, "revision": "0" * 64}).encode()) == ()
+    for length in (39, 41, 52, 63, 65):
+        with pytest.raises(MalformedError, match="'revision' must be 40 lower-case hexadecimal digits, or 64"):
+            parse_commit_events(json.dumps({**document, "revision": "b" * length}).encode())

@@ -14,6 +14,7 @@ from emulator import cli
 from emulator.cli import main
 from emulator.errors import LocalCloudError
 from emulator.options import Options
+from emulator.supervisor import ALL_FUNCTIONS
 
 
 @pytest.mark.parametrize(
@@ -132,6 +133,50 @@ def test_the_commands_of_builds(
         (tmp_path / name).write_text("")
     assert main(["up", "--store", "memory", "--folder", str(tmp_path), *arguments]) == 0
     assert (clouds[0].build, clouds[0].builders) == (build, builders)
+
+
+CLOUD_BUILD = 'job { id: "j" cloud_build { trigger: "t" } }'
+GITHUB = """trigger { id: "t" gitiles { repo: "https://github.com/a/b" refs: "refs/heads/main" } triggers: "j" }
+job { id: "j" noop {} }"""
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments", "wanted"),
+    [
+        ("", [], (False, False, False)),
+        (CLOUD_BUILD, [], (True, False, False)),
+        (GITHUB, [], (False, False, True)),
+        ("", ["--cloud-build"], (True, False, False)),
+        ("", ["--run-steps"], (True, True, False)),
+        ("", ["--github"], (False, False, True)),
+    ],
+)
+def test_cloud_build_and_github_are_served_if_they_are_wanted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: str, arguments: list[str], wanted: tuple[bool, ...]
+) -> None:
+    """An option or a config wants them; each adds its function. Steps run only with the option."""
+    clouds: list[Options] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda options, _form: clouds.append(options) or 0)
+    file = tmp_path / "configs" / "project" / "luci-scheduler.cfg"
+    file.parent.mkdir(parents=True)
+    file.write_text(config)
+    assert main(["up", "--store", "memory", "--no-watch", "--folder", str(tmp_path), *arguments]) == 0
+    (cloud,) = clouds
+    assert (cloud.cloud_build, cloud.run_steps, cloud.github) == wanted
+    functions = {"on_cloud_build": cloud.cloud_build, "on_github_push": cloud.github}
+    assert set(ALL_FUNCTIONS) - set(cloud.functions) == {name for name, runs in functions.items() if not runs}
+
+
+@pytest.mark.parametrize("content", [None, "triggers = 3"])
+def test_a_bad_file_of_triggers_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    folder, file = tmp_path / "new", tmp_path / "t.toml"
+    if content is not None:
+        file.write_text(content)
+    assert main(["up", "--store", "memory", "--no-watch", "--folder", str(folder), "--triggers", str(file)]) == 1
+    assert str(file) in capsys.readouterr().err
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("content", [None, "builders = 3"])

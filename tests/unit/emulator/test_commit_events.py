@@ -277,3 +277,22 @@ def test_a_branch_is_looked_at_as_it_is(parts: _Parts, tmp_path: Path) -> None:
     parts.events.look(REPO, repository.path, "refs/heads/main")
     assert parts.published() == [(REPO, "refs/heads/main", revision)]
     assert parts.lines() == [("note", f"main of {REPO} is at {revision[:12]} There before (Ana Example)")]
+
+
+def test_a_host_with_a_webhook_announces_its_own_pushes(parts: _Parts, tmp_path: Path) -> None:
+    """Nothing is published for it: an announced push is only written down, and another change is passed to the host."""
+    sent: list[Push] = []
+    parts.events.hooks["github.com"] = sent.append
+    repository = Repository.create(tmp_path / "github.com" / "example-org" / "widget")
+    parts.watcher.look()
+    first = repository.commit("First", {"a": "1"})
+    push = Push("github.com", "example-org/widget", repository.path, (RefChange("refs/heads/main", "", first),))
+    parts.events.pushed(push, is_announced=True)
+    parts.watcher.look()
+    assert (sent, parts.published()) == ([], [])
+    assert [kind for kind, _ in parts.lines()] == ["push", "commit"]
+    second = repository.commit("Second", {"a": "2"})
+    parts.watcher.look()
+    assert parts.published() == []
+    ((host, name, changes),) = [(one.host, one.name, one.changes) for one in sent]
+    assert (host, name, changes) == ("github.com", "example-org/widget", (RefChange("refs/heads/main", first, second),))

@@ -152,9 +152,8 @@ def test_an_attack_on_the_webhook_is_bounded_by_its_instances() -> None:
     """The size and the number of instances are Terraform's, and so is the share of the entries that are kept."""
     text = Path("infra/terraform/modules/github_webhook/main.tf").read_text(encoding="utf-8")
     assert re.findall(r"max_instances = (\d+)$", text, re.MULTILINE) == [str(WEBHOOK_INSTANCES)]
-    assert re.findall(r'cpu = "(\d+)", memory = "(\d+)Mi"', text) == [
-        (f"{WEBHOOK.cpu:.0f}", f"{WEBHOOK.gib * 1024:.0f}")
-    ]
+    ((cpu, mebibytes),) = re.findall(r'cpu = "(\d+)", memory = "(\d+)Mi"', text)
+    assert (int(cpu), int(mebibytes) / 1024) == (WEBHOOK.cpu, WEBHOOK.gib)
     assert "sample(insertId, 0.99)" in text
     usage = attack()
     assert cost({name: usage[name] for name in ("cpu_second", "gib_second")}) == pytest.approx(4.26, abs=0.01)

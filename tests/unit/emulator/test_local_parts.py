@@ -262,7 +262,7 @@ def test_a_host_serves_an_application_on_its_store_and_clock(host: MemoryHost) -
     runtime = process.app().runtime
     assert runtime.store is host.store
     assert runtime.clock.now() == 5 * SECOND
-    assert type(runtime.queue.queue).__name__ == "CloudTasksQueue"  # type: ignore[attr-defined]
+    assert type(runtime.queue._object()).__name__ == "CloudTasksQueue"  # type: ignore[attr-defined]
 
 
 def test_a_process_has_one_host(host: MemoryHost, tmp_path: Path) -> None:

@@ -112,6 +112,16 @@ def test_a_message_is_pushed_as_the_service_pushes_it(target: Target, pubsub: Me
     ]
 
 
+def test_messages_that_a_subscription_leaves_out(target: Target, pubsub: MemoryPubSub) -> None:
+    """An attribute with the value is left out; without the attribute, or with another value, a message is delivered."""
+    pubsub.create_topics([commits(left_out=("status", "WORKING"))], {"on_gitiles_commit": target.url})
+    for number, status in enumerate(["WORKING", "SUCCESS", "WORKING", ""]):
+        pubsub.publish(TOPIC, str(number).encode(), {"status": status} if status else {})
+    until(lambda: len(target.seen) == 2)
+    seen = {base64.b64decode(body["message"]["data"]) for _, body in target.seen}
+    assert seen == {b"1", b"3"}
+
+
 @pytest.mark.parametrize(("data", "attributes", "absent"), [(b"", {"a": "b"}, "data"), (b"x", {}, "attributes")])
 def test_empty_fields_are_left_out(
     target: Target, pubsub: MemoryPubSub, data: bytes, attributes: dict[str, str], absent: str

@@ -6,7 +6,8 @@ from contextlib import closing
 import pytest
 from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError, ServiceUnavailable
 
-from emulator.topics import EmulatorPubSub, subscriptions
+from emulator.topics import EmulatorPubSub, cloud_builds, subscriptions
+from luci_scheduler.budget import BUDGETS
 
 PUBLISHER = "cr-buildbucket@appspot.gserviceaccount.com"
 TOPIC = "scheduler.buildbucket.cr-buildbucket~appspot.gserviceaccount.com"
@@ -63,3 +64,13 @@ def test_a_message_is_not_retried_without_end(
             server.listen()
         with closing(EmulatorPubSub(f"127.0.0.1:{server.getsockname()[1]}")) as pubsub, pytest.raises(error):
             pubsub.publish("projects/p/topics/t", b"", {})
+
+
+def test_cloud_build_has_a_topic_if_it_is_wanted() -> None:
+    """Messages about starts are left out. The deadline is longer than the function's budget."""
+    item = subscriptions("proj", [], cloud_build=True)[-1]
+    assert item == cloud_builds("proj")
+    assert (item.topic, item.function) == ("projects/proj/topics/cloud-builds", "on_cloud_build")
+    assert item.filter == 'attributes.status != "WORKING"'
+    assert item.ack_deadline_seconds > BUDGETS["on_cloud_build"]
+    assert subscriptions("proj", [])[-1].filter == ""

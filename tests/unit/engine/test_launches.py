@@ -70,6 +70,20 @@ def test_launch_task_of_an_earlier_attempt_does_not_cut_the_pause() -> None:
     assert world.invocations()[0].status is Status.RUNNING
 
 
+def test_a_task_for_the_end_of_a_claim_does_not_cut_the_pause() -> None:
+    """The answer to the commit of a failed attempt was lost, so a task follows the claim. It waits for the retry."""
+    world = World()
+    busy = BuildbucketError("RESOURCE_EXHAUSTED", "", transient=True, throttled=True, retry_after=90 * SECOND)
+    world.buildbucket.faults = [busy]
+    world.commit()
+    (invocation,) = world.invocations()
+    world.run_task(launch_task(invocation, world.clock.now(), world.clock.now()))
+    world.tick(80)
+    assert world.buildbucket.calls == ["ScheduleBuild"]
+    world.tick(120)
+    assert world.invocations()[0].status is Status.RUNNING
+
+
 def test_repeated_commit_does_not_cut_the_pause() -> None:
     """The message comes again while the retry waits: the pause grows with each failure, not with a repetition."""
     world = World()

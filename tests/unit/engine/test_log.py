@@ -11,8 +11,10 @@ from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.sizes import MAX_DOCUMENT_BYTES, MAX_TASK_BYTES
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.ports import BuildbucketError, UpdateInvocation
+from tests.unit.engine.stub import made
 from tests.unit.engine.world import HOST, JOB, REPO, World, config
 
 
@@ -61,14 +63,14 @@ def test_an_unconfigured_server_fails_the_invocation_with_a_message() -> None:
 
 
 def test_stamps_never_go_back() -> None:
-    """Neither a claim nor a handler writes an earlier time, even on an instance whose clock is slow."""
+    """No handler writes an earlier time, even on an instance whose clock is slow."""
     world = World()
     world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True)]
     world.commit()
     (task,) = world.queue.take_due(Instant(world.clock.now() + 10 * SECOND))
-    world.clock.set_back(3 * SECOND)
+    world.clock.advance(10 * SECOND)
     world.run_task(task)  # claims again
-    world.clock.set_back(3 * SECOND)
+    world.clock.set_back(6 * SECOND)
     world.notify("n1")
     stamps = [line[:14] for line in world.log().splitlines() if line.startswith("[")]
     assert len(stamps) > 8
@@ -77,6 +79,19 @@ def test_stamps_never_go_back() -> None:
     world.clock.advance(MINUTE)
     world.notify("n2")
     assert world.log().splitlines()[-1][:14] > stamps[-1]
+
+
+def test_the_stamp_of_a_claim_never_goes_back() -> None:
+    """An instance with a slow clock claims an invocation that an instance with a faster clock created."""
+    world = World()
+    limits = replace(world.runtime.limits, launches_at_once=0)
+    accept_triggers(replace(world.runtime, limits=limits), JOB, [made("a", world.clock.now())], "k")
+    (created,) = world.invocations()
+    world.clock.set_back(3 * SECOND)
+    world.run_task(launch_task(created, world.clock.now(), world.clock.now()))
+    stamps = [line[:14] for line in world.log().splitlines() if line.startswith("[")]
+    assert "Starting the invocation (attempt 1)" in world.log()
+    assert stamps == sorted(stamps)
 
 
 def test_a_document_without_its_last_line_recorded_is_read() -> None:

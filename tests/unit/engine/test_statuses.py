@@ -159,7 +159,7 @@ def _trigger(kind: PayloadKind, **payload: Any) -> Trigger:
     ],
 )
 def test_an_invocation_without_a_commit_has_no_status(triggers: Sequence[Trigger]) -> None:
-    """The last trigger decides, as it decides what is built."""
+    """The last trigger decides, as it decides the commit of the build."""
     assert status_of(_ended(status=Status.SUCCEEDED, incoming_triggers=tuple(triggers))) is None
 
 
@@ -272,27 +272,32 @@ def test_a_pending_of_unknown_outcome_is_followed_by_the_end() -> None:
 
 
 class _Points:
-    """Kills the process at one of the calls that change something: ``place`` counts the moments before and after."""
+    """Kills the process, or fails, at one of the calls that change something.
 
-    def __init__(self, world: _Reporting, place: int) -> None:
+    ``place`` counts the moments before and after them. A failure after a call is a lost answer.
+    """
+
+    def __init__(self, world: _Reporting, place: int, *, kills: bool) -> None:
         self.left = place
-        world.store.commit = self._killing(world.store.commit)  # type: ignore[method-assign]
-        world.queue.enqueue = self._killing(world.queue.enqueue)  # type: ignore[method-assign]
-        world.shown_at.report = self._killing(world.shown_at.report)  # type: ignore[method-assign]
+        self._kills = kills
+        lost = TransientError("no answer")
+        world.store.commit = self._failing(world.store.commit, lost)  # type: ignore[method-assign]
+        world.queue.enqueue = self._failing(world.queue.enqueue, lost)  # type: ignore[method-assign]
+        world.shown_at.report = self._failing(world.shown_at.report, _DOWN)  # type: ignore[method-assign]
 
-    def _killing(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _failing(self, call: Callable[..., Any], error: Exception) -> Callable[..., Any]:
         def called(*args: Any) -> Any:
-            self._pass()
+            self._pass(error)
             result = call(*args)
-            self._pass()
+            self._pass(error)
             return result
 
         return called
 
-    def _pass(self) -> None:
+    def _pass(self, error: Exception) -> None:
         self.left -= 1
         if self.left == 0:
-            raise Crash
+            raise Crash if self._kills else error
 
 
 def _life(world: _Reporting) -> Sequence[Callable[[], Any]]:
@@ -320,15 +325,18 @@ def _survive(world: _Reporting, delivery: Callable[[], Any]) -> None:
             return
 
 
-def test_a_crash_at_any_point_loses_no_status() -> None:
+@pytest.mark.parametrize("kills", [True, False], ids=["crash", "failure"])
+def test_a_fault_at_any_point_loses_no_status(kills: bool) -> None:
     """Before and after each commit, task and report: the commit shows the end, one build runs, and no work is left."""
     places = 0
     while True:
         places += 1
         world = _Reporting()
-        points = _Points(world, places)
+        points = _Points(world, places, kills=kills)
         for delivery in _life(world):
             _survive(world, delivery)
+        world.recover()
+        world.finish()  # a build that started late
         world.recover()
         assert world.shown() == "success", places
         assert world.works() == [], places

@@ -296,7 +296,7 @@ class Inside:
 
     def _gitiles(self) -> str:
         found = self._findings("gitiles")
-        _raise_first(found, lambda _: f"let {_ACCOUNT} read the repository, in the access settings of its host")
+        _raise_first(found, _repository_remedy)
         return f"{len(found)} repositories are readable: {_subjects(found)}" if found else "no repository is watched"
 
     def _buildbucket(self) -> str:
@@ -313,6 +313,12 @@ def _raise_first(found: Sequence[Mapping[str, Any]], remedy: Callable[[Mapping[s
     if bad:
         others = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise FailedError(f"{bad[0]['subject']}: {bad[0]['problem']}{others}", remedy(bad[0]))
+
+
+def _repository_remedy(item: Mapping[str, Any]) -> str:
+    if ".googlesource.com/" in str(item["subject"]):
+        return f"let {_ACCOUNT} read the repository, in the access settings of its host"
+    return "give the GitHub App or the token the right to read the repository's contents, or check the name"
 
 
 def _build_remedy(item: Mapping[str, Any]) -> str:

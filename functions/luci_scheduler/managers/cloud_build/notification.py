@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from luci_scheduler.core.foreign_json import read_answer
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import PROJECT_NAME, InvocationId, JobId
+from luci_scheduler.core.untrusted import check_values
 from luci_scheduler.managers.cloud_build.build import BUILD_ID
 
 __all__ = ["Announced", "read_message"]
@@ -35,6 +36,7 @@ def read_message(data: bytes, app_id: str) -> Announced | None:
     The topic has the messages of all builds of the project. ``app_id`` is the scheduler's name in its builds.
     """
     try:
+        check_values(data)  # a parsed document takes up to a hundred times its size
         build = read_answer(data)
     except ValueError:
         return None

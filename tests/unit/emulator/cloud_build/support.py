@@ -64,7 +64,7 @@ class Bench:
         return self.call("GET", f"/builds/{build_id}")
 
     def advance(self, seconds: float) -> None:
-        """Move the clock and run what is due, in steps, so that changes happen at their time."""
+        """Move the clock and run the due work, in steps, so that changes happen at their time."""
         self.clock.advance(round(seconds * 1e9))
         self.service.timeline.run_due()
 

@@ -52,7 +52,7 @@ def control(server: CloudBuildServer, http_method: str, path: str, body: Any = N
 
 
 def advance(server: CloudBuildServer, seconds: float) -> None:
-    """Move the clock, and run what is due."""
+    """Move the clock, and run the due work."""
     clock = server.service.clock
     assert isinstance(clock, SteppedClock)
     clock.advance(round(seconds * SECOND))

@@ -199,7 +199,13 @@ def test_a_stop_leaves_no_process(runner: Runner, tmp_path: Path) -> None:
     build = runner.service.store.get(build_id)
     assert build is not None
     assert build.status == "WORKING"
-    assert (
-        not Path(f"/proc/{pid.read_text().strip()}/cmdline").exists()
-        or not Path(f"/proc/{pid.read_text().strip()}/cmdline").read_bytes()
-    )
+    until(lambda: is_gone(int(pid.read_text(encoding="utf-8"))), "the process ends")
+
+
+def is_gone(pid: int) -> bool:
+    """Return whether a process has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False

@@ -74,3 +74,23 @@ def test_people_open_the_chosen_port(mode: Mode) -> None:
     """In each mode the port is that of the address that people open."""
     port = free_port()
     assert made(mode, port).console_url == f"http://127.0.0.1:{port}"
+
+
+def test_functions_of_cloud_build_and_github() -> None:
+    """Pub/Sub pushes to one of them with a token, and the other is open to the world. By default both are missing."""
+    wanted = ("on_gitiles_commit", "on_build_completion", "on_task", "console", "on_cloud_build", "on_github_push")
+    now = SteppedClock(Instant(SECOND)).now
+    with_all = FrontEnd("iap", project="p-1", location="l", accounts=accounts_of("p-1"), now=now, functions=wanted)
+    audience = with_all.settings("on_cloud_build")["SCHEDULER_PUSH_AUDIENCE"]
+    assert audience == with_all.uri("on_cloud_build")
+    services = {name: with_all.services.get(service_name(name)) for name in wanted}
+    assert services["on_cloud_build"].ingress is services["on_build_completion"].ingress
+    assert services["on_cloud_build"].invokers == services["on_build_completion"].invokers
+    assert (services["on_github_push"].ingress, services["on_github_push"].invokers) == (
+        Ingress.ALL,
+        frozenset({"allUsers"}),
+    )
+    with pytest.raises(KeyError):
+        with_all.url("on_github_push", "push")
+    with pytest.raises(KeyError):
+        made("iap").uri("on_cloud_build")

@@ -304,7 +304,7 @@ def test_a_token_ends_after_an_hour_or_when_it_is_revoked(server: GitHubServer, 
 
 
 def test_a_token_has_permissions_and_repositories(server: GitHubServer, world: World) -> None:
-    """A missing permission is 403 with its name, and another repository is 404, like one that is private."""
+    """A missing permission is 403 with its name, and another repository is 404, like a private repository."""
     token = _token(server, {"permissions": {"contents": "read"}, "repositories": ["widget"]}).json()["token"]
     assert get(server, f"{REFS}/heads", token=token).status_code == 200
     refused = _post(server, f"{REPO}/statuses/{world['c3']}", {"state": "success"}, Authorization=f"token {token}")

@@ -150,7 +150,7 @@ def test_git_clients_push_and_clone(server: GitHubServer, world: World, tmp_path
 
 
 def test_a_renamed_repository_is_found_by_git(server: GitHubServer, world: World, tmp_path: Path) -> None:
-    """As GitHub redirects git clients, too."""
+    """GitHub redirects git clients as well."""
     Repository.create(world.root / "github.com" / OWNER / "before").commit("First", {"a": "1"})
     server.rename(f"{OWNER}/before", f"{OWNER}/after")
     client = GitClient(tmp_path / "work")

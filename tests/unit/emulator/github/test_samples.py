@@ -91,7 +91,7 @@ EXCHANGES = {
     "redirect-renamed": Exchange(lambda _world: f"/repos/{OWNER}/gadget/git/matching-refs/heads", None, _renamed),
 }
 ELSEWHERE = {"matching-refs-not-modified", "compare-pages", "app-installation-token", "commit-status"}
-"""Samples with a test of their own below."""
+"""Samples that have separate tests below."""
 
 EXTRA = {"commit-many-files": {".stats"}, "commit": set()}
 """Members that an abridged sample lacks."""

@@ -218,7 +218,7 @@ def test_a_webhook_that_cannot_be_made_does_not_refuse_the_push(
 def test_a_receiver_that_does_not_answer_ends_the_delivery(is_silent: bool) -> None:
     """It refuses the connection, or takes it and stays silent."""
     done: list[Delivery] = []
-    deliveries = Deliveries(_ENTROPY, done.append, seconds=0.2)
+    deliveries = Deliveries(_ENTROPY, done.append, seconds=0.2 if is_silent else 60)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         if not is_silent:
@@ -228,7 +228,8 @@ def test_a_receiver_that_does_not_answer_ends_the_delivery(is_silent: bool) -> N
         deliveries.send("push", 1, {})
         until(lambda: done, "the end of the delivery")
         deliveries.stop()
-    assert (done[0].status, done[0].answer) == (0, "ReadTimeout" if is_silent else "ConnectionError")
+    assert done[0].status == 0
+    assert done[0].answer.endswith("Timeout" if is_silent else "ConnectionError")
     assert deliveries.all() == done
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -202,10 +203,29 @@ def test_the_machines_own_work_takes_time() -> None:
     assert "Invocation finished in 7s with status SUCCEEDED" in log
 
 
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [
+        (
+            [{"request": "GET /repos/o/r/git/matching-refs/tags", "status": 200, "body": []}],
+            "deliveries[0].gitiles: the next answer is not to GET https://api.github.com/repos/o/r/git/matching-refs/heads",
+        ),
+        ([{"request": "GET /x", "status": 99}], "gitiles[0].status: must be from 200 to 599, not 99"),
+        ([{"request": "GET /x"}], "gitiles[0]: lacks 'status'"),
+    ],
+)
+def test_a_rest_answer_belongs_to_its_request(answers: list[Any], says: str) -> None:
+    """The real client of GitHub sends the requests."""
+    github = re.sub(r'repo: "[^"]+"', 'repo: "https://github.com/o/r"', CONFIG)
+    with pytest.raises(ReplayError) as raised:
+        _play({**POLL, "gitiles": answers}, config=github)
+    assert says in str(raised.value)
+
+
 def test_a_scenario_resolves_no_expressions() -> None:
     """The fault is reported, because a handler would hide the error."""
     clock, faults = SteppedClock(0), list[ScenarioError]()
-    gitiles = ScriptedGitiles(Stopwatch(clock, {}, lambda: None), faults.append)
+    gitiles = ScriptedGitiles(Stopwatch(clock, {}, lambda: None), faults.append, clock)
     with pytest.raises(ScenarioError, match=r"^\.gitiles: a scenario resolves no expressions, such as 'main'"):
         gitiles.resolve(parse_repo_url("https://r.googlesource.com/r"), "main")
     assert len(faults) == 1

@@ -51,7 +51,7 @@ def test_each_kind_is_described_and_has_a_meaning_for_its_amount() -> None:
 def test_a_schedule_is_one_line() -> None:
     """The line gives the same schedule again."""
     fault = Fault(Kind.CLOCK_SKEW, "platform/instance", 3, -4000)
-    schedule = Schedule(5, (fault,), frozenset({Kind.PAUSE, Kind.ABORT}), 0.5, scenario="abort")
+    schedule = Schedule(5, (fault,), frozenset({Kind.PAUSE}), 0.5, frozenset({Kind.ABORT}), "abort")
     assert Schedule.parse(schedule.line()) == schedule
     assert "\n" not in schedule.line()
     assert Schedule.parse(Schedule(5).line()) == Schedule(5)

@@ -97,7 +97,7 @@ _CHECK = "on_build_completion/buildbucket.GetBuild"
 _NO_ANSWER = Fault(Kind.BUILD_ANSWER_LOST, f"{_SCHEDULE}/after", 0, 1)
 _CASES = {
     "lost answer, refused record": (_NO_ANSWER, Fault(Kind.STORE_ABORTED, f"{_RECORD}/before", 2)),
-    "lost answer, record told as a conflict": (_NO_ANSWER, Fault(Kind.STORE_FALSE_CONFLICT, f"{_RECORD}/after", 2)),
+    "lost answer, record read as a conflict": (_NO_ANSWER, Fault(Kind.STORE_FALSE_CONFLICT, f"{_RECORD}/after", 2)),
     "death after the request": (Fault(Kind.CRASH_AFTER, f"{_SCHEDULE}/after", 0),),
     "late landing": (Fault(Kind.BUILD_LATE_LANDING, f"{_SCHEDULE}/before", 0, 3_000),),
     "quota": (Fault(Kind.BUILD_QUOTA, f"{_SCHEDULE}/before", 0, 30),),

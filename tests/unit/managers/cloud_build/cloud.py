@@ -49,13 +49,14 @@ class FakeCloudBuild:
         self._clock = clock
         self.builds: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
+        self.paths: list[str] = []
         self.limits: list[float] = []
         self.faults: dict[str, list[CloudBuildError | None]] = {}
         """Call → the failures of its next calls, before they have an effect."""
         self.lost: list[str] = []
         """The calls whose next answer is lost, after their effect."""
         self.answers: dict[str, list[dict[str, Any]]] = {}
-        """Call → answers instead of its own."""
+        """Call → answers that replace those of the service."""
         self.lag = 0
         self.on_create: Callable[[], None] | None = None
 
@@ -74,6 +75,7 @@ class FakeCloudBuild:
         assert match, path
         action = match[5] or {"GET": "get" if match[4] else "list", "POST": "create"}[http_method]
         self.calls.append(action)
+        self.paths.append(path)
         left = seconds if until is None else min(seconds, (until - self._clock.now()) / SECOND)
         self.limits.append(left)
         if (faults := self.faults.get(action)) and (fault := faults.pop(0)) is not None:

@@ -400,9 +400,18 @@ def test_a_takeover_with_the_same_build_cancels_nothing() -> None:
         world.clock.advance(claim_until - world.clock.now())
         world.cloud.builds[world.cloud.ids()[0]]["status"] = "WORKING"
         world.run_task(launch_task(world.invocation, world.clock.now(), world.clock.now()))
+        world.cloud.builds[world.cloud.ids()[0]]["status"] = "QUEUED"
 
     world.cloud.on_create = take_over
     world.commit()
     assert world.cloud.calls == ["create", "list"]
-    assert world.cloud.statuses == ["WORKING"]
+    assert world.cloud.statuses == ["QUEUED"]
     assert world.invocation.status is Status.RUNNING
+
+
+def test_a_project_that_the_installation_does_not_permit_is_refused() -> None:
+    """Nothing is sent."""
+    world = _started(f'project: "other-project" {STEPS}')
+    assert world.cloud.calls == []
+    assert world.invocation.status is Status.FAILED
+    assert 'project "other-project" may not be built in by this installation' in world.invocation.summary

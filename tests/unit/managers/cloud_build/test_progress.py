@@ -12,11 +12,13 @@ from luci_scheduler.bootstrap import make_app
 from luci_scheduler.core.instants import DAY, MINUTE, SECOND
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.log_lines import Call
+from luci_scheduler.core.untrusted import MAX_VALUES
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.managers.cloud_build.notification import read_message
 from luci_scheduler.managers.controller import CallCache
 from luci_scheduler.ports import CloudBuildError
-from tests.unit.engine.world import JOB, World
+from tests.unit.api.support import OWNER, Client
+from tests.unit.engine.world import JOB, REPO, World
 from tests.unit.managers.cloud_build.cloud import DENIED, DOWN, MISSING, STEPS, TRIGGER, CloudWorld
 from tests.unit.web.support import Visitor
 
@@ -382,7 +384,7 @@ def _abort(world: CloudWorld) -> None:
 
 @pytest.mark.parametrize("status", ["QUEUED", "WORKING", "PENDING"])
 def test_an_abort_cancels_the_build(status: str) -> None:
-    """In whatever state it goes on."""
+    """Each state that is not final counts."""
     world = _running()
     world.cloud.builds[world.cloud.ids()[0]]["status"] = status
     _abort(world)
@@ -432,6 +434,16 @@ def test_a_refused_cancel_of_an_active_build_is_an_error(refusal: CloudBuildErro
     assert world.invocation.status is Status.ABORTED
     assert f"Failed to {Call.CANCEL} - {refusal}" in world.lines()
     assert f"Fatal error when aborting the invocation - failed to cancel the build: {refusal}" in world.lines()
+    assert world.cloud.calls == (["cancel"] if refusal is DENIED else ["cancel", "get"])
+
+
+def test_a_build_stays_where_it_was_made() -> None:
+    """The installation's defaults may change while it runs."""
+    world = _running('steps { name: "bash" }', cloud_build_location="europe-west1")
+    settings = replace(world.app.settings, cloud_build_location="us-west2", cloud_build_project="another")
+    world.app = make_app(settings, world.ports)
+    world.announce_build()
+    assert world.cloud.paths[-1].startswith("/v1/projects/cloud-project/locations/europe-west1/builds/")
 
 
 def test_a_transient_cancel_is_tried_again() -> None:
@@ -462,20 +474,21 @@ def test_a_transient_cancel_is_tried_again() -> None:
                 {
                     "id": build_id,
                     "substitutions": {
-                        "_SCHEDULER_APP": "app",
+                        "_SCHEDULER_APP": app,
                         "_SCHEDULER_JOB": job,
                         "_SCHEDULER_INVOCATION": invocation,
                     },
                 }
             ).encode()
-            for build_id, job, invocation in (
-                ("../x", "proj/job", "9"),
-                ("x", "proj", "9"),
-                ("x", "proj/a/b", "9"),
-                ("x", "pr oj/job", "9"),
-                ("x", "proj/job", "0"),
-                ("x", "proj/job", "9" * 19),
-                ("x", "proj/job", "nine"),
+            for app, build_id, job, invocation in (
+                ("another", "x", "proj/job", "9"),
+                ("app", "../x", "proj/job", "9"),
+                ("app", "x", "proj", "9"),
+                ("app", "x", "proj/a/b", "9"),
+                ("app", "x", "pr oj/job", "9"),
+                ("app", "x", "proj/job", "0"),
+                ("app", "x", "proj/job", "9" * 19),
+                ("app", "x", "proj/job", "nine"),
             )
         ),
     ],
@@ -540,6 +553,9 @@ def test_a_wait_for_approval_is_explained() -> None:
     assert world.invocation.summary == "waits for approval in Cloud Build"
     page = Visitor(world).page(f"/jobs/proj/job/{world.invocation.id}").text
     assert "PENDING, waits for approval in Cloud Build" in page
+    request = {"repo": REPO, "revision": "a" * 40, "ref": "refs/heads/main"}
+    (explained,) = Client(world).call("ExplainCommit", request, OWNER, "scheduler.Operator")["explanations"]
+    assert explained["summary"] == "waits for approval in Cloud Build"
     build.update(status="QUEUED", approval={"state": "APPROVED"})
     world.announce(build, "approved")
     assert world.invocation.summary == ""
@@ -565,3 +581,10 @@ def test_a_message_is_read_to_the_last_number() -> None:
     found = read_message(json.dumps({"id": "x", "substitutions": values}).encode(), "app")
     assert found is not None
     assert found.invocation_id == largest
+
+
+def test_a_message_with_too_many_values_is_not_parsed() -> None:
+    """A function has no memory for them."""
+    values = {"_SCHEDULER_APP": "app", "_SCHEDULER_JOB": "p/j", "_SCHEDULER_INVOCATION": "9"}
+    build = {"id": "x", "substitutions": values, "results": [0] * MAX_VALUES}
+    assert read_message(json.dumps(build).encode(), "app") is None
