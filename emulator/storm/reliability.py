@@ -58,8 +58,8 @@ The cache of v1 may lose a request ID. The storm spares only the IDs of builds t
 then nothing is left by which a client could find the build at once.
 
 Cloud Build recognizes no repeated request. So a list that hides a build for longer than a minute can double the build.
-The second build is canceled by its own first message, or by the next check. If the message is lost, and the list also
-hides the build from each check until its invocation ends, it runs to its end.
+The second build is canceled by its own first message, or by the next check. It runs to its end only if that message is
+lost, and the build ends before a check whose list shows it.
 
 A build service's own refusal is final.
 If it denies a status check for good, the invocation fails, although its build may run on.
