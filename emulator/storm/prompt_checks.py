@@ -71,12 +71,15 @@ def _failures(run: Run) -> Sequence[Instant]:
     """Return the instants of the calls that failed by a fault.
 
     A sync that reads its own commit as a conflict leaves the triages of changed jobs to the sweep, and deferred work
-    whose last commit fails is tried again by the sweep. Each of them counts as many.
+    whose last commit fails is tried again by the sweep. So is the second look for triggers after the end of an
+    invocation. Each of them counts as many.
     """
+    looks = [line["at"] for line in run.history.log if line["message"] == "second_look_failed"]
     failing = {(fault.point, fault.nth) for fault in run.faults if fault.kind in _FAILING}
-    return sorted(
+    calls = [
         call.at
         for call in run.history.calls
         if (f"{call.point}/before", call.before) in failing or (f"{call.point}/after", call.after) in failing
         for _ in range(_MANY if call.point in _LEFT else 1)
-    )
+    ]
+    return sorted([*calls, *looks * _MANY])

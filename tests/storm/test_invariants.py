@@ -234,6 +234,14 @@ def test_an_outage_does_not_count_as_waiting(good_run: Run) -> None:
     assert Invariant.RECOVERY not in found(good_run)
 
 
+def test_a_second_look_that_fails_is_left_to_the_sweep(good_run: Run) -> None:
+    """An invocation has ended, and its commit has requested a triage that finds no trigger."""
+    log(good_run, "swept", task="triage")
+    assert Invariant.PROMPT in found(good_run)
+    log(good_run, "second_look_failed")
+    assert Invariant.PROMPT not in found(good_run)
+
+
 def test_the_word_of_buildbucket_ends_an_invocation(good_run: Run) -> None:
     """An invocation may fail beside its running build if Buildbucket denied the call of that delivery."""
     turn_around(good_run)
