@@ -10,11 +10,12 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from emulator.banner import addresses, addresses_json
+from emulator.banner import addresses, addresses_json, server_rows
 from emulator.builds.builder_commands import BuilderCommands, choose_builders
 from emulator.builds.builders_file import FILE as BUILDERS_FILE
 from emulator.clock import AdjustableClock
@@ -23,6 +24,7 @@ from emulator.commit_events import RefWatcher
 from emulator.config_watch import ConfigWatch
 from emulator.errors import LocalCloudError
 from emulator.kept_state import KeptState, kept_state
+from emulator.local_cloud import LocalCloud
 from emulator.local_configs import valid_configs
 from emulator.local_control_plane import LocalControlPlane
 from emulator.optional_servers import GITHUB, choose_triggers
@@ -179,16 +181,30 @@ def _start_time(kept: KeptState | None) -> int:
 
 def _with_servers(options: argparse.Namespace, configs: Path, local: Options) -> Options:
     """Return the options with the servers that the user or a config wants."""
-    found = list(valid_configs(configs, local.config_rules)) if configs.is_dir() else []
-    has_jobs = any(job.task.kind == "cloud_build" for config in found for job in config.jobs.values())
-    has_repos = any(repo.startswith(f"https://{GITHUB}/") for config in found for repo in config.watchers)
+    needed = _needed(configs, local)
     return replace(
         local,
-        cloud_build=options.cloud_build or options.run_steps or has_jobs,
+        cloud_build=options.cloud_build or options.run_steps or "Cloud Build" in needed,
         run_steps=options.run_steps,
         triggers=options.triggers,
-        github=options.github or has_repos,
+        github=options.github or "GitHub" in needed,
     )
+
+
+def _needed(configs: Path, options: Options) -> set[str]:
+    """Return the names of the optional servers that valid configs need."""
+    found = list(valid_configs(configs, options.config_rules)) if configs.is_dir() else []
+    has_jobs = any(job.task.kind == "cloud_build" for config in found for job in config.jobs.values())
+    has_repos = any(repo.startswith(f"https://{GITHUB}/") for config in found for repo in config.watchers)
+    return {name for name, needs in {"Cloud Build": has_jobs, "GitHub": has_repos}.items() if needs}
+
+
+def _sync(cloud: LocalCloud) -> None:
+    """Have the functions read changed configs, and report servers that a config needs and that do not run."""
+    cloud.sync()
+    for name in sorted(_needed(cloud.configs, cloud.options) - server_rows(cloud).keys()):
+        text = f"a config needs {name}, which this local cloud does not serve: stop it with Ctrl-C and start it again"
+        cloud.feed.post("problem", text)
 
 
 def _project(wanted: str | None, kept: KeptState | None) -> str:
@@ -232,7 +248,7 @@ def until_stopped(options: Options, form: Form = "text") -> int:
             page = stack.enter_context(StartPage(cloud))
             apis = stack.enter_context(LocalControlPlane(cloud))
             stack.enter_context(RefWatcher(cloud.repositories, cloud.commit_events, cloud.feed))
-            stack.enter_context(ConfigWatch(cloud.configs, cloud.sync, cloud.feed))
+            stack.enter_context(ConfigWatch(cloud.configs, partial(_sync, cloud), cloud.feed))
             show = addresses_json if form == "json" else addresses
             print(show(cloud, page.url, apis.url), flush=True)
             stack.enter_context(Terminal(cloud.feed, form))

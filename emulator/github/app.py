@@ -194,6 +194,8 @@ class GitHubApp:
         moved = names.moved(name) if name and found is None else None
         if moved is not None:
             return _redirect(request, f"/repositories/{moved}{path}")
+        if found is None and name:
+            self._service.report_missing(request.host_url, name)
         if found is None or not _may_read(caller, found):
             raise ApiError(404)
         if path.endswith("/"):

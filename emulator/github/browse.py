@@ -18,7 +18,6 @@ from emulator.github.statuses import CommitStatus, latest
 from emulator.gitiles.browse import TEMPLATES, Site, commit_values, file_html, log_rows
 from emulator.gitiles.errors import GitilesError
 from emulator.gitiles.git import GitError
-from emulator.gitiles.git_service import missing_advice
 from emulator.gitiles.pages import RepositoryPages
 from emulator.gitiles.projects import is_read_only, read_only_sentence
 from emulator.serving.pages import templates
@@ -143,8 +142,7 @@ class GitHubPages:
     def _advice(self, request: Request, name: str) -> str:
         if not name:
             return "The address is not one of a page."
-        service = self._service
-        return missing_advice(service.root, request.host_url, service.site, name, lambda _host, path: f"{path}.git")
+        return self._service.advice(request.host_url, name)
 
     def _missing(self, request: Request, advice: str, status: int = 404) -> Response:
         return _html(self._render("missing.html", self._site(request), advice=escaped(advice)), status)

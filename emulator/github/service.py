@@ -14,7 +14,7 @@ from emulator.github.names import Found, Names
 from emulator.github.payloads import ping_payload, push_payloads
 from emulator.github.state import GitHubState
 from emulator.gitiles.git import GitError
-from emulator.gitiles.git_service import GitService
+from emulator.gitiles.git_service import GitService, missing_advice
 from emulator.gitiles.refs import Push, read_refs, read_typed_refs, ref_changes
 from emulator.gitiles.repository import Repository
 from emulator.gitiles.smart_http import Limits
@@ -58,6 +58,20 @@ class GitHubService:
         number = self.names.moved(name)
         found = self.names.find(name) or (self.names.by_id(number) if number else None)
         return self._git.answer(request, self.site, found.name if found else self._as_watched(name), endpoint)
+
+    def advice(self, url: str, name: str) -> str:
+        """Return the sentence about a repository that is not there: where to put it, and how to push it.
+
+        Args:
+            url: the base address of the server.
+            name: ``owner/name``.
+        """
+        return missing_advice(self.root, url, self.site, name, lambda _host, path: f"{path}.git")
+
+    def report_missing(self, url: str, name: str) -> None:
+        """Let the local cloud know that a client of the API wanted a repository that is not there; see `advice`."""
+        spelled = self._as_watched(name)
+        self._missing(f"https://{self.site}/{spelled}", self.advice(url, spelled))
 
     def commit(
         self, name: str, branch: str, message: str, files: dict[str, str | None], parents: Sequence[str] | None

@@ -222,14 +222,18 @@ def _job_show(options: argparse.Namespace) -> int:
 
 def _task(task: Mapping[str, Any]) -> str:
     """Return a task in one line: its kind and its fields."""
-    fields = [
-        f"{name}={_value(value)}" for name, value in sorted(task.items()) if name != "kind" and value not in ("", [])
-    ]
-    return " ".join([str(task.get("kind", "")), *fields])
+    fields = {name: value for name, value in task.items() if name != "kind"}
+    return f"{task.get('kind', '')} {_fields(fields)}".rstrip()
+
+
+def _fields(message: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={_value(value)}" for name, value in sorted(message.items()) if value not in ("", []))
 
 
 def _value(value: Any) -> str:
     """Return a value of a field; numbers of a Struct are floating-point numbers."""
+    if isinstance(value, Mapping):
+        return f"{{{_fields(value)}}}"
     if isinstance(value, list):
         shown = ",".join(map(_value, value[:_MAX_LISTED]))
         return f"{shown},… ({len(value)})" if len(value) > _MAX_LISTED else shown

@@ -158,6 +158,22 @@ def test_a_job_shows_what_it_does_and_what_waits() -> None:
     assert "next run      none while it is paused" in run(world, "job", "show", "proj/job").out
 
 
+def test_a_task_with_messages_is_shown_in_one_line() -> None:
+    """Fields of messages are in braces, as in the config; a list has commas."""
+    steps = """cloud_build {
+      timeout_sec: 60
+      steps { name: "ubuntu" script: "sh build.sh" }
+      steps { name: "git" args: "fetch" args: "origin" }
+    }"""
+    shown = run(
+        world_for(f'job {{ id: "job" acls {{ role: READER granted_to: "all" }} {steps} }}'), "job", "show", "proj/job"
+    )
+    line = (
+        "task          cloud_build steps={name=ubuntu script='sh build.sh'},{args=fetch,origin name=git} timeout_sec=60"
+    )
+    assert line in shown.out, shown.out
+
+
 def test_logs_of_a_job_are_those_of_its_latest_invocation(capsys: pytest.CaptureFixture[str]) -> None:
     """An invocation and the address of a page also work; a job without invocations is an error."""
     world, _ = _world()

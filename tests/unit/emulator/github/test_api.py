@@ -236,6 +236,19 @@ def test_other_paths_are_not_found(server: GitHubServer, path: str) -> None:
     assert get(server, path).status_code == 404
 
 
+def test_a_missing_repository_is_reported(server: GitHubServer) -> None:
+    """The local cloud learns where to put it, in the spelling of the configs."""
+    seen: list[tuple[str, str]] = []
+    server.around.missing = lambda repo, advice: seen.append((repo, advice))
+    server.around.watched = lambda: {"https://github.com/Ada/Fresh"}
+    try:
+        assert get(server, "/repos/ada/fresh/git/matching-refs/heads/").status_code == 404
+    finally:
+        server.around.missing, server.around.watched = lambda _repo, _advice: None, frozenset
+    assert [repo for repo, _ in seen] == ["https://github.com/Ada/Fresh"]
+    assert f"git push {server.url}/Ada/Fresh.git main" in seen[0][1]
+
+
 def test_a_renamed_repository_redirects_and_keeps_its_number(server: GitHubServer, world: World) -> None:
     """Reads get 301 and writes 307; both lead to the number, under which the new name answers."""
     repository = Repository.create(world.root / "github.com" / OWNER / "old")
