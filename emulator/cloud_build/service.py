@@ -92,6 +92,7 @@ class Service:
         resolve: finds the commits of branches and tags that a trigger is run at.
         parallel: the number of builds that run their steps at once.
         list_lag: how many nanoseconds pass until a list shows a new build.
+        make_timeline: returns what runs the changes of builds at their instants.
     """
 
     clock: Clock
@@ -102,9 +103,10 @@ class Service:
     resolve: Resolve = lambda _repo, _ref: ""
     parallel: int = PARALLEL
     list_lag: int = 0
+    make_timeline: Callable[[Clock], Timeline] = Timeline
 
     def __post_init__(self) -> None:
-        self.timeline = Timeline(self.clock)
+        self.timeline = self.make_timeline(self.clock)
         self.store = BuildStore()
         self.notifier = Notifier(self.clock, self.timeline, self.publisher)
         self.plans = Plans(self.default_plan)

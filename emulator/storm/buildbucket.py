@@ -81,7 +81,7 @@ class BuildServer:
         publish: sends a notification.
     """
 
-    part = "buildbucket"
+    part = "builds"
 
     def __init__(
         self,

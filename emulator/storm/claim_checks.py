@@ -16,7 +16,7 @@ __all__ = ["check_claims"]
 
 _SKEW = 11 * SECOND
 """Two clocks that are five seconds wrong, and a task that comes a second early."""
-_REQUESTS = ("buildbucket.ScheduleBuild", "buildbucket.v1.put")
+_REQUESTS = ("buildbucket.ScheduleBuild", "buildbucket.v1.put", "cloud_build.create", "cloud_build.run")
 _FOREIGN = frozenset({Kind.BUILD_ANSWER_BROKEN, Kind.EQUAL_SUFFIX})
 """With an answer about another's build, an attempt requests its own under a second ID."""
 

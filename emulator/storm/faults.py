@@ -50,6 +50,7 @@ class Kind(StrEnum):
     BUILD_ANSWER_BROKEN = "build-answer-broken"
     BUILD_STALE = "build-stale"
     BUILD_SEARCH_LAG = "build-search-lag"
+    BUILD_LIST_LAG = "build-list-lag"
     BUILD_ID_FORGOTTEN = "build-id-forgotten"
     BUILD_OUTAGE = "build-outage"
 
@@ -77,6 +78,7 @@ class Kind(StrEnum):
     HOST_HANG = "host-hang"
     HOST_LAG = "host-lag"
     HOST_OUTAGE = "host-outage"
+    HOST_RENAMED = "host-renamed"
     FORCE_PUSH = "force-push"
 
     CONFIG_UNREADABLE = "config-unreadable"
@@ -116,11 +118,14 @@ _AFTER = r"(on_\w+|console)[^/]*/{}/after"
 _ANY = r"[^/]+"
 _MINUTE = "platform/minute"
 _USERS = "platform/users"
-_BB = r"buildbucket\.[^/]+"
+_BB = r"(buildbucket|cloud_build)\.[^/]+"
+_ASKED = r"(buildbucket\.[^/]+|cloud_build\.(?!list)[^/]+)"
+"""The calls whose answer may be empty. An empty list of builds is a list that lags."""
+_LISTS = r"(buildbucket\.(SearchBuilds|v1\.search)|cloud_build\.list)"
 _STORE = r"store\.commit"
 _READ = r"store\.(?!commit)[^/]+"
 _ADD = r"queue\.enqueue [^/]+"
-_HOST = r"gitiles\.[^/]+"
+_HOST = r"(gitiles|github)\.[^/]+"
 _TOPIC = r"topic\.publish"
 
 KINDS: dict[Kind, Spec] = {
@@ -154,42 +159,48 @@ KINDS: dict[Kind, Spec] = {
     Kind.STORE_SLOW: Spec(
         "a commit is slow, and lands", _BEFORE.format(_STORE), 0.01, 100, 8_000, "milliseconds until it lands"
     ),
-    Kind.BUILD_UNAVAILABLE: Spec("Buildbucket is unavailable for a call", _BEFORE.format(_BB), 0.02),
+    Kind.BUILD_UNAVAILABLE: Spec("a build service is unavailable for a call", _BEFORE.format(_BB), 0.02),
     Kind.BUILD_QUOTA: Spec(
-        "Buildbucket refuses a call for its quota", _BEFORE.format(_BB), 0.01, 0, 90, "Retry-After in seconds; 0: none"
+        "a build service refuses a call for its quota", _BEFORE.format(_BB), 0.01,
+        0, 90, "Retry-After in seconds; 0: none",
     ),
-    Kind.BUILD_DENIED: Spec("Buildbucket itself denies a call for good", _BEFORE.format(_BB), 0.002),
+    Kind.BUILD_DENIED: Spec("a build service itself denies a call for good", _BEFORE.format(_BB), 0.002),
     Kind.BUILD_PROXY: Spec(
-        "a proxy answers in Buildbucket's place, without its code", _BEFORE.format(_BB), 0.01, 0, 5,
+        "a proxy answers in a build service's place, without its code", _BEFORE.format(_BB), 0.01, 0, 5,
         "selects 400, 401, 403, 404, 429 or 502",
     ),
-    Kind.BUILD_HANG: Spec("a call of Buildbucket hangs until its limit and never lands", _BEFORE.format(_BB), 0.01),
+    Kind.BUILD_HANG: Spec("a call of a build service hangs until its limit and never lands", _BEFORE.format(_BB), 0.01),
     Kind.BUILD_LATE_LANDING: Spec(
-        "a call of Buildbucket hangs until its limit, and lands after it", _BEFORE.format(_BB), 0.01,
-        1, 4_000, "milliseconds after the limit; the server knows the limit and ends the request itself",
+        "a call of a build service hangs until its limit, and lands after it", _BEFORE.format(_BB), 0.01,
+        1, 4_000, "milliseconds after the limit, tenfold for the run of a trigger",
     ),
     Kind.BUILD_ANSWER_LOST: Spec(
-        "a call of Buildbucket lands, and its answer is lost", _AFTER.format(_BB), 0.02,
+        "a call of a build service lands, and its answer is lost", _AFTER.format(_BB), 0.02,
         0, 1, "0: the connection breaks; 1: the caller waits until its limit",
     ),
     Kind.BUILD_ANSWER_LATE: Spec(
-        "a call of Buildbucket lands, and its answer is slow", _AFTER.format(_BB), 0.02, 1_000, 80_000, "milliseconds"
+        "a call of a build service lands, and its answer is slow", _AFTER.format(_BB), 0.02,
+        1_000, 80_000, "milliseconds",
     ),
     Kind.BUILD_ANSWER_BROKEN: Spec(
-        "a call of Buildbucket lands, and a proxy spoils its answer", _AFTER.format(_BB), 0.005, 0, 3,
+        "a call of a build service lands, and a proxy spoils its answer", _AFTER.format(_ASKED), 0.005, 0, 3,
         "selects no JSON, an empty object, status 403 without a code, or status 400 without a code",
     ),
     Kind.BUILD_STALE: Spec(
-        "a build is shown as it was", _AFTER.format(r"buildbucket\.(GetBuild|v1\.get)"), 0.05, 1, 120, "seconds ago"
+        "a build is shown as it was", _AFTER.format(r"(buildbucket\.(GetBuild|v1\.get)|cloud_build\.get)"), 0.05,
+        1, 120, "seconds ago",
     ),
     Kind.BUILD_SEARCH_LAG: Spec(
-        "a search does not show the newest builds", _AFTER.format(r"buildbucket\.(SearchBuilds|v1\.search)"), 0.3,
-        1, 45, "seconds of lag",
+        "a search does not show the newest builds", _AFTER.format(_LISTS), 0.3, 1, 45, "seconds of lag",
+    ),
+    Kind.BUILD_LIST_LAG: Spec(
+        "a list of Cloud Build hides builds for longer than a launch pauses", _AFTER.format(r"cloud_build\.list"), 0.1,
+        61, 240, "seconds of lag",
     ),
     Kind.BUILD_ID_FORGOTTEN: Spec(
         "the cache of v1 loses a request ID", _BEFORE.format(r"buildbucket\.v1\.put"), 0.3
     ),
-    Kind.BUILD_OUTAGE: Spec("a Buildbucket server is down", _MINUTE, 0.003, 1, 60, "minutes"),
+    Kind.BUILD_OUTAGE: Spec("the build services are down", _MINUTE, 0.003, 1, 60, "minutes"),
     Kind.ENQUEUE_REFUSED: Spec("the queue refuses a task", _BEFORE.format(_ADD), 0.01),
     Kind.ENQUEUE_HANG: Spec("the queue does not answer, and takes no task", _BEFORE.format(_ADD), 0.002),
     Kind.ENQUEUE_ANSWER_LOST: Spec("the queue takes a task, and its answer is lost", _AFTER.format(_ADD), 0.01),
@@ -229,6 +240,7 @@ KINDS: dict[Kind, Spec] = {
         "a mirror of the repository host shows an earlier state", _BEFORE.format(_HOST), 0.1, 1, 300, "seconds ago"
     ),
     Kind.HOST_OUTAGE: Spec("the repository host is down", _MINUTE, 0.003, 1, 60, "minutes"),
+    Kind.HOST_RENAMED: Spec("a repository is renamed, and its old address redirects", "platform/github", 0.03),
     Kind.FORCE_PUSH: Spec("a branch is reset to its parent and pushed again", _USERS, 0.01),
     Kind.CONFIG_UNREADABLE: Spec("the source of configs fails", _BEFORE.format(r"configs\.\w+"), 0.01),
     Kind.CONFIG_SLOW: Spec(
@@ -281,6 +293,7 @@ GENTLE = frozenset(
         Kind.PUBLISH_REFUSED,
         Kind.PUBLISH_ANSWER_LOST,
         Kind.HOST_LAG,
+        Kind.HOST_RENAMED,
         Kind.FORCE_PUSH,
         Kind.CONFIG_UNREADABLE,
         Kind.CONFIG_SLOW,

@@ -22,6 +22,7 @@ __all__ = [
     "Commit",
     "Delivery",
     "History",
+    "Listing",
     "Message",
     "Observer",
     "Push",
@@ -106,6 +107,8 @@ class Call:
     landed: bool
     told: str
     """``ok``, or the name of the error that the handler got; ``crash`` if the handler died here."""
+    ended: Instant
+    """When the handler got the answer or the error."""
 
     @property
     def handler(self) -> str:
@@ -172,7 +175,7 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A call that reached a Buildbucket server, as the server read it."""
+    """A request for a build that reached a Buildbucket server, as the server read it."""
 
     at: Instant
     server: str
@@ -192,7 +195,7 @@ class Message:
 
 @dataclass(slots=True)
 class Build:
-    """A build of a Buildbucket server, from its creation to its end."""
+    """A build of a Buildbucket server or of Cloud Build, from its creation to its end."""
 
     id: str
     server: str
@@ -209,11 +212,27 @@ class Build:
     status: str = "SCHEDULED"
     started: Instant | None = None
     ended: Instant | None = None
+    delivery: int = 0
+    """The number of the `Delivery` that requested it. Only Cloud Build has this and the next member."""
+    canceled_by: list[int] = field(default_factory=list)
+    """The numbers of the deliveries that canceled it."""
 
     @property
     def is_live(self) -> bool:
         """Whether it has not ended."""
         return self.ended is None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """An answer of Cloud Build that lists builds."""
+
+    at: Instant
+    delivery: int
+    shown: tuple[str, ...]
+    """The IDs of the builds that it could show, whichever the request asks for."""
+    hidden: tuple[str, ...]
+    """The IDs of the builds that exist, and are too new for the list."""
 
 
 @dataclass(slots=True)
@@ -228,13 +247,16 @@ class History:
     answers: list[Answer] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    listings: list[Listing] = field(default_factory=list)
+    notices: dict[str, str] = field(default_factory=dict)
+    """Message of the topic ``cloud-builds`` → the build that it is about."""
     log: list[dict[str, Any]] = field(default_factory=list)
     """The log lines of the functions, as records: ``severity``, ``message``, ``at`` and the members of the line."""
     lost: list[str] = field(default_factory=list)
     """Commits that a force push removed from their branch. An event about such a commit waits for a day."""
     purges: list[Instant] = field(default_factory=list)
     outages: list[tuple[str, Instant, Instant]] = field(default_factory=list)
-    """Name of the part (``store``, ``queue``, ``buildbucket``, ``gitiles``), beginning and end."""
+    """Name of the part (``store``, ``queue``, ``builds``, ``hosts``), beginning and end."""
     counts: Counter[str] = field(default_factory=Counter)
 
 

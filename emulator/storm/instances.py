@@ -17,15 +17,21 @@ from emulator.memory.ports import NoFetch
 from emulator.storm.choices import Choices
 from emulator.storm.code import Code
 from emulator.storm.faults import Kind
+from emulator.storm.github import TOKEN
 from emulator.storm.kernel import Kernel
 from emulator.storm.outside import Outside
 from emulator.storm.queue import QueueClient, TaskQueue
 from emulator.storm.release import Release
-from emulator.storm.scripts import PROJECT, V1_HOST, V2_HOST
+from emulator.storm.scripts import CLOUD_HOST, PROJECT, V1_HOST, V2_HOST
 from emulator.storm.stores import InstanceStore
 from emulator.storm.wire import WireSession
+from luci_scheduler.adapters.cloud_build import CloudBuildClient
+from luci_scheduler.adapters.github import GitHubClient
+from luci_scheduler.adapters.github_api import GitHubApi
+from luci_scheduler.adapters.github_credentials import TokenCredentials
 from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier
 from luci_scheduler.adapters.pubsub import PubsubTopic
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
 from luci_scheduler.core.identifiers import suffixes
 from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant, format_rfc3339
 
@@ -41,6 +47,8 @@ _TASKS, _PUSH = "tasks@p.iam.gserviceaccount.com", "push@p.iam.gserviceaccount.c
 _PUSH_AUDIENCE = "https://push.example"
 _TOPIC = "projects/p/topics/invocation-events"
 _DRIFT = 5 * SECOND
+_EVENTS = {"on_gitiles_commit": "commit", "on_build_completion": "notification", "on_cloud_build": "cloud_build"}
+"""Function → the name of its part of ``entry``."""
 _SHARED = ("on_gitiles_commit", "on_build_completion", "on_task")
 """The functions that other releases run as well. A console is replaced as a whole."""
 _STORAGE = "https://storage.googleapis.com"
@@ -90,6 +98,7 @@ def _members(secrets: Sequence[str], server: Any, era: Any) -> dict[str, Any]:
             server(V2_HOST, "v2@p.iam.gserviceaccount.com", era.V2),
             server(V1_HOST, "v1@p.iam.gserviceaccount.com", era.V1),
         ),
+        "cloud_build": True,
         "events_topic": _TOPIC,
         "console_url": _CONSOLE,
         "console_audiences": (_CONSOLE,),
@@ -109,6 +118,8 @@ class Parts:
     make_store: Callable[[Code], InstanceStore]
     release: Release | None
     """The functions of instances that have the fault of an old version."""
+    is_github: bool
+    """Whether the repository is on GitHub."""
     suffixes: list[tuple[str, Instant, int]]
     """Instance, millisecond and suffix of the ID of each invocation that was created."""
 
@@ -164,9 +175,10 @@ class _Clock:
         """Number of a delivery → the instant that its clock shows, and the suffix that it draws next."""
 
     def now(self) -> Instant:
-        if self.stopped and (stop := self.stopped.get(self._outside.running.delivery.number)):
-            return stop[0]
-        return Instant(self._outside.kernel.now() + self._skew)
+        now = self._outside.kernel.now()
+        stop = self.stopped.get(self._outside.running.delivery.number) if self.stopped else None
+        # A clock that stands still for longer would be another fault, for a delivery that creates nothing.
+        return stop[0] if stop and now - stop[0] < _DRIFT else Instant(now + self._skew)
 
     def sleep(self, nanoseconds: int) -> None:
         self._outside.sleep(nanoseconds)
@@ -261,8 +273,7 @@ class Instance:
     def event(self, event: Event) -> tuple[int, str]:
         """Handle a push of Pub/Sub; return status code and body."""
         self._coincide()
-        is_commit = self.function == "on_gitiles_commit"
-        handle = self._entry.commit if is_commit else self._entry.notification
+        handle = getattr(self._entry, _EVENTS[self.function])
         call = HttpCall("/", b"", account=_PUSH, audience=_PUSH_AUDIENCE)
         with _flask().request_context(self._environ(call)):
             body, code = handle(self._app, event)
@@ -308,9 +319,7 @@ class Instance:
             "clock": clock,
             "entropy": _Entropy(parts, self.name, clock),
             "buildbucket": module("adapters.buildbucket").BuildbucketClient(_url, self._session, clock, deadline),
-            "gitiles": module("adapters.gitiles").GitilesClient(
-                _url, self._session, deadline, authenticated=True, clock=clock
-            ),
+            "gitiles": self._repositories(deadline),
             "fetch": NoFetch(),
             "config_sources": (
                 module("adapters.config_sources").BucketSource(
@@ -319,6 +328,7 @@ class Instance:
             ),
         }
         if self.code.release is None:
+            ports["cloud_build"] = CloudBuildClient(f"https://{CLOUD_HOST}", cast("Any", self._session), clock)
             ports["topic"] = PubsubTopic(_TOPIC, "https://pubsub.googleapis.com", cast("Any", self._session))
         return ports
 
@@ -337,6 +347,13 @@ class Instance:
             "verify_push": _remembered(push.verify, _PUSH_AUDIENCE),
             "identify": _remembered(people.identify, _CONSOLE),
         }
+
+    def _repositories(self, deadline: int) -> Any:
+        if self._parts.is_github:
+            hosts, session = DEFAULT_HOSTS, cast("Any", self._session)
+            return GitHubClient(GitHubApi(hosts, session, TokenCredentials(TOKEN), self._clock))
+        gitiles = self.code.module("adapters.gitiles").GitilesClient
+        return gitiles(_url, self._session, deadline, authenticated=True, clock=self._clock)
 
     def _session(self) -> WireSession:
         return self._parts.session

@@ -15,6 +15,7 @@ class Invariant(StrEnum):
     """The identifier of an invariant. `SENTENCES` states each."""
 
     ONE_BUILD = "one-build"
+    LOST_BUILD = "lost-build"
     TRIGGER_ONCE = "trigger-once"
     END = "end"
     ORPHAN = "orphan"
@@ -34,7 +35,8 @@ class Invariant(StrEnum):
 
 
 SENTENCES: Mapping[Invariant, str] = {
-    Invariant.ONE_BUILD: "An invocation never has two live builds at once.",
+    Invariant.ONE_BUILD: "An invocation never has two live builds at once, unless a list of Cloud Build hid the first.",
+    Invariant.LOST_BUILD: "A second build of Cloud Build is canceled by its own first message, or by the next check.",
     Invariant.TRIGGER_ONCE: "Each accepted trigger ends in exactly one invocation, or is discarded for a true reason.",
     Invariant.END: "Each invocation ends, with the status of its build.",
     Invariant.ORPHAN: "A build that nothing watches any more is canceled within three minutes, or the document of its "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from emulator.storm.claim_checks import check_claims
+from emulator.storm.cloud_checks import check_cloud_builds
 from emulator.storm.history import Run
 from emulator.storm.invariants import Violation
 from emulator.storm.output_checks import check_output
@@ -31,3 +32,4 @@ def _found(run: Run) -> Iterator[Violation]:
     yield from check_output(film)
     yield from check_prompt(film)
     yield from check_claims(film)
+    yield from check_cloud_builds(film)

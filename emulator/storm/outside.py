@@ -140,6 +140,7 @@ class Outside:
     def _note(self, calling: Calling, at: Instant, running: Running) -> None:
         after = calling.after.nth if calling.after else None
         number = running.delivery.number
-        call = Call(calling.point, calling.before.nth, after, at, number, calling.landed, calling.told)
+        now = self.kernel.now()
+        call = Call(calling.point, calling.before.nth, after, at, number, calling.landed, calling.told, now)
         self._history.calls.append(call)
-        self._trace.add("call", call.point, call.before, call.told, self.kernel.now())
+        self._trace.add("call", call.point, call.before, call.told, now)

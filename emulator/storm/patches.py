@@ -13,12 +13,16 @@ import structlog
 
 from emulator.storm.code import Code
 from emulator.storm.outside import Outside
-from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant
 
 __all__ = ["replaced"]
 
 _TIMED = ("budget", "adapters.http", "adapters.firestore", "adapters.firestore_wire")
 """The modules that measure limits on the machine's monotonic clock."""
+_LOCKED = ("adapters.github_api",)
+"""The modules whose locks are held during a call."""
+_LOOK = 10 * MILLISECOND
+"""How often a delivery looks whether a lock is free."""
 _POOLED = (
     "engine.triggers",
     "engine.deferral",
@@ -42,6 +46,36 @@ class _Time:
 
     def sleep(self, seconds: float) -> None:
         self._outside.sleep(round(seconds * SECOND))
+
+
+class _Lock:
+    """A lock for which deliveries wait in virtual time."""
+
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
+        self._is_held = False
+
+    def acquire(self, timeout: float) -> bool:
+        end = self._outside.kernel.now() + round(timeout * SECOND)
+        while self._is_held:
+            if self._outside.kernel.now() >= end:
+                return False
+            self._outside.sleep(_LOOK)
+        self._is_held = True
+        return True
+
+    def release(self) -> None:
+        self._is_held = False
+
+
+class _Threads:
+    """The part of the module ``threading`` that they use, in virtual time."""
+
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
+
+    def Lock(self) -> _Lock:  # noqa: N802 - as in the module
+        return _Lock(self._outside)
 
 
 class _Pool:
@@ -74,9 +108,10 @@ def replaced(
 ) -> Iterator[None]:
     """Run the functions in virtual time, without further threads, and give each log line to ``log``."""
     before = [(module, name, getattr(module, name)) for module, name in _places(codes)]
-    time, logging_before = _Time(outside, start), structlog.get_config()
+    logging_before = structlog.get_config()
+    replacements = {"time": _Time(outside, start), "threading": _Threads(outside), "ThreadPoolExecutor": _Pool}
     for module, name, _ in before:
-        setattr(module, name, time if name == "time" else _Pool)
+        setattr(module, name, replacements[name])
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         processors=[structlog.contextvars.merge_contextvars, _writer(log)],
@@ -92,7 +127,8 @@ def replaced(
 
 def _places(codes: Sequence[Code]) -> Iterator[tuple[Any, str]]:
     """Yield modules and the names to replace in them, as far as a release has them."""
-    wanted = [(module, "time") for module in _TIMED] + [(module, "ThreadPoolExecutor") for module in _POOLED]
+    names = {"time": _TIMED, "threading": _LOCKED, "ThreadPoolExecutor": _POOLED}
+    wanted = [(module, name) for name, modules in names.items() for module in modules]
     for code in codes:
         for module, name in wanted:
             try:

@@ -17,7 +17,7 @@ from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant
 
 __all__ = ["LIMITS", "Platform", "PubSubMessage"]
 
-LIMITS = {"on_gitiles_commit": 300, "on_build_completion": 120, "on_task": 600, "console": 60}
+LIMITS = {"on_gitiles_commit": 300, "on_build_completion": 120, "on_task": 600, "console": 60, "on_cloud_build": 120}
 """Function → seconds until the platform breaks the connection (infra/terraform)."""
 _ATTEMPTS = 20  # of a push, until the message is a dead letter
 _LONGEST_PAUSE = 600

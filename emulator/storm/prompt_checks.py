@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from emulator.storm.faults import GENTLE, Kind
 from emulator.storm.history import Run
 from emulator.storm.invariants import Invariant, Violation
-from emulator.storm.run_checks import Film
+from emulator.storm.run_checks import BUILDING, Film
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 
 __all__ = ["check_prompt"]
@@ -58,7 +58,7 @@ def _slow(film: Film) -> Iterator[Found]:
     is_told = not any(fault.kind in _SILENT for fault in film.run.faults)
     ended = {(build.job_id, build.invocation_id): build.ended for build in film.run.history.builds}
     for key, versions in film.versions.items():
-        if key[0] == "invocation" and versions[0].record.task.kind == "buildbucket":
+        if key[0] == "invocation" and versions[0].record.task.kind in BUILDING:
             launched = next((version.at for version in versions if not version.record.status.is_initial), None)
             if launched is not None and launched - versions[0].at > _LONG:
                 yield launched, " ".join(map(str, key)), f"its launch took {(launched - versions[0].at) // SECOND} s"
@@ -71,12 +71,15 @@ def _failures(run: Run) -> Sequence[Instant]:
     """Return the instants of the calls that failed by a fault.
 
     A sync that reads its own commit as a conflict leaves the triages of changed jobs to the sweep, and deferred work
-    whose last commit fails is tried again by the sweep. Each of them counts as many.
+    whose last commit fails is tried again by the sweep. So is the second look for triggers after the end of an
+    invocation. Each of them counts as many.
     """
+    looks = [line["at"] for line in run.history.log if line["message"] == "second_look_failed"]
     failing = {(fault.point, fault.nth) for fault in run.faults if fault.kind in _FAILING}
-    return sorted(
+    calls = [
         call.at
         for call in run.history.calls
         if (f"{call.point}/before", call.before) in failing or (f"{call.point}/after", call.after) in failing
         for _ in range(_MANY if call.point in _LEFT else 1)
-    )
+    ]
+    return sorted([*calls, *looks * _MANY])

@@ -57,7 +57,11 @@ A search that hides a build for longer than 45 seconds can double the build.
 The cache of v1 may lose a request ID. The storm spares only the IDs of builds that the last search did not show:
 then nothing is left by which a client could find the build at once.
 
-Buildbucket's own refusal is final.
+Cloud Build recognizes no repeated request. So a list that hides a build for longer than a minute can double the build.
+The second build is canceled by its own first message, or by the next check. It runs to its end only if that message is
+lost, and the build ends before a check whose list shows it.
+
+A build service's own refusal is final.
 If it denies a status check for good, the invocation fails, although its build may run on.
 
 The storm does not model threads inside a delivery, the bytes of HTTP and gRPC, IAM, and the platform's front end.

@@ -15,27 +15,31 @@ from emulator.storm.kernel import Kernel
 from emulator.storm.wire import HttpRequest, Reply
 from luci_scheduler.core.instants import SECOND, Instant
 
-__all__ = ["ConfigBucket", "RepositoryHost"]
+__all__ = ["Commit", "ConfigBucket", "RepositoryHost"]
 
 _GUARD = ")]}'\n"
 
 
 @dataclass(frozen=True, slots=True)
-class _Commit:
+class Commit:
+    """A commit of a history."""
+
     id: str
     parent: str
+    """The hash of its parent; empty for the first commit."""
     at: Instant
     number: int
+    """Of all commits, in the order of their creation, from 0."""
 
 
 class RepositoryHost:
     """Repositories with linear histories. A mirror may show an earlier state."""
 
-    part = "gitiles"
+    part = "hosts"
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._commits: dict[str, _Commit] = {}
+        self._commits: dict[str, Commit] = {}
         self._heads: dict[tuple[str, str], list[tuple[Instant, str]]] = {}
         """Repository and ref → the hashes that it had, each with the instant of the change; empty: it was deleted."""
 
@@ -44,7 +48,7 @@ class RepositoryHost:
         now, number = self._kernel.now(), len(self._commits)
         revision = hashlib.sha1(f"{repo} {number}".encode(), usedforsecurity=False).hexdigest()
         above = self.head(repo, ref) if parent is None else parent
-        self._commits[revision] = _Commit(revision, above, now, number)
+        self._commits[revision] = Commit(revision, above, now, number)
         self._heads.setdefault((repo, ref), []).append((now, revision))
         return revision
 
@@ -106,14 +110,14 @@ class RepositoryHost:
             document["next"] = commits[end].id
         return _guarded(document)
 
-    def _history(self, commit: _Commit | None) -> Sequence[_Commit]:
+    def _history(self, commit: Commit | None) -> Sequence[Commit]:
         found = []
         while commit is not None:
             found.append(commit)
             commit = self._commits.get(commit.parent)
         return found
 
-    def _named(self, repo: str, name: str, as_of: int) -> _Commit | None:
+    def _named(self, repo: str, name: str, as_of: int) -> Commit | None:
         base, _, steps = name.partition("~")
         names = (base, f"refs/heads/{base}") if base != "HEAD" else ("refs/heads/main",)
         heads = [head for ref in names if (head := self._head_at(repo, ref, as_of))]
@@ -152,7 +156,7 @@ class ConfigBucket:
         return Reply.of({"generation": str(len(self.texts))})
 
 
-def _shown(commit: _Commit) -> dict[str, Any]:
+def _shown(commit: Commit) -> dict[str, Any]:
     moment = datetime.fromtimestamp(commit.at // SECOND, UTC)
     who = {"name": "Ada Author", "time": moment.strftime("%a %b %d %H:%M:%S %Y")}
     return {

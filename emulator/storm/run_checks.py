@@ -12,10 +12,13 @@ from emulator.storm.faults import Fault, Kind
 from emulator.storm.history import Build, Commit, Delivery, Run
 from emulator.storm.invariants import Invariant, Violation
 from emulator.storm.ledger import Change, Key, Ledger, may_triage
+from emulator.storm.scripts import CLOUD_HOST
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 
-__all__ = ["PATIENCE", "Film", "check_run"]
+__all__ = ["BUILDING", "PATIENCE", "Film", "by_invocation", "check_run"]
 
+BUILDING = ("buildbucket", "cloud_build")
+"""The kinds of tasks that make builds."""
 PATIENCE = 75 * MINUTE
 """The longest documented wait of overdue work: the sweep enqueues its task after two minutes, after ten and then each
 hour, and runs it itself after an hour. A document's own pauses (`next_due`) are at most an hour."""
@@ -57,7 +60,7 @@ class Film:
 
     def spans(self, key: Key) -> Iterator[tuple[Version, Instant]]:
         """Yield the versions of a document, each with its end."""
-        versions = self.versions[key]
+        versions = self.versions.get(key, [])
         yield from ((one, other.at) for one, other in pairwise(versions))
         yield from ((version, self.run.ended) for version in versions[-1:])
 
@@ -88,7 +91,8 @@ def check_run(film: Film) -> Iterator[Violation]:
     yield from _surprises(film)
 
 
-def _by_invocation(run: Run) -> Mapping[Key, list[Build]]:
+def by_invocation(run: Run) -> Mapping[Key, list[Build]]:
+    """Return the builds of each invocation, in the order of their creation."""
     found: dict[Key, list[Build]] = defaultdict(list)
     for build in run.history.builds:
         if build.invocation_id:
@@ -101,8 +105,8 @@ def _name(key: Key) -> str:
 
 
 def _doubles(film: Film) -> Iterator[Violation]:
-    for key, builds in _by_invocation(film.run).items():
-        for place, build in enumerate(builds):
+    for key, builds in by_invocation(film.run).items():
+        for place, build in enumerate(builds if builds[0].server != CLOUD_HOST else ()):
             live = [other for other in builds[:place] if other.ended is None or other.ended > build.created]
             if live:
                 text = f"build {build.id} was created while build {live[0].id} was live"
@@ -111,10 +115,18 @@ def _doubles(film: Film) -> Iterator[Violation]:
 
 def _orphans(film: Film) -> Iterator[Violation]:
     excused = _denied(film)
-    for key, builds in _by_invocation(film.run).items():
+    for key, builds in by_invocation(film.run).items():
         if key not in excused:
             for build in builds:
-                yield from _unwatched(film, key, build)
+                if not _is_second(film, key, build):
+                    yield from _unwatched(film, key, build)
+
+
+def _is_second(film: Film, key: Key, build: Build) -> bool:
+    """Whether a build of Cloud Build is another one than the recorded build: `cloud_checks` is about those."""
+    if build.server != CLOUD_HOST or key not in film.versions:
+        return False
+    return str(film.versions[key][-1].record.task_data.get("build_id", "")) not in ("", build.id)
 
 
 def _unwatched(film: Film, key: Key, build: Build) -> Iterator[Violation]:
@@ -150,7 +162,7 @@ def _touched(film: Film, deliveries: Collection[int]) -> Collection[Key]:
 
 
 def _denied(film: Film) -> Collection[Key]:
-    """Return the invocations in whose delivery Buildbucket itself refused for good, or created a build without an ID.
+    """Return the invocations in whose delivery a build service itself refused for good, or named no ID of a new build.
 
     Its word ends an invocation, and no client can watch or cancel a build against its will.
     """
@@ -178,14 +190,17 @@ def _ends(film: Film) -> Iterator[Violation]:
         if not invocation.status.is_final:
             text = f"it is still {invocation.status}, {invocation.attempts} attempts after its start"
             yield Violation(Invariant.END, film.run.ended, _name(key), text)
-        elif key not in excused and invocation.task.kind == "buildbucket":
-            build = builds.get((invocation.task.fields["server"], str(invocation.task_data.get("build_id"))))
-            for text in _wrong_end(invocation, build):
+        elif key not in excused and invocation.task.kind in BUILDING:
+            server = invocation.task.fields.get("server", CLOUD_HOST)
+            build = builds.get((server, str(invocation.task_data.get("build_id"))))
+            for text in _wrong_end(key, invocation, build):
                 yield Violation(Invariant.END, invocation.finished or film.run.ended, _name(key), text)
 
 
-def _wrong_end(invocation: Any, build: Build | None) -> Iterator[str]:
+def _wrong_end(key: Key, invocation: Any, build: Build | None) -> Iterator[str]:
     status = str(invocation.status)
+    if build is not None and ("invocation", build.job_id, build.invocation_id) != key:
+        yield f"its build {build.id} is of invocation {build.invocation_id} of {build.job_id}"
     if status == "ABORTED":
         # The notification of a canceled build can be ahead of the commit that records the request.
         if not invocation.abort_requested_by and (build is None or build.status != "CANCELED"):

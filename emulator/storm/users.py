@@ -14,7 +14,7 @@ from emulator.storm.instances import HttpCall
 from emulator.storm.kernel import Kernel
 from emulator.storm.platform import Platform, PubSubMessage
 from emulator.storm.repositories import ConfigBucket, RepositoryHost
-from emulator.storm.scripts import MAIN, PROJECT, REPO, JobSpec, Script, config_text
+from emulator.storm.scripts import MAIN, PROJECT, JobSpec, Script, config_text
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND
 
@@ -50,6 +50,7 @@ class Users:
         self._bucket = bucket
         self._specs: dict[str, JobSpec] = {job.name: job for job in script.jobs}
         self._removed: set[str] = set()
+        self._repo = script.repo
         self._numbers = 0
         self.plans = 0
         """What users will still do: resume jobs, add jobs again, repeat calls."""
@@ -73,11 +74,11 @@ class Users:
 
     def push(self, *, published: bool, parent: str | None = None) -> None:
         """Push a commit to the main branch; an event announces it if ``published``."""
-        revision = self._host.push(REPO, MAIN, parent=parent)
+        revision = self._host.push(self._repo, MAIN, parent=parent)
         now = self._kernel.now()
-        self._history.pushes.append(Push(now, REPO, MAIN, revision, published))
+        self._history.pushes.append(Push(now, self._repo, MAIN, revision, published))
         if published:
-            data = json.dumps({"repo": REPO, "ref": MAIN, "revision": revision}).encode()
+            data = json.dumps({"repo": self._repo, "ref": MAIN, "revision": revision}).encode()
             message = PubSubMessage(f"event-{len(self._history.pushes)}", "on_gitiles_commit", data, {}, now)
             self._platform.publish(message, "platform/event", (Kind.NOTICE_LOST, Kind.EVENT_LATE, Kind.EVENT_DOUBLED))
 
@@ -91,7 +92,7 @@ class Users:
         self.configure()
 
     def _force_push(self, _: int) -> None:
-        head = self._host.head(REPO, MAIN)
+        head = self._host.head(self._repo, MAIN)
         if head:
             self._history.lost.append(head)
             self.push(published=True, parent=self._host.parent(head))
@@ -143,10 +144,10 @@ class Users:
             self._call("RerunInvocation", {**_invocation(*ended[amount % len(ended)]), "requestId": self._name()})
 
     def _backfill(self, amount: int) -> None:
-        head = self._host.head(REPO, MAIN)
+        head = self._host.head(self._repo, MAIN)
         oldest = self._host.parent(self._host.parent(head))
         if oldest:
-            body = {"jobs": [self._ref(amount)], "repo": REPO, "ref": MAIN, "fromRevision": oldest}
+            body = {"jobs": [self._ref(amount)], "repo": self._repo, "ref": MAIN, "fromRevision": oldest}
             self._call("BackfillCommits", {**body, "toRevision": head, "requestId": self._name()})
 
     def _call(self, method: str, request: dict[str, Any], attempt: int = 0) -> None:

@@ -6,7 +6,7 @@ import json as jsons
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import requests
 
@@ -18,6 +18,9 @@ from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant
 __all__ = ["HttpRequest", "Reply", "Server", "WireSession"]
 
 _PROXY = (400, 401, 403, 404, 429, 502)
+_SLOW = 10
+"""How many times as long a request to run a trigger may take to land: Cloud Build ends it after three minutes, and does
+not know its caller's limit of two."""
 _HTML = b"<html><body>Something on the way went wrong</body></html>"
 
 
@@ -30,6 +33,9 @@ class HttpRequest:
     path: str
     query: Sequence[tuple[str, str]]
     body: bytes
+    delivery: int = 0
+    """The number of the `Delivery` that sends it."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,11 @@ class Reply:
 
     def __exit__(self, *_: object) -> None:
         """Stop reading."""
+
+    @property
+    def links(self) -> Mapping[str, Mapping[str, str]]:
+        """The links of the header ``Link``: no answer has any, because each list fits on one page."""
+        return {}
 
     def iter_content(self, _size: int) -> Iterator[bytes]:
         """Yield the body in one piece."""
@@ -96,12 +107,20 @@ class WireSession:
         return self.request("POST", url, data=jsons.dumps(json).encode(), **named)
 
     def request(
-        self, method: str, url: str, *, timeout: Deadline, params: Any = (), data: bytes | None = None, **_: Any
+        self,
+        method: str,
+        url: str,
+        *,
+        timeout: Deadline,
+        params: Any = (),
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        **_: Any,
     ) -> Reply:
         """Send a request; ``timeout`` is the whole call's."""
-        parts = urlsplit(url)
-        query = tuple(params.items() if isinstance(params, Mapping) else params or ())
-        request = HttpRequest(method, parts.hostname or "", parts.path, query, data or b"")
+        parts, sender = urlsplit(url), self._outside.running.delivery.number
+        query = tuple(params.items() if isinstance(params, Mapping) else params or parse_qsl(parts.query))
+        request = HttpRequest(method, parts.hostname or "", parts.path, query, data or b"", sender, headers or {})
         server = self._server_of(request.host)
         with self._outside.call(server.method(request)) as calling:
             return self._send(server, request, calling, timeout)
@@ -129,7 +148,8 @@ class WireSession:
         self._wait(timeout)
         if fault.kind is Kind.BUILD_LATE_LANDING:
             kernel = self._outside.kernel
-            landing = Instant(kernel.now() + fault.amount * MILLISECOND)
+            later = _SLOW if request.path.endswith(":run") else 1
+            landing = Instant(kernel.now() + fault.amount * MILLISECOND * later)
             kernel.at(landing, lambda: _land(server, request, landing))
         raise requests.Timeout("no answer in time")
 
@@ -154,7 +174,7 @@ class WireSession:
                 raise requests.ConnectionError("connection reset")
             case Kind.BUILD_ANSWER_BROKEN if fault:
                 return _broken(fault.amount)
-            case Kind.BUILD_STALE | Kind.BUILD_SEARCH_LAG if fault:
+            case Kind.BUILD_STALE | Kind.BUILD_SEARCH_LAG | Kind.BUILD_LIST_LAG if fault:
                 as_of = self._outside.kernel.now() - fault.amount * SECOND
                 return server.answer(request, as_of=as_of, fault=None)
         return reply

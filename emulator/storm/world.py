@@ -39,8 +39,10 @@ from typing import Any
 from emulator.memory.store import MemoryStore
 from emulator.storm.buildbucket import BuildServer, Notice
 from emulator.storm.choices import Choices, Trace
+from emulator.storm.cloud_build import CloudBuildHost, CloudNotice
 from emulator.storm.code import Code, todays
 from emulator.storm.faults import Fault, Kind
+from emulator.storm.github import API_HOST, TOKEN, GitHubHost
 from emulator.storm.history import Build, Commit, History, Observer, Run, Schedule
 from emulator.storm.instances import Instance, Parts
 from emulator.storm.kernel import Kernel
@@ -49,7 +51,7 @@ from emulator.storm.patches import replaced
 from emulator.storm.platform import LIMITS, Platform, PubSubMessage
 from emulator.storm.release import Release
 from emulator.storm.repositories import ConfigBucket, RepositoryHost
-from emulator.storm.scripts import PROJECT, SCENARIOS, V1_HOST, V2_HOST
+from emulator.storm.scripts import CLOUD_HOST, GITHUB_REPO, PROJECT, SCENARIOS, V1_HOST, V2_HOST
 from emulator.storm.stores import InstanceStore
 from emulator.storm.topic import TopicServer
 from emulator.storm.users import Users
@@ -67,7 +69,7 @@ _CALM = 6 * HOUR
 """The longest time until everything has come to its end after the last fault."""
 _RECOVERY = 10 * MINUTE
 """How long schedules go on after the last fault."""
-_INSTANCES = {"on_gitiles_commit": 2, "on_build_completion": 2, "on_task": 3, "console": 2}
+_INSTANCES = {"on_gitiles_commit": 2, "on_build_completion": 2, "on_task": 3, "console": 2, "on_cloud_build": 2}
 _ROLLOUT = 20 * SECOND
 """The pause between the restarts of two instances when their settings change."""
 _NOTICE = (Kind.NOTICE_LOST, Kind.NOTICE_LATE, Kind.NOTICE_DOUBLED)
@@ -92,14 +94,15 @@ class World:
         self.outside = Outside(self.kernel, self.choices, self.history, self.trace)
         self.platform = Platform(self.kernel, self.choices, self.history, self.trace, self.outside)
         self.script = SCENARIOS[schedule.scenario](self.choices)
-        self.host, self.bucket = RepositoryHost(self.kernel), ConfigBucket(self.kernel)
+        self._github = GitHubHost(self.kernel) if self.script.repo == GITHUB_REPO else None
+        self.host, self.bucket = self._github or RepositoryHost(self.kernel), ConfigBucket(self.kernel)
         self.users = Users(self.script, self.kernel, self.platform, self.history, self.store, self.host, self.bucket)
         self._observers = observers
         self._secrets = ["", "signing-secret-0", "signing-secret-1"]
         self._servers = self._make_servers()
         self._parts = Parts(
             self.kernel, self.outside, self.choices, self.platform.queue, WireSession(self.outside, self._server_of),
-            self._make_store, release, [],
+            self._make_store, release, self._github is not None, [],
         )  # fmt: skip
         self.storm_end = Instant(START + self.script.minutes * MINUTE)
         """When the last fault can happen. An outage may last longer."""
@@ -131,7 +134,7 @@ class World:
         if self.kernel.failure is not None:
             raise self.kernel.failure
         self._trace_store()
-        secrets = (*filter(None, self._secrets), *self.tokens())
+        secrets = (*filter(None, self._secrets), *self.tokens(), TOKEN)
         return Run(
             self.schedule, self.history, tuple(self.choices.happened), self.trace.hexdigest(), self.store,
             self.storm_end, self.kernel.now(), is_quiet, secrets,
@@ -173,7 +176,9 @@ class World:
         return {
             V2_HOST: builds[0],
             V1_HOST: builds[1],
+            CLOUD_HOST: CloudBuildHost(self.kernel, self.choices, self.history, self._built, self._notify_cloud),
             "r.googlesource.com": self.host,
+            API_HOST: self.host,
             "storage.googleapis.com": self.bucket,
             "pubsub.googleapis.com": topic,
         }
@@ -183,6 +188,8 @@ class World:
 
     def _start(self) -> None:
         for function in LIMITS:
+            if function == "on_cloud_build" and not self.script.has_cloud_builds:
+                continue
             made = [
                 Instance(self._parts, function, number, self._secrets[-3:]) for number in range(_INSTANCES[function])
             ]
@@ -222,10 +229,12 @@ class World:
                 fault = self.choices.fault(point)
                 if fault is not None:
                     act(fault)
+            if self._github and self.choices.fault("platform/github") is not None:
+                self._github.rename()
 
     def _befall(self, fault: Fault) -> None:
         """Let a fault of the platform happen."""
-        parts = {Kind.STORE_OUTAGE: "store", Kind.BUILD_OUTAGE: "buildbucket", Kind.HOST_OUTAGE: "gitiles"}
+        parts = {Kind.STORE_OUTAGE: "store", Kind.BUILD_OUTAGE: "builds", Kind.HOST_OUTAGE: "hosts"}
         until = Instant(self.kernel.now() + fault.amount * MINUTE)
         match fault.kind:
             case Kind.INSTANCE_CRASH | Kind.COLD_START:
@@ -295,6 +304,12 @@ class World:
         name = f"notice-{self.history.counts['notices']}"
         now = self.kernel.now()
         message = PubSubMessage(name, "on_build_completion", notice.data, notice.attributes, now)
+        self.platform.publish(message, "platform/notice", _NOTICE)
+
+    def _notify_cloud(self, notice: CloudNotice) -> None:
+        name = f"cloud-{len(self.history.notices) + 1}"
+        self.history.notices[name] = notice.build_id
+        message = PubSubMessage(name, "on_cloud_build", notice.data, notice.attributes, self.kernel.now())
         self.platform.publish(message, "platform/notice", _NOTICE)
 
     def _log(self, line: dict[str, Any]) -> None:

@@ -171,7 +171,7 @@ def _on_cloud_build(app: App, message: Message) -> None:
 
     announced = read_message(message.data, app.settings.app_id)
     if announced is not None:
-        hint = Hint(CloudBuildKind.name, announced.build_id)
+        hint = Hint(CloudBuildKind.name, announced.build_id, message.published)
         on_notification(app.runtime, announced.job_id, announced.invocation_id, message.id, hint)
 
 

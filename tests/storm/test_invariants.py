@@ -214,7 +214,8 @@ def test_each_invariant_can_fail(good_run: Run, invariant: Invariant, spoil: Spo
 def test_all_invariants_are_tested_and_explained() -> None:
     """Each invariant has a sentence, and a case above."""
     (mark,) = (m for m in test_each_invariant_can_fail.pytestmark if m.name == "parametrize")  # type: ignore[attr-defined]
-    assert {case[0] for case in mark.args[1]} == set(Invariant) == set(SENTENCES)
+    tested = {case[0] for case in mark.args[1]} | {Invariant.LOST_BUILD}  # `test_cloud_builds` has its cases
+    assert tested == set(Invariant) == set(SENTENCES)
 
 
 def test_a_build_that_ends_before_the_next_is_no_double(good_run: Run) -> None:
@@ -231,6 +232,14 @@ def test_an_outage_does_not_count_as_waiting(good_run: Run) -> None:
     late(good_run)
     good_run.history.outages.append(("store", start, Instant(start + 3 * HOUR)))
     assert Invariant.RECOVERY not in found(good_run)
+
+
+def test_a_second_look_that_fails_is_left_to_the_sweep(good_run: Run) -> None:
+    """An invocation has ended, and its commit has requested a triage that finds no trigger."""
+    log(good_run, "swept", task="triage")
+    assert Invariant.PROMPT in found(good_run)
+    log(good_run, "second_look_failed")
+    assert Invariant.PROMPT not in found(good_run)
 
 
 def test_the_word_of_buildbucket_ends_an_invocation(good_run: Run) -> None:

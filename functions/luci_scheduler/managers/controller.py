@@ -36,6 +36,8 @@ class Hint:
     """The kind of task that such notifications are about."""
     task_id: str
     """The ID of the external task."""
+    sent: Instant = Instant(0)
+    """When the notification was published."""
 
 
 @dataclass(slots=True)

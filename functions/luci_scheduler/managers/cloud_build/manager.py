@@ -31,7 +31,7 @@ from luci_scheduler.managers.cloud_build.lookup import find_builds
 from luci_scheduler.managers.cloud_build.permission import check_permitted
 from luci_scheduler.managers.cloud_build.request import Given, Place, identity_of, is_run, make_request, place_of
 from luci_scheduler.managers.cloud_build.tags import invocation_tag
-from luci_scheduler.managers.controller import Controller
+from luci_scheduler.managers.controller import Controller, Hint
 from luci_scheduler.managers.environment import Environment
 from luci_scheduler.ports import CloudBuildError
 
@@ -47,7 +47,7 @@ _MAY_BE_UNKNOWN = MINUTE
 """How long after its creation a build may be unknown to a read."""
 
 _LIST_LAG = 4 * MINUTE
-"""How long after the last log line an empty look-up does not prove that there is no build.
+"""How long after the last log line a look-up does not prove that there is no further build.
 
 A request to run a trigger takes up to three minutes after its line, and a list may show the new build late."""
 
@@ -92,16 +92,16 @@ class CloudBuildManager:
         except PermanentError as error:
             controller.log(log_lines.LAUNCH_REFUSED.format(error=error))
             raise
-        self._record(work, self._obtain(work, path, body))
+        attempts, end = controller.invocation.attempts, self._attempt_end(work)
+        # Cloud Build has no key by which it recognizes a repeated request, so a refused look-up ends the launch.
+        if attempts > 1 and (found := self._adopt(work, "find")) is not None:
+            self._record(work, found, attempts - 1)
+        else:
+            self._record(work, self._obtain(work, path, body, end), attempts)
 
-    def _obtain(self, work: _Work, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the build of an earlier attempt, or a new one.
-
-        Cloud Build has no key by which it recognizes a repeated request, so a refused look-up ends the launch.
-        """
-        controller, end = work.controller, self._attempt_end(work)
-        if controller.invocation.attempts > 1 and (found := self._adopt(work, "find")) is not None:
-            return found
+    def _obtain(self, work: _Work, path: str, body: Mapping[str, Any], end: Instant) -> Mapping[str, Any]:
+        """Request a build."""
+        controller = work.controller
         controller.log(log_lines.CLOUD_REQUEST.format(request=indented(body)))
         action, limit = (Call.RUN, self._run_limit(work)) if is_run(work.given.task) else (Call.CREATE, 0)
         build = build_of(work.api.call("launch", action, path, body, limit=limit, until=end))
@@ -141,18 +141,15 @@ class CloudBuildManager:
         build_id = str(double["id"])
         work.controller.log(log_lines.BUILD_DOUBLED.format(kept=kept, double=build_id, canceled=build_id))
         _logger.warning("builds_doubled", build_id=kept, double=build_id)
-        try:
-            self._cancel(work, build_id)
-        except PermanentError:
-            return  # the log names it; the invocation keeps the oldest build
+        self._try_cancel(work, build_id)
 
-    def _record(self, work: _Work, build: Mapping[str, Any]) -> None:
-        """Record a build that this launch has made or found."""
+    def _record(self, work: _Work, build: Mapping[str, Any], requests: int) -> None:
+        """Record a build that this launch has made or found, after at most ``requests`` requests for builds."""
         controller, url = work.controller, view_url(build)
         controller.log(log_lines.TASK_URL.format(url=url))
         created = format_rfc3339(controller.clock.now())
         data = {"build_id": build["id"], "project": work.place.project, "location": work.place.location}
-        controller.set_task(view_url=url, task_data={**data, "created": created})
+        controller.set_task(view_url=url, task_data={**data, "created": created, "requests": requests})
         status = outcome(build, controller.log)
         controller.set_status(status or Status.RUNNING)
         _note(controller, build, status)
@@ -163,27 +160,31 @@ class CloudBuildManager:
         """Check the build's status. A notification about another build of the invocation may cancel that build."""
         hint, recorded = controller.hint, str(controller.invocation.task_data.get("build_id", ""))
         if hint is not None and hint.task_id != recorded:
-            self._cancel_lost(self._watched(controller), hint.task_id)
+            self._cancel_lost(self._watched(controller), hint)
         elif not controller.invocation.status.is_final:
             controller.log(log_lines.NOTIFIED.format(service="Cloud Build"))
             self._check(controller)
 
-    def _cancel_lost(self, work: _Work, build_id: str) -> None:
+    def _cancel_lost(self, work: _Work, hint: Hint) -> None:
         """Cancel a build that an attempt made whose answer was lost, if the build is going on and is really ours.
 
         Raises:
-            TransientError: Cloud Build did not answer; the notification must come again.
+            TransientError: Cloud Build did not answer, or may not know the build yet; the notification must come again.
         """
+        build_id = hint.task_id
         try:
             build = work.api.call(f"get {build_id}", Call.GET, work.place.build(build_id), quiet=True)
-        except RefusedError:
+        except RefusedError as error:
+            if error.code == "NOT_FOUND" and _has_several(work) and _is_recent(work.controller, hint.sent):
+                raise TransientError(f"{error}, which may be too new to be known") from error
             return  # no such build: the notification is wrong
         if not (is_active(build) and is_of(build, identity_of(work.given))):
             return
+        _note_other(work.controller, build_id)
         recorded = work.recorded or "none"
         work.controller.log(log_lines.BUILD_OF_LOST_ATTEMPT.format(build_id=build_id, recorded=recorded))
         _logger.warning("builds_doubled", build_id=recorded, double=build_id)
-        self._cancel(work, build_id)
+        self._try_cancel(work, build_id)
 
     def handle_timer(self, controller: Controller, timer: Timer) -> None:
         """Check the build's status, because its notification may be lost, and schedule the next check."""
@@ -196,6 +197,7 @@ class CloudBuildManager:
     def _check(self, controller: Controller) -> None:
         work = self._watched(controller)
         build = self._fetch(work)
+        self._cancel_doubles(work)
         status = outcome(build, controller.log)
         if status is None:
             controller.log(log_lines.V2_STATUS.format(status=state_of(build)["status"]))
@@ -203,6 +205,25 @@ class CloudBuildManager:
             controller.log(log_lines.V2_BUILD.format(answer=printed(build)))
             controller.set_status(status)
         _note(controller, build, status)
+
+    def _cancel_doubles(self, work: _Work) -> None:
+        """Cancel other builds of the invocation, which only a launch of several requests may have made.
+
+        The message of such a build does this sooner, unless it is lost.
+
+        Raises:
+            TransientError: Cloud Build did not answer.
+        """
+        if not _has_several(work):
+            return
+        try:
+            builds = self._find(work, "find doubles")
+        except RefusedError:
+            return  # the debug log names how a person can find them
+        for build in builds:
+            if build["id"] != work.recorded:
+                self._cancel_double(work, work.recorded, build)
+                _note_other(work.controller, str(build["id"]))
 
     def _fetch(self, work: _Work) -> Mapping[str, Any]:
         """Fetch the recorded build. A refusal ends the invocation."""
@@ -235,6 +256,9 @@ class CloudBuildManager:
             where = work.controller.invocation.view_url or "look for it by its ID"
             work.controller.log(log_lines.BUILD_MAY_RUN.format(build_id=build_id, where=where))
             raise
+        # Without a request, the document may hold another build: then only this one was superseded.
+        if work.controller.invocation.abort_requested_by:
+            self._cancel_doubles(work)
 
     def _cancel_found(self, work: _Work) -> None:
         try:
@@ -243,9 +267,11 @@ class CloudBuildManager:
         except TransientError:
             _log_where(work)
             raise
-        if not builds and work.controller.clock.now() - work.controller.invocation.last_line < _LIST_LAG:
-            raise TransientError("a recently requested build may not show in the look-up yet")
         self._cancel_all(work, (str(build["id"]) for build in builds if is_active(build)))
+        # Each attempt may have made a build. One that the look-up shows says nothing about the others.
+        invocation = work.controller.invocation
+        if len(builds) < invocation.attempts and work.controller.clock.now() - invocation.last_line < _LIST_LAG:
+            raise TransientError("a recently requested build may not show in the look-up yet")
 
     def _cancel_all(self, work: _Work, build_ids: Iterable[str]) -> None:
         """Cancel several builds; a failure does not spare the others."""
@@ -268,6 +294,17 @@ class CloudBuildManager:
                 return
             work.api.log_refusal(Call.CANCEL, refusal)
             raise
+
+    def _try_cancel(self, work: _Work, build_id: str) -> None:
+        """Cancel a second build. A refusal does not end the invocation, which keeps its own build.
+
+        Raises:
+            TransientError: Cloud Build did not answer.
+        """
+        try:
+            self._cancel(work, build_id)
+        except PermanentError:
+            return  # the debug log has it
 
     def _has_ended(self, work: _Work, build_id: str) -> bool:
         try:
@@ -355,7 +392,25 @@ def _is_new(controller: Controller) -> bool:
         created = parse_rfc3339(str(controller.invocation.task_data.get("created", "")))
     except ValueError:
         return False
-    return controller.clock.now() - created < _MAY_BE_UNKNOWN
+    return _is_recent(controller, created)
+
+
+def _is_recent(controller: Controller, moment: Instant) -> bool:
+    """Whether a read may not know yet what came into being at a moment."""
+    return controller.clock.now() - moment < _MAY_BE_UNKNOWN
+
+
+def _note_other(controller: Controller, build_id: str) -> None:
+    """Note another build of the invocation, which is canceled or has ended: nothing needs to look for it any more."""
+    invocation = controller.invocation
+    others = [*dict.fromkeys([*invocation.task_data.get("others", ()), build_id])]
+    controller.set_task(view_url=invocation.view_url, task_data={**invocation.task_data, "others": others})
+
+
+def _has_several(work: _Work) -> bool:
+    """Whether the invocation may have builds that nothing has shown: more requests were sent than builds are known."""
+    data = work.controller.invocation.task_data
+    return int(data.get("requests", 1)) > 1 + len(data.get("others", ()))
 
 
 def _never_made(controller: Controller) -> bool:

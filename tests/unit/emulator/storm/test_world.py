@@ -65,9 +65,11 @@ def test_without_faults_each_build_ends_its_invocation(scenario: str) -> None:
 def test_each_kind_of_fault_has_a_point_that_is_reached() -> None:
     """A kind without a point would be switched on in vain."""
     lost = [Fault(Kind.BUILD_ANSWER_LOST, f"{point}/after", 0) for point in (_SCHEDULE, _PUT)]
-    world = World(Schedule(1, tuple(lost), scenario="two-jobs"))
-    world.run()
-    possible = {kind for point in world.choices.points for kind in kinds_at(point)}
+    lost.append(Fault(Kind.BUILD_ANSWER_LOST, f"{_COMMIT}/cloud_build.create/after", 0))
+    worlds = [World(Schedule(1, tuple(lost), scenario=scenario)) for scenario in ("two-jobs", "github")]
+    for world in worlds:
+        world.run()
+    possible = {kind for world in worlds for point in world.choices.points for kind in kinds_at(point)}
     assert set(KINDS) - possible == set()
 
 

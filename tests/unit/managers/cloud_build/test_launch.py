@@ -347,6 +347,23 @@ def test_an_abort_during_the_pause_cancels_the_build_that_a_list_shows_late() ->
     assert world.invocation.cleanup is None
 
 
+def test_a_found_build_proves_nothing_about_that_of_another_attempt() -> None:
+    """The second attempt's build is too new for the list. A cleanup looks again, although the first one is found."""
+    world = _unanswered(lag=90)
+    world.cloud.lost.append("create")
+    world.tick(60)
+    assert world.cloud.statuses == ["QUEUED", "QUEUED"]
+    world.clock.advance(40 * SECOND)
+    abort_invocation(world.runtime, JOB, world.invocation.id, "user:a@example.com", "k")
+    world.tick(1)
+    assert world.invocation.status is Status.ABORTED
+    assert world.cloud.statuses == ["CANCELLED", "QUEUED"]
+    for _ in range(4):
+        world.tick(60)
+    assert world.cloud.statuses == ["CANCELLED", "CANCELLED"]
+    assert world.invocation.cleanup is None
+
+
 def test_an_installation_without_cloud_build_refuses_launches() -> None:
     """The text names the setting."""
     world = _started(cloud_build=False)

@@ -253,6 +253,79 @@ def test_a_message_about_a_second_build_comes_again_without_an_answer(call: str)
     assert world.cloud.statuses == ["QUEUED", "CANCELLED"]
 
 
+def _with_a_lost_build(block: str = STEPS) -> CloudWorld:
+    """Return a running invocation with two builds: the list hid the first one from the look-up."""
+    world = CloudWorld(block)
+    world.cloud.lag, world.cloud.lost = 90, ["create", "run"]
+    world.commit()
+    world.tick(0)
+    world.tick(60)
+    assert world.cloud.statuses == ["QUEUED", "QUEUED"]
+    world.cloud.calls.clear()
+    return world
+
+
+@pytest.mark.parametrize("block", [STEPS, TRIGGER])
+def test_a_check_cancels_a_second_build_whose_message_was_lost(block: str) -> None:
+    """The next check sees nothing to look for."""
+    world = _with_a_lost_build(block)
+    world.tick(300)
+    assert world.cloud.calls == ["get", "list", "cancel"]
+    assert world.cloud.statuses == ["CANCELLED", "QUEUED"]
+    world.tick(300)
+    assert world.cloud.calls == ["get", "list", "cancel", "get"]
+
+
+def test_the_end_waits_until_a_second_build_is_canceled() -> None:
+    """The message of the end comes again, because Cloud Build does not list."""
+    world = _with_a_lost_build()
+    world.cloud.finish()
+    world.cloud.faults["list"] = [DOWN]
+    world.clock.advance(90 * SECOND)
+    assert world.announce_build(1, "end") == 500
+    assert world.announce_build(1, "end") == 200
+    assert world.cloud.statuses == ["CANCELLED", "SUCCESS"]
+    assert world.invocation.status is Status.SUCCEEDED
+
+
+def test_a_refused_look_up_for_second_builds_ends_nothing() -> None:
+    """The log names how a person finds the builds."""
+    world = _with_a_lost_build()
+    world.cloud.finish()
+    world.cloud.faults["list"] = [DENIED]
+    assert world.announce_build(1, "end") == 200
+    assert world.invocation.status is Status.SUCCEEDED
+    assert any("A build of an earlier attempt may be running" in line for line in world.lines())
+
+
+def test_an_abort_cancels_a_second_build_too() -> None:
+    """Its message was lost, and no check will come."""
+    world = _with_a_lost_build()
+    world.clock.advance(90 * SECOND)
+    abort_invocation(world.runtime, JOB, world.invocation.id, "user:a@example.com", "k")
+    assert world.cloud.statuses == ["CANCELLED", "CANCELLED"]
+
+
+def test_a_second_build_may_be_unknown_for_a_minute() -> None:
+    """Its message comes again. A read may not know a build that has just announced itself."""
+    world = _with_a_lost_build()
+    world.cloud.faults["get"] = [MISSING]
+    assert world.announce_build(0) == 500
+    assert world.announce_build(0) == 200
+    assert world.cloud.statuses == ["CANCELLED", "QUEUED"]
+
+
+@pytest.mark.parametrize("refusal", [OVER, DENIED])
+def test_a_refused_cancel_of_a_second_build_ends_nothing(refusal: CloudBuildError) -> None:
+    """A stale read shows the build as going on. The invocation keeps its own build."""
+    world = _running()
+    second = _second(world)
+    world.cloud.faults["cancel"] = [refusal]
+    assert world.announce(second) == 200
+    assert world.invocation.status is Status.RUNNING
+    assert world.cloud.statuses == ["QUEUED", "QUEUED"]
+
+
 def test_a_transient_read_writes_nothing() -> None:
     """The message is delivered again."""
     world = _running()
