@@ -59,7 +59,7 @@ OUTAGES = {
     "topic of announcements": Outage("topic"),
     "Buildbucket v1": Outage("buildbucket v1", ("v2", "cron")),
     "Buildbucket v2": Outage("buildbucket v2", ("v1",)),
-    "Gitiles": Outage("gitiles", ("cron",)),
+    "Gitiles": Outage("hosts", ("cron",)),
     "config source": Outage("configs"),
 }
 
@@ -72,8 +72,7 @@ class _DownWorld(World):
     def _start(self) -> None:
         super()._start()
         for host, server in self._servers.items():
-            if server.part == "buildbucket":
-                server.part = "buildbucket v1" if host == V1_HOST else "buildbucket v2"
+            server.part = {V1_HOST: "buildbucket v1", V2_HOST: "buildbucket v2"}.get(host, server.part)
         if self.down == "pubsub":
             self._hold_messages()
         self.kernel.at(BEGIN, self._begin)
