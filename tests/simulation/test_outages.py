@@ -17,7 +17,7 @@ from emulator.storm import scripts
 from emulator.storm.faults import Kind
 from emulator.storm.history import Build, Run, Schedule
 from emulator.storm.platform import PubSubMessage
-from emulator.storm.scripts import PROJECT, V1_HOST, JobSpec, Script, UserAction
+from emulator.storm.scripts import PROJECT, V1_HOST, V2_HOST, JobSpec, Script, UserAction
 from emulator.storm.world import START, World
 from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_created
 from luci_scheduler.core.instants import MINUTE, Instant
