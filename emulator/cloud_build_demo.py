@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -23,6 +22,7 @@ from emulator.gitiles.git import git_environment
 from emulator.gitiles.repository import Repository
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options, TcpPorts
+from emulator.processes import wait_for_interruption
 from emulator.start import start_local_cloud
 from emulator.start_page import StartPage
 from emulator.stores import Store, choose_store
@@ -112,7 +112,7 @@ def main(
             start = running.enter_context(StartPage(cloud))
             print(f"\nThe local cloud keeps running, start page at {start.url}; Ctrl-C stops it.", flush=True)
             with suppress(KeyboardInterrupt):
-                threading.Event().wait()
+                wait_for_interruption()
         else:
             print("The addresses end with the demo; ARGS=--keep keeps them.", flush=True)
         return status

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 import tempfile
-import threading
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 from emulator.demo_views import View, page_text, stages_view
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options, TcpPorts
+from emulator.processes import wait_for_interruption
 from emulator.settings import BUILDBUCKET_HOST
 from emulator.start import start_local_cloud
 from emulator.start_page import StartPage
@@ -99,7 +99,7 @@ def main(
             start = running.enter_context(StartPage(cloud))
             print(f"\nThe local cloud keeps running, start page at {start.url}; Ctrl-C stops it.", flush=True)
             with suppress(KeyboardInterrupt):
-                threading.Event().wait()
+                wait_for_interruption()
         else:
             print("The addresses end with the demo; --keep keeps them (make demo ARGS=--keep).", flush=True)
         return status

@@ -8,17 +8,19 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import IO, Literal, NoReturn, Protocol
 
-__all__ = ["Child", "Output", "Sink", "environment_without"]
+__all__ = ["Child", "Output", "Sink", "environment_without", "wait_for_interruption"]
 
 _LAUNCH = Path(__file__).with_name("launch.py")
 _LINES_KEPT = 2000
+_WAKE_UP_SECONDS = 0.5
 # A program handles these signals itself and ends its forks. Any other signal goes to the whole group.
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -151,6 +153,16 @@ class Child:
         if self._process.stdout is not None:
             with self._process.stdout as stream:
                 output.consume(stream)
+
+
+def wait_for_interruption() -> NoReturn:
+    """Wait until a signal handler raises, such as that of Ctrl-C.
+
+    Python runs a handler when the main thread wakes up. A signal that arrives just before the thread falls asleep does
+    not wake it, so the thread wakes up twice a second.
+    """
+    while True:
+        time.sleep(_WAKE_UP_SECONDS)
 
 
 def environment_without(*prefixes: str) -> dict[str, str]:

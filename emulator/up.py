@@ -6,7 +6,6 @@ import argparse
 import signal
 import sys
 import tempfile
-import threading
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -29,6 +28,7 @@ from emulator.local_configs import valid_configs
 from emulator.local_control_plane import LocalControlPlane
 from emulator.optional_servers import GITHUB, choose_triggers
 from emulator.options import Options, TcpPorts, fresh_project
+from emulator.processes import wait_for_interruption
 from emulator.sample import make_sample
 from emulator.settings import THIS_MACHINE
 from emulator.start import start_local_cloud
@@ -253,7 +253,7 @@ def until_stopped(options: Options, form: Form = "text") -> int:
             print(show(cloud, page.url, apis.url), flush=True)
             stack.enter_context(Terminal(cloud.feed, form))
             look_at_repositories(cloud)
-            threading.Event().wait()
+            wait_for_interruption()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     return 0 if was_up else _INTERRUPTED
