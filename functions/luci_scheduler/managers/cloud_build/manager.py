@@ -396,7 +396,7 @@ def _is_new(controller: Controller) -> bool:
 
 
 def _is_recent(controller: Controller, moment: Instant) -> bool:
-    """Whether a read may not know yet what came into being at a moment."""
+    """Whether an object that was made at a moment may still be unknown to a read."""
     return controller.clock.now() - moment < _MAY_BE_UNKNOWN
 
 
