@@ -12,14 +12,11 @@ from emulator.buildbucket.builds import Build
 from emulator.buildbucket.service import Service
 from emulator.buildbucket.state import BuildbucketState
 from emulator.buildbucket.views import COLORS, build_view, choose, commit_of, list_address, row
-from emulator.serving.pages import SCRIPT_POLICY, builds_script, templates
+from emulator.serving.pages import SHOWN, builds_script, log_answer, page_answer
 
 __all__ = ["Pages"]
 
 _FOLDER = Path(__file__).parent / "templates"
-_SHOWN = 1 << 17
-"""The characters of an output that its page shows: the last ones."""
-_NEXT, _ENDED = "X-Next", "X-Ended"
 _LARGEST_ID = 1 << 63
 
 
@@ -59,7 +56,7 @@ class Pages:
     def _build(self, build: Build) -> Response:
         view = build_view(build, self._service.clock.now(), self._around, self._subjects([build]))
         output = self._service.outputs.get(build.id)
-        excerpt = output.read(most=_SHOWN) if output else None
+        excerpt = output.read(most=SHOWN) if output else None
         return self._html(
             "build.html",
             view=view,
@@ -82,21 +79,16 @@ class Pages:
         )
 
     def _log(self, request: Request, build: Build) -> Response:
-        """Return the output as text, from the position ``from`` on; the headers are for the script."""
+        """Return the output as text, from the position ``from`` on; see `log_answer`."""
         output = self._service.outputs.get(build.id)
         # The build is read before its output, so that nothing follows the output of a build that has ended.
         excerpt = output.read(request.args.get("from", 0, int)) if output else None
-        headers = {"Cache-Control": "no-store", _ENDED: "true" if build.ended else "false"}
-        headers |= {_NEXT: str(excerpt.next)} if excerpt else {}
-        body = excerpt.text if excerpt else f"{self._why_no_output(build)}\n"
-        return Response(body, 200, headers, content_type="text/plain; charset=utf-8")
+        text = excerpt.text if excerpt else f"{self._why_no_output(build)}\n"
+        return log_answer(text, excerpt.next if excerpt else None, is_over=build.ended)
 
     def _subjects(self, builds: Iterable[Build]) -> Any:
         return self._around.subjects({key for build in builds if (key := commit_of(build)) is not None})
 
     def _html(self, template: str, status: int = 200, **values: Any) -> Response:
-        page = templates(_FOLDER).get_template(template)
-        html = page.render(server="Buildbucket", console_url=self._around.console_url, **values)
-        return Response(
-            html, status, {"Content-Security-Policy": SCRIPT_POLICY}, content_type="text/html; charset=utf-8"
-        )
+        around = {"server": "Buildbucket", "console_url": self._around.console_url}
+        return page_answer(_FOLDER, template, status, **around, **values)

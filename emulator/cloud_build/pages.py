@@ -11,14 +11,11 @@ from emulator.cloud_build.builds import Build
 from emulator.cloud_build.service import Service
 from emulator.cloud_build.state import CloudBuildState
 from emulator.cloud_build.views import COLORS, build_view, choose, list_address, row
-from emulator.serving.pages import SCRIPT_POLICY, builds_script, templates
+from emulator.serving.pages import SHOWN, builds_script, log_answer, page_answer
 
 __all__ = ["Pages"]
 
 _FOLDER = Path(__file__).parent / "templates"
-_SHOWN = 1 << 17
-"""The characters of a log that its page shows: the last ones."""
-_NEXT, _ENDED = "X-Next", "X-Ended"
 
 
 class Pages:
@@ -53,7 +50,7 @@ class Pages:
     def _build(self, build: Build) -> Response:
         view = build_view(build, self._service.clock.now(), self._around)
         output = self._service.outputs.get(build.id)
-        excerpt = output.read(most=_SHOWN) if output else None
+        excerpt = output.read(most=SHOWN) if output else None
         return self._html(
             "build.html",
             view=view,
@@ -76,18 +73,13 @@ class Pages:
         )
 
     def _log(self, request: Request, build: Build) -> Response:
-        """Return the log as text, from the position ``from`` on; the headers are for the script."""
+        """Return the log as text, from the position ``from`` on; see `log_answer`."""
         output = self._service.outputs.get(build.id)
         # The build was read before its log, so that nothing follows the log of a build that has ended.
         excerpt = output.read(request.args.get("from", 0, int)) if output else None
-        headers = {"Cache-Control": "no-store", _ENDED: "true" if build.ended else "false"}
-        headers |= {_NEXT: str(excerpt.next)} if excerpt else {}
-        body = excerpt.text if excerpt else f"{self._why_no_log(build)}\n"
-        return Response(body, 200, headers, content_type="text/plain; charset=utf-8")
+        text = excerpt.text if excerpt else f"{self._why_no_log(build)}\n"
+        return log_answer(text, excerpt.next if excerpt else None, is_over=build.ended)
 
     def _html(self, template: str, status: int = 200, **values: Any) -> Response:
-        page = templates(_FOLDER).get_template(template)
-        html = page.render(server="Cloud Build", console_url=self._around.console_url, **values)
-        return Response(
-            html, status, {"Content-Security-Policy": SCRIPT_POLICY}, content_type="text/html; charset=utf-8"
-        )
+        around = {"server": "Cloud Build", "console_url": self._around.console_url}
+        return page_answer(_FOLDER, template, status, **around, **values)

@@ -47,7 +47,7 @@ def check_build(build: Mapping[str, Any], location: str, built_in: Mapping[str, 
         build: the message ``Build``.
         location: where the build would run.
         built_in: the values of built-in keys that the service knows.
-        loose: whether the substitutions are loose whatever the options say, as those of triggers are.
+        loose: whether unused substitutions are allowed without the option, as in the builds of triggers.
 
     Raises:
         CallError: INVALID_ARGUMENT.

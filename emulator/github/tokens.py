@@ -71,7 +71,7 @@ class _Issued:
 class Tokens:
     """The tokens of the server. Thread-safe. No token is stored, only its digest.
 
-    A token that the server has not made is taken as a personal token, whatever its form.
+    The server takes each token that it has not made as a personal token.
 
     Args:
         clock: the server's time.

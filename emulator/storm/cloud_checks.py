@@ -149,7 +149,7 @@ def _lived(build: Build, at: Instant) -> bool:
 
 
 def _canceled(facts: _Facts, invocation: Any, build: Build) -> str:
-    """Return how the kept build was canceled although nobody had asked for that; empty if it was not."""
+    """Return how a handler canceled the kept build without a request for it; empty if none did."""
     if invocation.abort_requested_by or not build.canceled_by:
         return ""
     handlers = {facts.deliveries[number].handler for number in build.canceled_by}

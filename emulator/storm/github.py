@@ -86,7 +86,7 @@ class GitHubHost(RepositoryHost):
         return Reply(200, body, {"Content-Type": "application/json", "ETag": own})
 
     def _compared(self, ends_named: str, query: Mapping[str, str], as_of: int) -> Reply:
-        """Return the commits of ``<base>...<head>``: those that lead to the head and not to the base, oldest first."""
+        """Return the commits of ``<base>...<head>``: ancestors of the head that the base lacks, oldest first."""
         ends = [self._named(GITHUB_REPO, name, as_of) for name in ends_named.split("...")]
         if None in ends:
             return _error(404)

@@ -268,7 +268,7 @@ class CloudBuildManager:
             _log_where(work)
             raise
         self._cancel_all(work, (str(build["id"]) for build in builds if is_active(build)))
-        # Each attempt may have made a build. One that the look-up shows says nothing about the others.
+        # Each attempt may have made a build, so one found build proves nothing about the other attempts.
         invocation = work.controller.invocation
         if len(builds) < invocation.attempts and work.controller.clock.now() - invocation.last_line < _LIST_LAG:
             raise TransientError("a recently requested build may not show in the look-up yet")
