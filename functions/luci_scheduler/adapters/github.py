@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote
 
-from luci_scheduler.adapters.github_api import Answer, EmptyRepositoryError, GitHubApi, GitHubError
+from luci_scheduler.adapters.github_api import Answer, AnswerTooLargeError, EmptyRepositoryError, GitHubApi, GitHubError
 from luci_scheduler.adapters.github_objects import (
     LinkedCommit,
     broken,
@@ -205,6 +205,8 @@ class GitHubClient:
                 return self.log(repo, head, limit=limit, exclude=base, start=start)
             if error.code != "UNAVAILABLE":
                 raise
+            line = self._listed_line(repo, base, head, error)
+        except AnswerTooLargeError as error:  # the patches of up to 300 files
             line = self._listed_line(repo, base, head, error)
         return line.page(head, limit, stop=base, start=start)
 

@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import requests
 import structlog
 
-from luci_scheduler.adapters.gitiles import call_failure
+from luci_scheduler.adapters.gitiles import MAX_BODY_BYTES, call_failure
 from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body, read_json_body
 from luci_scheduler.core import transience
 from luci_scheduler.core.commit_hosts import CommitHosts
@@ -28,8 +28,8 @@ from luci_scheduler.ports import Clock, GitilesError
 
 __all__ = [
     "CALL_LIMIT",
-    "MAX_BODY_BYTES",
     "Answer",
+    "AnswerTooLargeError",
     "EmptyRepositoryError",
     "Exchange",
     "GitHubApi",
@@ -41,9 +41,6 @@ __all__ = [
 CALL_LIMIT = 15 * SECOND
 """The limit of one call, in nanoseconds: the wait for the calls before it, redirects, and the answer. GitHub itself
 ends a request after ten seconds."""
-
-MAX_BODY_BYTES = 32 << 20
-"""The limit of an unpacked answer. A comparison holds the patches of up to 300 files."""
 
 _MAX_ERROR_BYTES = 1 << 16  # an error is an object of a few members
 _MAX_ERROR_TEXT = 300  # characters
@@ -71,6 +68,13 @@ class GitHubError(GitilesError):
         self.status = status
         self.message = message
         """GitHub's own text, cut; empty if the answer has none."""
+
+
+class AnswerTooLargeError(GitilesError):
+    """An answer does not fit into the memory of a function. The same request would have it again."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("INTERNAL", message, transient=False)
 
 
 class EmptyRepositoryError(GitHubError):
@@ -311,7 +315,7 @@ class _Call:
         except ValueError as error:
             raise GitilesError("INTERNAL", str(error), transient=True) from error
         except TooLargeError as error:
-            raise GitilesError("INTERNAL", str(error), transient=False) from error
+            raise AnswerTooLargeError(str(error)) from error
         except requests.RequestException as error:
             raise call_failure(error, late=self._deadline.passed) from error
 

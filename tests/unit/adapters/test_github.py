@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from emulator.clock import SteppedClock
 from luci_scheduler.adapters import github as github_module
+from luci_scheduler.adapters import github_api
 from luci_scheduler.adapters.github import GitHubClient
 from luci_scheduler.core.instants import Instant, parse_rfc3339
 from luci_scheduler.core.repo_url import RepoUrl
@@ -387,6 +388,14 @@ class TestExpensiveRanges:
         page = git.log(REPO, head, limit=1, exclude=base)
         assert ([item.id for item in page.commits], page.next) == ([head], sha("m"))
         assert len(github.sent) == 2
+
+    def test_the_list_stands_in_for_a_comparison_that_is_too_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Patches of many files would exceed the memory of a function, and the same comparison would come again."""
+        monkeypatch.setattr(github_api, "MAX_BODY_BYTES", 1000)
+        patch = {"total_commits": 1, "commits": [], "files": [{"patch": "x" * 1000}]}
+        compared = Exchange(f"GET {ROOT}/compare/{sha('a')}...{sha('c')}?per_page=100&page=1", 200, patch)
+        _, git = client(compared, listed("c", [commit("c", "b"), commit("b", "a")]))
+        assert names(git, sha("c"), exclude=sha("a")) == [sha("c"), sha("b")]
 
     @pytest.mark.parametrize("status", [500, 503, 504])
     def test_a_base_that_does_not_come_is_an_error(self, status: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from emulator.clock import SteppedClock
-from luci_scheduler.adapters import github_api
+from luci_scheduler.adapters import github_api, gitiles
 from luci_scheduler.adapters.github_api import EmptyRepositoryError, GitHubError
 from luci_scheduler.adapters.github_credentials import TokenCredentials
 from luci_scheduler.budget import limited
@@ -304,8 +304,8 @@ def test_unreadable_answers(body: bytes, text: str, *, transient: bool) -> None:
 
 
 def test_the_size_of_an_answer_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit is far above the largest comparison."""
-    assert github_api.MAX_BODY_BYTES == 32 << 20
+    """The limit is that of Gitiles: `tests/budgets/test_memory.py` shows that such an answer fits into a function."""
+    assert github_api.MAX_BODY_BYTES == gitiles.MAX_BODY_BYTES == 16 << 20
     monkeypatch.setattr(github_api, "MAX_BODY_BYTES", 10)
     _, error = ask(Exchange(GET, 200, "a longer text"))
     assert (error.code, error.transient) == ("INTERNAL", False)
