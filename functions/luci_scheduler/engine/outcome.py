@@ -22,7 +22,7 @@ from luci_scheduler.core.job import Job
 from luci_scheduler.core.sizes import log_limits
 from luci_scheduler.engine.announce import end_work, start_work
 from luci_scheduler.engine.deferral import offer_deferred
-from luci_scheduler.engine.outbox import cleanup_task, dispatch_task, launch_task
+from luci_scheduler.engine.outbox import cleanup_task, dispatch_task, triage_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.triage import triage_end
 from luci_scheduler.managers.controller import CallCache, Controller
@@ -232,7 +232,7 @@ def _commit_end(
         except StoreConflictError as error:
             current = _reread(runtime, update)
             if _has_landed(current, update):
-                _leave_successors(runtime, invocation.job_id)
+                _offer_triage(runtime, invocation.job_id)  # instead of the recheck that follows a known commit
                 return ()
             # If neither the job nor the invocation has changed, another poll changed the repository's record first.
             # The error is returned, because this loop repeats the attempt if it is raised.
@@ -291,13 +291,11 @@ def _is_unchanged(current: Versioned[Invocation] | None, update: UpdateInvocatio
     return current is not None and current.version == update.version
 
 
-def _leave_successors(runtime: Runtime, job_id: JobId) -> None:
-    """Enqueue tasks for invocations that were created but not launched; if that fails, the sweep finds them."""
-    found, now = runtime.store.job(job_id), runtime.clock.now()
-    active = found.value.active_invocations if found else ()
-    for invocation in runtime.store.invocations_by_id([(job_id, identifier) for identifier in active]):
-        if invocation.status is Status.STARTING and not invocation.attempts:
-            runtime.offer(launch_task(invocation, now, now))
+def _offer_triage(runtime: Runtime, job_id: JobId) -> None:
+    """Enqueue the triage that a job requests. If that fails, the sweep finds the request."""
+    found = runtime.store.job(job_id)
+    if found is not None and found.value.triage_due is not None:
+        runtime.offer(triage_task(job_id, runtime.clock.now()))
 
 
 def _left(runtime: Runtime, invocation: Invocation, cleanup: Cleanup, error: TransientError) -> Invocation:

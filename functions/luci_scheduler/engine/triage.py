@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 
 from luci_scheduler.core import job_changes
-from luci_scheduler.core.errors import PermanentError, SchedulerError
+from luci_scheduler.core.errors import PermanentError, SchedulerError, StoreConflictError
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId, JobId, make_invocation_id
 from luci_scheduler.core.instants import Instant
@@ -142,10 +142,10 @@ def commit_triage(runtime: Runtime, op: TriageOp) -> list[Versioned[Invocation]]
     """
     plan = _plan_triage(runtime, op)
     try:
-        created = _commit_plan(runtime, plan)
+        created = _commit_plan(runtime, op, plan)
     except PermanentError as error:
         plan = _plan_triage(runtime, op, f"what it starts cannot be stored: {error}")
-        created = _commit_plan(runtime, plan)
+        created = _commit_plan(runtime, op, plan)
     if plan.recheck is not None:
         created += _recheck_pending(runtime, op.job.id, plan.recheck, op.key)
     return created
@@ -199,7 +199,7 @@ def _recheck_pending(runtime: Runtime, job_id: JobId, requested: Instant, key: s
     """Query pending triggers after a commit that freed a slot; return invocations to launch. Safe to repeat.
 
     That commit set ``triage_due`` to ``requested``. If nothing is pending, only the request is removed: the log of the
-    last triage stays. Errors are logged and left to the sweep, as the request still stands.
+    last triage stays. If the query or a commit fails, a task repeats the triage, as the request still stands.
     """
     try:
         if runtime.store.pending_triggers(job_id, 1):
@@ -209,16 +209,43 @@ def _recheck_pending(runtime: Runtime, job_id: JobId, requested: Instant, key: s
             runtime.store.commit([put_job(end_request(found.value), found, key)])
     except SchedulerError as error:
         logger.warning("second_look_failed", job_id=job_id, error=str(error))
+        runtime.offer(triage_task(job_id, runtime.clock.now()))
     return []
 
 
-def _commit_plan(runtime: Runtime, plan: TriagePlan) -> list[Versioned[Invocation]]:
+def _commit_plan(runtime: Runtime, op: TriageOp, plan: TriagePlan) -> list[Versioned[Invocation]]:
     # Tasks come first: a task without its commit is stale and has no effect, but a commit without its task must wait
     # for the sweep.
     for task in plan.tasks:
         runtime.offer(task)
-    versions = runtime.store.commit(plan.writes)
+    try:
+        versions = runtime.store.commit(plan.writes)
+    except StoreConflictError:
+        landed = _landed(runtime, op, plan)
+        if not landed:
+            raise
+        return landed
     return [Versioned(*pair) for pair in zip(plan.invocations, versions[: len(plan.invocations)], strict=True)]
+
+
+def _landed(runtime: Runtime, op: TriageOp, plan: TriagePlan) -> list[Versioned[Invocation]]:
+    """Return the new invocations of a commit that landed although the store reported a conflict; else nothing.
+
+    A commit whose answer was lost may be tried again by the store's client; it then conflicts with itself. If the new
+    invocations were not launched now, they would wait for the sweep. Their IDs were drawn for this commit, so the first
+    of them is proof. Any that has changed since then has been launched by another delivery.
+
+    If new triggers have markers, nothing is read: the caller reads the markers, and finds their invocations by them.
+    """
+    landed: list[Versioned[Invocation]] = []
+    if any(record.trigger.id not in op.unmarked for record in op.new):
+        return landed
+    for invocation in plan.invocations:
+        found = runtime.store.invocation(invocation.job_id, invocation.id)
+        if found is None or found.value.last_event != op.key:
+            break
+        landed.append(found)
+    return landed
 
 
 def _plan_triage(runtime: Runtime, op: TriageOp, refusal: str = "") -> TriagePlan:
