@@ -16,7 +16,7 @@ from urllib.parse import quote
 import requests
 from google.auth.exceptions import GoogleAuthError
 
-from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
+from luci_scheduler.adapters.http import Deadline, TooLargeError, answer_to, read_body
 from luci_scheduler.core.foreign_json import read_answer
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import ConfigFile
@@ -175,14 +175,7 @@ class BucketSource:
 
 def _get(session: Sessions, url: str, query: Mapping[str, str], limit: float) -> bytes:
     try:
-        # A redirect would carry the request to a host that the settings do not name.
-        with session().get(
-            url,
-            params=query,
-            timeout=Deadline(limit),  # type: ignore[arg-type] # any Timeout works
-            stream=True,
-            allow_redirects=False,
-        ) as answer:
+        with answer_to(session(), "GET", url, Deadline(limit), params=query) as answer:
             if answer.status_code == requests.codes.not_found:
                 raise _NotFoundError("HTTP 404")
             if answer.status_code != requests.codes.ok:

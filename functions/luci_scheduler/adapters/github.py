@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote
 
-from luci_scheduler.adapters.github_api import Answer, AnswerTooLargeError, EmptyRepositoryError, GitHubApi, GitHubError
+from luci_scheduler.adapters.commit_answers import AnswerTooLargeError, broken
+from luci_scheduler.adapters.github_api import Answer, EmptyRepositoryError, GitHubApi, GitHubError
 from luci_scheduler.adapters.github_objects import (
     LinkedCommit,
-    broken,
     changes,
     is_hash,
     linked,

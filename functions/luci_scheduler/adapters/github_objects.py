@@ -10,16 +10,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from luci_scheduler.adapters.gitiles import MAX_AUTHOR, MAX_SUBJECT, line_of, note_unreadable
+from luci_scheduler.adapters.commit_answers import MAX_AUTHOR, MAX_SUBJECT, broken, line_of, note_unreadable
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import Instant, parse_rfc3339
-from luci_scheduler.ports import GitCommit, GitilesError
+from luci_scheduler.ports import GitCommit
 
 __all__ = [
     "LinkedCommit",
     "Target",
     "branch_of",
-    "broken",
     "changes",
     "files_of",
     "is_hash",
@@ -58,11 +57,6 @@ class Target:
 def is_hash(text: Any) -> bool:
     """Whether a value is the hash of an object."""
     return isinstance(text, str) and _HASH.fullmatch(text) is not None
-
-
-def broken(reason: str) -> GitilesError:
-    """Return the error of an answer with another shape than GitHub describes."""
-    return GitilesError("INTERNAL", reason, transient=True)
 
 
 def linked_list(entries: Any) -> list[LinkedCommit]:
