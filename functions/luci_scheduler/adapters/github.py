@@ -19,7 +19,6 @@ from luci_scheduler.adapters.github_api import Answer, EmptyRepositoryError, Git
 from luci_scheduler.adapters.github_objects import (
     LinkedCommit,
     changes,
-    is_hash,
     linked,
     linked_list,
     refs_below,
@@ -29,6 +28,7 @@ from luci_scheduler.adapters.kept import Kept
 from luci_scheduler.budget import limited, time_left
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.git_names import is_hash
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import GitCommit, GitilesError, LogPage
 

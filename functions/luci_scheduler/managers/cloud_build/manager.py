@@ -200,9 +200,9 @@ class CloudBuildManager:
         self._cancel_doubles(work)
         status = outcome(build, controller.log)
         if status is None:
-            controller.log(log_lines.V2_STATUS.format(status=state_of(build)["status"]))
+            controller.log(log_lines.BUILD_STATUS.format(status=state_of(build)["status"]))
         else:
-            controller.log(log_lines.V2_BUILD.format(answer=printed(build)))
+            controller.log(log_lines.BUILD.format(answer=printed(build)))
             controller.set_status(status)
         _note(controller, build, status)
 

@@ -8,11 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.git_names import BRANCHES, TAGS, is_hash
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.managers.cloud_build.commit import (
-    BRANCHES,
-    HASH,
-    TAGS,
     Commit,
     Log,
     commit_of,
@@ -117,7 +115,7 @@ def _run_source(given: Given, commit: Commit | None, log: Log) -> dict[str, Any]
 def _run_revision(revision: str) -> dict[str, str]:
     if not revision:
         return {}
-    if HASH.fullmatch(revision):
+    if is_hash(revision):
         return {"commitSha": revision}
     if revision.startswith(TAGS):
         return {"tagName": revision.removeprefix(TAGS)}
