@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.buildbucket.builds import Build
-from emulator.buildbucket.plans import Workplace
+from emulator.building.workplace import Workplace
 from emulator.errors import LocalCloudError
 from emulator.gitiles.git import GitError, git, git_environment
 from emulator.gitiles.projects import find_repository, repositories

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from emulator.buildbucket.plans import Workplace
+from emulator.building.workplace import Workplace
 from emulator.builds.checkouts import Remote, checkout, find_folder, resolve_ref
 from emulator.cloud_build.builds import Build
 from emulator.errors import LocalCloudError

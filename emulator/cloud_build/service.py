@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from emulator.buildbucket.notifications import Publisher
-from emulator.buildbucket.output import Outputs
-from emulator.buildbucket.program_pool import PARALLEL, ProgramPool
-from emulator.buildbucket.timeline import Timeline
-from emulator.buildbucket.wire_time import format_timestamp
+from emulator.building.messages import Publisher
+from emulator.building.output import Outputs
+from emulator.building.program_pool import PARALLEL, ProgramPool
+from emulator.building.timeline import Timeline
+from emulator.building.wire_time import format_timestamp
 from emulator.clock import Clock
 from emulator.cloud_build.builds import Build, BuildStore, Place, operation, project_number
 from emulator.cloud_build.errors import CallError, invalid, not_found

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, cast
 
-from emulator.buildbucket.timeline import Timeline
+from emulator.building.timeline import Timeline
 from emulator.cloud_build.builds import Build as ServedBuild
 from emulator.cloud_build.errors import CallError, not_found, over_quota
 from emulator.cloud_build.exchange import Exchange, refused
