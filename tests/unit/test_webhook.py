@@ -195,7 +195,9 @@ def test_only_post_counts(method: str) -> None:
         assert answer.headers["Allow"] == "POST"
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/favicon.ico"), ("GET", "/robots.txt"), ("TRACE", "/"), ("X", "/x")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/favicon.ico"), ("GET", "/robots.txt"), ("TRACE", "/"), ("X", "/x")]
+)
 def test_the_framework_refuses_nothing(method: str, path: str) -> None:
     """Its refusals would leave a line each, and count for an alert that anyone could raise."""
     with hooked() as served:

@@ -508,7 +508,7 @@ class TestLines:
             git.log(REPO, name, limit=1)
 
     def test_an_unreadable_time_is_not_an_error(self) -> None:
-        """Later commits are not affected. The trigger gets the time of the delivery. The store has 64 bits for a time."""
+        """The trigger gets the time of the delivery. Anyone chooses the time, and the store has 64 bits for it."""
         dates = ("yesterday", 7, "1969-12-31T23:59:59Z", "2300-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00")
         odd = [*({"committer": {"date": date}} for date in dates), {"committer": None}, {}, "x"]
         steps = [one(sha("a"), {**commit("a"), "commit": record}) for record in odd]
