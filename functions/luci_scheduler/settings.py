@@ -515,6 +515,14 @@ def _links(text: str) -> Mapping[str, str]:
     return links
 
 
+def _stripped(text: str) -> str:
+    """Return a text without blanks around it: a secret that a person wrote with ``echo`` ends with a line break."""
+    stripped = text.strip()
+    if not stripped:
+        raise ValueError("has only blanks")
+    return stripped
+
+
 def _commas(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
@@ -701,6 +709,10 @@ _PARSERS: dict[str, Any] = {
     "concurrency": _positive,
     "local": _boolean,
     "events_topic": _topic,
+    "github_token": _stripped,
+    "github_app_id": _stripped,
+    "github_installation_id": _stripped,
+    "github_private_key": _stripped,
     "github_webhook_secrets": _webhook_secrets,
     "commit_topic": _topic,
     "github_statuses": _boolean,

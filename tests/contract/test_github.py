@@ -488,6 +488,21 @@ def test_a_config_is_read_from_a_repository(site: Site) -> None:
     assert (file.error, file.text, file.revision) == ("", b"", gone)
 
 
+def test_a_tag_cannot_pass_for_the_branch_of_a_config(site: Site) -> None:
+    """Many people may push tags who may not push to a protected branch."""
+    repository = site.repository("shadowed")
+    ours = repository.commit("Ours", {"luci.cfg": "ours"})
+    theirs = repository.commit("Theirs", {"luci.cfg": "theirs"}, branch="topic")
+    repository.tag("main", theirs)
+    api = site.api()
+    listed = api.get(HOST, f"/repos/{OWNER}/shadowed/commits", [("sha", "main")]).document
+    assert listed[0]["sha"] == theirs, "the short name is ambiguous, and the server prefers the tag as git does"
+    (file,) = GitHubSource("proj", RepoUrl(HOST, f"{OWNER}/shadowed"), "refs/heads/main", "luci.cfg", api).configs(
+        lambda _: ""
+    )
+    assert (file.error, file.text, file.revision) == ("", b"ours", ours)
+
+
 # Polls ----------------------------------------------------------------------------------------------------------------
 
 

@@ -298,11 +298,20 @@ def test_commit_hosts() -> None:
 _TWO = '{"github.com": {"kind": "github"}, "git.example.com": {"kind": "github"}}'
 
 
+def test_credentials_for_github_may_end_with_a_line_break() -> None:
+    """As a secret does that a person wrote with ``echo``. No header can carry it."""
+    app = {"GITHUB_APP_ID": "1\n", "GITHUB_INSTALLATION_ID": "2\r\n", "GITHUB_PRIVATE_KEY": "k\n"}
+    read = read_settings({**GOOD, **{f"{PREFIX}{name}": value for name, value in app.items()}})
+    assert (read.github_app_id, read.github_installation_id, read.github_private_key) == ("1", "2", "k")
+    assert read_settings({**GOOD, f"{PREFIX}GITHUB_TOKEN": "t\n"}).github_token == "t"
+
+
 @pytest.mark.parametrize(
     ("environment", "faults"),
     [
         ({"GITHUB_TOKEN": "t"}, []),
         ({"GITHUB_APP_ID": "1", "GITHUB_INSTALLATION_ID": "2", "GITHUB_PRIVATE_KEY": "k"}, []),
+        ({"GITHUB_TOKEN": " \n"}, ["GITHUB_TOKEN: has only blanks"]),
         ({"GITHUB_APP_ID": "1"}, ["GITHUB_INSTALLATION_ID: is required", "GITHUB_PRIVATE_KEY: is required"]),
         (
             {"GITHUB_APP_ID": "1", "GITHUB_INSTALLATION_ID": "2", "GITHUB_PRIVATE_KEY": "k", "GITHUB_TOKEN": "t"},

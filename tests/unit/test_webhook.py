@@ -195,6 +195,25 @@ def test_only_post_counts(method: str) -> None:
         assert answer.headers["Allow"] == "POST"
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/favicon.ico"), ("GET", "/robots.txt"), ("TRACE", "/"), ("X", "/x")]
+)
+def test_the_framework_refuses_nothing(method: str, path: str) -> None:
+    """Its refusals would leave a line each, and count for an alert that anyone could raise."""
+    with hooked() as served:
+        for _ in range(3):
+            answer = served.send(_BODY, delivery(_BODY), method, PATH_INFO=path)
+            assert (answer.code, answer.taken, served.published) == (405, 0, [])
+        assert served.events == ["webhook_refused"]
+
+
+@pytest.mark.parametrize("path", ["/", "/favicon.ico", "/robots.txt"])
+def test_every_path_is_the_webhook(path: str) -> None:
+    with hooked() as served:
+        assert served.send(_BODY, delivery(_BODY), PATH_INFO=path).code == 200
+        assert served.published == [_HEAD]
+
+
 @pytest.mark.parametrize("kind", ["", "application/x-www-form-urlencoded", "text/json", "multipart/form-data", "json"])
 def test_only_json_counts(kind: str) -> None:
     """The answer names the setting at GitHub, whose default is a form."""

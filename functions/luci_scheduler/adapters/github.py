@@ -139,13 +139,15 @@ class GitHubClient:
     # Refs
 
     def _refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
+        if not {"", ".", ".."}.isdisjoint(prefix.split("/")):
+            return {}  # git allows no such name, and its address would be that of another object
         kept = self._folders.get((str(repo), prefix))
         path = f"/repos/{quote(repo.project)}/git/matching-refs/{quote(prefix.removeprefix('refs/'))}"
         try:
             answer = self._api.get(repo.host, path, etag=kept.etag if kept else "")
         except EmptyRepositoryError:
             return {}
-        if answer.document is None and kept:
+        if answer.is_unchanged and kept:
             return kept.refs
         etag, found, tags = answer.etag, *refs_below(prefix, answer.document)
         for _ in range(_MAX_REF_PAGES):
@@ -231,14 +233,18 @@ class GitHubClient:
 
     def _comparison_pages(self, repo: RepoUrl, base: str, head: str, first: _Comparison) -> Iterator[_Commits | None]:
         yield first.commits
-        requests = 1
+        left, requests = first.total - len(first.commits), 1
         for number in range(-(-first.total // _PAGE), 1, -1):
             if (str(repo), base, head, number) not in self._comparisons:
                 requests += 1
             if requests > _MAX_PAGES:
                 yield None
                 return
-            yield self._comparison(repo, base, head, number).commits
+            page = self._comparison(repo, base, head, number)
+            left -= len(page.commits)
+            yield page.commits
+        if left > 0:  # the line may go on among them
+            raise broken(f"the comparison lacks {left} of its {first.total} commits")
 
     def _comparison(self, repo: RepoUrl, base: str, head: str, number: int) -> _Comparison:
         """Return a page of a comparison. Both ends are hashes, so it never changes."""
@@ -352,8 +358,11 @@ class _Line:
 
     def walk(self, head: str, stop: str = "") -> Iterator[LinkedCommit]:
         """Yield the commits of the line, newest first, down to the one before ``stop``."""
-        place = head
+        place, seen = head, set[str]()
         while place and place != stop and (found := self._find(place)):
+            if place in seen:
+                raise broken("a commit of the answer leads to itself")
+            seen.add(place)
             yield found
             place = found.first_parent
         if place == head and self._known:

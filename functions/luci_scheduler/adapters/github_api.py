@@ -7,6 +7,7 @@ The rules are those of GitHub's "Best practices for using the REST API" and "Rat
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ _AGENT = "serverless-luci-scheduler"  # GitHub refuses requests without a user a
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _PERMANENT_REDIRECTS = frozenset({301, 308})
 _NOT_MODIFIED, _UNAUTHORIZED, _CONFLICT, _FIRST_ERROR = 304, 401, 409, 400
+_ETAG = re.compile("[!-~]{1,500}")  # any other text would fail each later request
 _MOST_MOVED = 1000  # repositories whose last warning is kept
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
@@ -84,6 +86,11 @@ class Answer:
     etag: str = ""
     next: str = ""
     """The address of a list's next page, for `GitHubApi.get`; empty if this page is the last."""
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the object still has the given ETag."""
+        return self.status == _NOT_MODIFIED
 
 
 Exchange = Callable[[str, str, Mapping[str, Any]], Any]
@@ -165,7 +172,7 @@ class GitHubApi:
             GitilesError: there is no answer, or it cannot be read; or the host is not asked now.
             TransientError: the delivery has no time left.
         """
-        headers = {"If-None-Match": etag} if etag else {}
+        headers = {"If-None-Match": etag} if _ETAG.fullmatch(etag) else {}
         return self._call("GET", host, f"{path}?{urlencode(query)}" if query else path, headers, None)
 
     def post(self, host: str, path: str, body: Mapping[str, Any]) -> Answer:
@@ -184,12 +191,15 @@ class GitHubApi:
             call = _Call(self._session(), configured.api, deadline, state, self._clock)
             credentials = self._credentials if configured.credentials else NoCredentials()
             answer = call.authorized(credentials, method, path, headers, body)
-        if call.has_moved and path.startswith("/repos/"):
+        if call.has_moved and not answer.is_unchanged and path.startswith("/repos/"):
             self._note_move(host, path, call.url, answer)
         return answer
 
     def _note_move(self, host: str, path: str, url: str, answer: Answer) -> None:
-        """Warn, once an hour, that a repository has another name: webhooks come under that name alone."""
+        """Warn, at most once an hour, that a repository has another name: webhooks come under that name alone.
+
+        Only an answer with a body shows the name. The address that was followed has the repository's number.
+        """
         owner, name = [*path.split("/"), "", "", ""][2:4]
         repo, now = f"https://{host}/{owner}/{name}", self._clock.now()
         if now < self._moved.get(repo, 0):
@@ -279,6 +289,8 @@ class _Call:
         self.url = self._api + path if path.startswith("/") else path
         if not self._is_ours(self.url):
             raise GitilesError("INTERNAL", "the address of the list's next page is on another host", transient=True)
+        if not (token.isascii() and token.isprintable()):  # the library's error would quote it
+            raise GitilesError("UNAUTHENTICATED", "the token for GitHub has characters of no token", transient=False)
         self._token = token
         sent = {**headers, **({"Authorization": f"Bearer {token}"} if token else {})}
         for _ in range(_MAX_REDIRECTS + 1):

@@ -12,14 +12,13 @@ from typing import Any
 
 from luci_scheduler.adapters.commit_answers import MAX_AUTHOR, MAX_SUBJECT, broken, line_of, note_unreadable
 from luci_scheduler.core.frozen import frozen
-from luci_scheduler.core.git_names import BRANCHES, TAGS, is_hash
-from luci_scheduler.core.instants import Instant, parse_rfc3339
+from luci_scheduler.core.git_names import is_hash
+from luci_scheduler.core.instants import Instant, in_range, parse_rfc3339
 from luci_scheduler.ports import GitCommit
 
 __all__ = [
     "LinkedCommit",
     "Target",
-    "branch_of",
     "changes",
     "files_of",
     "linked",
@@ -89,11 +88,6 @@ def files_of(entry: Any) -> list[Mapping[str, Any]]:
     return [file for file in files if isinstance(file, dict) and isinstance(file.get("filename"), str)]
 
 
-def branch_of(ref: str) -> str:
-    """Return the name of a branch or tag, where the API takes no full ref."""
-    return ref.removeprefix(BRANCHES).removeprefix(TAGS)
-
-
 def refs_below(folder: str, entries: Any) -> tuple[dict[str, str], list[str]]:
     """Read a list of refs: full name → hash of the refs in a folder, and the hashes among them that are tag objects.
 
@@ -132,7 +126,7 @@ def _committed(sha: str, record: Mapping[str, Any]) -> Instant:
     committer = record.get("committer")
     date = committer.get("date") if isinstance(committer, dict) else None
     try:
-        return parse_rfc3339(date)  # type: ignore[arg-type] # any other value raises
+        return in_range(parse_rfc3339(date))  # type: ignore[arg-type] # any other value raises
     except (AttributeError, TypeError, ValueError, OverflowError):
         note_unreadable(sha, "time")
         return Instant(0)

@@ -1,6 +1,6 @@
 """A source of configs: a file in a repository on GitHub.
 
-An unchanged config costs one conditional request, which GitHub does not count. Each sync makes one attempt. After a
+An unchanged ref costs one conditional request, which GitHub does not count. Each sync makes one attempt. After a
 failure, the next sync tries again.
 """
 
@@ -12,13 +12,15 @@ from typing import Any
 from urllib.parse import quote
 
 from luci_scheduler.adapters.github_api import Answer, GitHubApi
-from luci_scheduler.adapters.github_objects import branch_of, files_of, linked_list
+from luci_scheduler.adapters.github_objects import files_of, linked, linked_list
 from luci_scheduler.core.git_names import is_hash
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.untrusted import decode_base64
 from luci_scheduler.ports import ConfigFile, GitilesError
 
 __all__ = ["GitHubSource"]
+
+_MAX_PAGES = 30  # of a commit's files: GitHub lists at most 3,000
 
 
 class GitHubSource:
@@ -43,7 +45,7 @@ class GitHubSource:
         self._path = path
         self._api = api
         self._known: tuple[str, str] = ("", "")
-        """The ETag of the last answer about the file's commits, and the revision that it named."""
+        """The ETag of the last answer about the ref, and the last commit at that time that had changed the file."""
 
     def configs(self, active_revision: Callable[[str], str]) -> list[ConfigFile]:
         """Fetch the revision, and the file if that revision is not active.
@@ -63,11 +65,12 @@ class GitHubSource:
 
     def _revision(self) -> str:
         etag, known = self._known
-        query = {"sha": branch_of(self._ref), "path": self._path, "per_page": "1"}
-        answer = self._get("commits", query, etag=etag)
-        if answer.document is None:
+        # Only a commit can be named by its full ref. In the list, a tag could hide the branch of the same name.
+        answer = self._get(f"commits/{quote(self._ref.removeprefix('refs/'))}", {"per_page": "1"}, etag=etag)
+        if answer.is_unchanged and etag:
             return known
-        commits = linked_list(answer.document)
+        query = {"sha": linked(answer.document).commit.id, "path": self._path, "per_page": "1"}
+        commits = linked_list(self._get("commits", query).document)
         if not commits:
             raise ValueError("no commit has changed the file; check the path")
         self._known = answer.etag, commits[0].commit.id
@@ -91,11 +94,13 @@ class GitHubSource:
         Status 404 alone does not prove it, because a new commit may not be visible on every replica yet.
         """
         answer = self._get(f"commits/{revision}", {"per_page": "100"})
-        while not any(map(self._is_removal, files_of(answer.document))):
+        for _ in range(_MAX_PAGES):
+            if any(map(self._is_removal, files_of(answer.document))):
+                return True
             if not answer.next:
                 return False
             answer = self._api.get(self._repo.host, answer.next)
-        return True
+        raise ValueError("the list of files does not end")
 
     def _is_removal(self, file: Mapping[str, Any]) -> bool:
         names = {"removed": "filename", "renamed": "previous_filename"}

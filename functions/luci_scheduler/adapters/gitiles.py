@@ -22,7 +22,7 @@ from luci_scheduler.adapters.commit_answers import (
 from luci_scheduler.adapters.http import Deadline, answer_to, read_body, read_json_body
 from luci_scheduler.core import transience
 from luci_scheduler.core.foreign_json import read_answer
-from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.instants import SECOND, Instant, in_range
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import Clock, GitCommit, GitilesError, LogPage
 
@@ -207,7 +207,7 @@ def _author(entry: Mapping[str, Any]) -> str:
 def _committed(identifier: str, entry: Mapping[str, Any]) -> Instant:
     """Return the commit time, or 0 if it is unreadable. The trigger then gets the time of the delivery."""
     try:
-        return parse_time(entry["committer"]["time"])
+        return in_range(parse_time(entry["committer"]["time"]))
     except (KeyError, TypeError, ValueError, OverflowError):
         note_unreadable(identifier, "time")
         return Instant(0)

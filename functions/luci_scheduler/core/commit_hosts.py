@@ -19,8 +19,9 @@ from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_ur
 __all__ = ["DEFAULT_HOSTS", "CommitHosts", "ConfiguredHost", "HostKind", "https_form"]
 
 _GITHUB_API = "https://api.github.com"
-_SEGMENT = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]+")
-"""The name of an owner or a repository on GitHub. A segment of dots would leave the repository's part of the API."""
+_SEGMENT = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]+(?<!\.[gG][iI][tT])")
+"""The name of an owner or a repository on GitHub. A segment of dots would leave the repository's part of the API. After
+``.git`` is dropped, a name that still ends in it would not read back as itself."""
 _SSH = re.compile(r"(?:ssh://)?(?:[A-Za-z0-9._-]+@)?([A-Za-z0-9.-]+)(?::[0-9]+/|[:/])([A-Za-z0-9._/-]+)")
 """The two forms that git reads as SSH: ``ssh://user@host/path`` and ``user@host:path``."""
 

@@ -197,6 +197,22 @@ class TestRefs:
             git.refs(REPO, "refs/heads")
         assert (raised.value.code, raised.value.transient) == ("INTERNAL", True)
 
+    @pytest.mark.parametrize("prefix", ["refs/../../../other/private/git/matching-refs", "refs/./heads", "refs//x"])
+    def test_a_folder_that_git_cannot_have_is_empty(self, prefix: str) -> None:
+        """Its address would be that of another object, perhaps in another repository."""
+        github, git = client()
+        assert git.refs(REPO, prefix) == {}
+        with pytest.raises(GitilesError, match="NOT_FOUND"):
+            git.log(REPO, f"{prefix}/main", limit=1)
+        assert github.sent == []
+
+    def test_an_empty_answer_is_not_an_unchanged_one(self) -> None:
+        """Only the status says so. Otherwise the poller would miss all later commits."""
+        _, git = client(Exchange(HEADS, 200, [ref("refs/heads/main", "a")]), Exchange(HEADS, 200, b"null"))
+        git.refs(REPO, "refs/heads")
+        with pytest.raises(GitilesError, match="INTERNAL: the answer is not a list of refs"):
+            git.refs(REPO, "refs/heads")
+
     def test_refs_to_trees_and_names_with_control_characters_are_left_out(self) -> None:
         """A line break in a name would forge a line of the log."""
         body = [ref("refs/heads/a\nb", "a"), ref("refs/heads/tree", "b", "tree"), ref("refs/heads/c", "c")]
@@ -326,6 +342,24 @@ class TestRanges:
         _, git = client(compare("base", "m", [commit("topic", "base"), head]))
         page = git.log(REPO, sha("m"), limit=50, exclude=sha("base"))
         assert ([item.id for item in page.commits], page.next) == ([sha("m")], "")
+
+    def test_a_comparison_that_lacks_commits_is_an_error(self) -> None:
+        """The line would seem to end, and the commits before would get no triggers."""
+        line = [commit(f"c{n:03}", f"c{n - 1:03}" if n else "base") for n in range(150)]
+        pages = [compare("base", "c149", line[:60], 150, 1), compare("base", "c149", line[100:], 150, 2)]
+        _, git = client(*pages)
+        assert len(names(git, sha("c149"), exclude=sha("base"), limit=40)) == 40
+        with pytest.raises(GitilesError, match="INTERNAL: the comparison lacks 40 of its 150 commits"):
+            git.log(REPO, sha("c149"), limit=100, exclude=sha("base"))
+
+    @pytest.mark.parametrize("parent", ["c", "b"])
+    def test_a_commit_that_leads_to_itself_is_an_error(self, parent: str) -> None:
+        """The line would have no end."""
+        circle = [commit("b", parent), commit("c", "b")]
+        _, git = client(compare("a", "c", circle), listed("c", circle))
+        for options in ({"exclude": sha("a")}, {"exclude": sha("a"), "start": sha("elsewhere")}, {}):
+            with pytest.raises(GitilesError, match="INTERNAL: a commit of the answer leads to itself"):
+                git.log(REPO, sha("c"), limit=50, **options)
 
     def test_a_range_of_very_many_pages_is_read_in_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """``next`` is the first commit that was not read. The next call goes on from the kept pages."""
@@ -474,8 +508,9 @@ class TestLines:
             git.log(REPO, name, limit=1)
 
     def test_an_unreadable_time_is_not_an_error(self) -> None:
-        """Later commits are not affected. The trigger gets the time of the delivery."""
-        odd = [{"committer": {"date": "yesterday"}}, {"committer": None}, {}, "x", {"committer": {"date": 7}}]
+        """The trigger gets the time of the delivery. Anyone chooses the time, and the store has 64 bits for it."""
+        dates = ("yesterday", 7, "1969-12-31T23:59:59Z", "2300-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00")
+        odd = [*({"committer": {"date": date}} for date in dates), {"committer": None}, {}, "x"]
         steps = [one(sha("a"), {**commit("a"), "commit": record}) for record in odd]
         _, git = client(*steps)
         with capture_logs() as logs:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,14 @@ def test_a_condition_that_holds() -> None:
     assert github.sent[0]["headers"]["If-None-Match"] == 'W/"6f1d0c2b"'
 
 
+@pytest.mark.parametrize("etag", ["", '"a"\r\n "b"', '"\u2026"', f'"{"x" * 600}"'])
+def test_an_etag_that_no_header_can_carry_is_not_sent(etag: str) -> None:
+    """Otherwise each later request of the process would fail."""
+    github = ScriptedGitHub(Exchange(GET, 200, []))
+    assert github.api(SteppedClock(NOW)).get("github.com", PATH, etag=etag).status == 200
+    assert "If-None-Match" not in github.sent[0]["headers"]
+
+
 def test_a_post_sends_json_and_follows_no_redirect() -> None:
     """A commit status is such a request."""
     record = sample("commit-status")
@@ -250,6 +259,11 @@ def test_a_renamed_repository_is_reported_once_an_hour() -> None:
             "https://api.github.com/repositories/710001/git/matching-refs/heads",
         ),
     ]
+    clock.move_to(Instant(NOW + 2 * HOUR))
+    github.expect([moved, replace(empty, status=304, body=None)])
+    with capture_logs() as logs:
+        assert api.get("github.com", path, etag='"1"').is_unchanged
+    assert logs == [], "an answer without a body shows no name"
     github.expect([Exchange(GET, 302, {}, {"Location": "/y"}), Exchange("GET /y", 200, {})])
     with capture_logs() as logs:
         api.get("github.com", PATH)
@@ -327,6 +341,14 @@ def test_a_token_is_in_no_error_and_no_repr() -> None:
     assert token not in f"{error} {error!r} {error.args}"
     assert token not in repr(TokenCredentials(token))
     assert token in github.sent[0]["headers"]["Authorization"]
+
+
+@pytest.mark.parametrize("token", ["odd-token\n", "odd-token\r\nX-Other: 1", "odd-tok\u2026en", "odd-token\x00"])
+def test_a_token_that_no_header_can_carry_is_not_sent(token: str) -> None:
+    """The library's error would quote it."""
+    github, error = ask(Exchange(GET), token=token)
+    assert (error.code, error.transient, github.sent) == ("UNAUTHENTICATED", False, [])
+    assert "odd" not in f"{error!r} {error.__cause__!r}"
 
 
 class _Renewing:

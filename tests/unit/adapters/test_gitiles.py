@@ -409,6 +409,8 @@ def test_invalid_utf8_is_replaced(recorded: Recorded) -> None:
         ({"time": "yesterday"}, [], 0, ()),
         ({"time": 7}, [], 0, ()),
         ({"time": "Tue Mar 17 14:04:57 0000"}, [], 0, ()),
+        ({"time": "Tue Mar 17 14:04:57 1969"}, [], 0, ()),
+        ({"time": "Tue Mar 17 14:04:57 2300"}, [], 0, ()),
         (None, [], 0, ()),
         ({"time": TIME}, {"old_path": "a"}, MONDAY, ()),
         ({"time": TIME}, ["a", {"new_path": "b"}], MONDAY, (("", "b"),)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import MINUTE, Instant
 from luci_scheduler.core.log_lines import Call
 from luci_scheduler.managers.cloud_build.api import Api
@@ -55,6 +56,8 @@ def find_builds(
         token = str(answer.get("nextPageToken") or "")  # an empty page with a token is not the end
         if not token or (is_run(given.task) and (found or _is_past(builds, started))):
             break
+    if token and not found and not is_run(given.task):  # a tag has few builds, so the list is not what it should be
+        raise TransientError("the look-up of the build did not end, so it does not prove that there is none")
     return oldest_first(found)
 
 

@@ -50,6 +50,7 @@ class FakeCloudBuild:
         self.builds: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
         self.paths: list[str] = []
+        self.queries: list[dict[str, str]] = []
         self.limits: list[float] = []
         self.faults: dict[str, list[CloudBuildError | None]] = {}
         """Call → the failures of its next calls, before they have an effect."""
@@ -76,6 +77,7 @@ class FakeCloudBuild:
         action = match[5] or {"GET": "get" if match[4] else "list", "POST": "create"}[http_method]
         self.calls.append(action)
         self.paths.append(path)
+        self.queries.append(dict(query))
         left = seconds if until is None else min(seconds, (until - self._clock.now()) / SECOND)
         self.limits.append(left)
         if (faults := self.faults.get(action)) and (fault := faults.pop(0)) is not None:

@@ -314,11 +314,23 @@ def test_the_look_up_of_a_trigger_reads_pages_back_to_the_start() -> None:
 
 
 def test_a_look_up_reads_ten_pages_at_most() -> None:
-    """A service that always names another page does not hold the launch."""
+    """A service that always names another page does not hold the launch. It proves nothing, so no build is made."""
     world = _unanswered()
     world.cloud.answers["list"] = [{"nextPageToken": "more"} for _ in range(20)]
     world.tick(60)
-    assert world.cloud.calls.count("list") == 10
+    assert world.cloud.calls == ["create", *["list"] * 10]
+    assert world.invocation.status is Status.RETRYING
+
+
+def test_an_empty_page_of_a_look_up_is_not_its_end() -> None:
+    """The build of the lost answer is on the next page, and no second one is made."""
+    world = _unanswered()
+    ours = dict(world.cloud.builds[world.cloud.ids()[0]])
+    world.cloud.answers["list"] = [{"nextPageToken": "a"}, {"builds": [], "nextPageToken": "b"}, {"builds": [ours]}]
+    world.tick(60)
+    assert world.cloud.calls == ["create", "list", "list", "list"]
+    assert [query.get("pageToken") for query in world.cloud.queries[1:]] == [None, "a", "b"]
+    assert world.invocation.task_data["build_id"] == ours["id"]
 
 
 def test_giving_up_cancels_what_may_run() -> None:

@@ -14,6 +14,7 @@ from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.log_lines import Call
 from luci_scheduler.core.untrusted import MAX_VALUES
 from luci_scheduler.engine.abort import abort_invocation
+from luci_scheduler.managers.cloud_build.build import view_url
 from luci_scheduler.managers.cloud_build.notification import read_message
 from luci_scheduler.managers.controller import CallCache
 from luci_scheduler.ports import CloudBuildError
@@ -90,6 +91,18 @@ def test_the_reason_of_a_failure_is_the_summary() -> None:
     assert expected in world.lines()
     assert world.invocation.summary == expected
     assert world.invocation.task_data["reason"] == expected
+
+
+def test_huge_texts_of_the_service_fit_into_the_document() -> None:
+    """Otherwise no commit could end the invocation."""
+    world = _running()
+    (build_id,) = world.cloud.ids()
+    info = {"type": "X" * 2_000_000, "detail": "x" * 2_000_000}
+    world.cloud.finish("FAILURE", failureInfo=info, statusDetail="x" * 2_000_000, logUrl="https://" + "x" * 2_000_000)
+    world.announce_build()
+    assert world.invocation.status is Status.FAILED
+    assert len(json.dumps(world.invocation.task_data)) + len(world.invocation.summary) < 10_000
+    assert len(view_url(world.cloud.builds[build_id])) == 1000
 
 
 def test_a_status_detail_explains_an_end_without_failure_info() -> None:
