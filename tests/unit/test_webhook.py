@@ -24,7 +24,8 @@ from luci_scheduler.budget import BUDGETS, time_left
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.github_push import MAX_PAYLOAD_BYTES
 from luci_scheduler.core.instants import DAY, MINUTE
-from luci_scheduler.settings import SettingsError, WebhookSettings, read_settings, read_webhook_settings, variable_of
+from luci_scheduler.settings import WebhookSettings, variable_of
+from luci_scheduler.settings_reader import SettingsError, read_settings, read_webhook_settings
 from tests.answering import Answer, answering
 from tests.outside_calls import OUTSIDE_CALLS, SERVERS
 from tests.pushes import PUSHED, SAMPLES, SECRET, delivery, hooked, payload, signature

@@ -17,7 +17,7 @@ from luci_scheduler.core.commit_hosts import CommitHosts, ConfiguredHost, HostKi
 from luci_scheduler.core.commit_status import CommitStatus, State
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.ports import GitilesError
-from luci_scheduler.settings import SettingsError, read_settings
+from luci_scheduler.settings_reader import SettingsError, read_settings
 from tests.answering import Answer, Answering, answering
 from tests.pushes import SAMPLES
 from tests.unit.engine.world import world_settings
