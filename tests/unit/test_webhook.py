@@ -165,7 +165,7 @@ def test_a_rotation_has_two_secrets() -> None:
 
 
 def test_ten_thousand_unsigned_requests_cost_no_message() -> None:
-    """No message, no byte of a body in memory, and one log line a minute."""
+    """No message is published. A body is read only under the form of a signature. The log has one line a minute."""
     body = b"x" * 10_000
     headers = [
         {"Content-Type": "application/json"},

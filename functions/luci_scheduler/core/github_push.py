@@ -45,11 +45,15 @@ class Push:
     head: str
     """The hash of the commit that the ref leads to; empty if it leads to no commit."""
     created: bool
+    """Whether the ref is new."""
     deleted: bool
+    """Whether the ref is gone."""
     forced: bool
+    """Whether the ref has left its old history."""
     has_commits: bool
     """Whether the payload lists a commit."""
     pushed: Instant
+    """The time of the push, in whole seconds."""
 
 
 @frozen

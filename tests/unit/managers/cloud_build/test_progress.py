@@ -154,7 +154,7 @@ def test_a_lost_message_is_replaced_by_a_check() -> None:
 
 
 def test_checks_come_at_random_times_by_default() -> None:
-    """As of builds of Buildbucket: from one to ten minutes."""
+    """A check comes one to ten minutes later, as for builds of Buildbucket."""
     world = _running(cloud_build_check_interval_seconds=0)
     (timer,) = world.invocation.pending_timers
     assert MINUTE <= timer.eta - timer.created < 10 * MINUTE
@@ -627,7 +627,7 @@ def test_a_wait_for_approval_is_explained() -> None:
 
 
 def test_the_page_shows_build_status_and_failure() -> None:
-    """Three rows of the summary."""
+    """The summary has rows with the ID, the status and the reason of the failure."""
     world = _running()
     world.cloud.finish("FAILURE", failureInfo={"type": "FETCH_SOURCE_FAILED", "detail": "Failed to fetch source"})
     world.announce_build()
