@@ -86,7 +86,7 @@ class Build:
 
     @property
     def invocation(self) -> str:
-        """The scheduler's invocation that asked for the build; empty for builds of others."""
+        """The scheduler's invocation that requested the build; empty for builds of others."""
         return self.substitutions.get(_INVOCATION, "")
 
     @property

@@ -192,7 +192,7 @@ class Service:
         return answer
 
     def empty_page(self, query: Mapping[str, str]) -> dict[str, Any]:
-        """Return a page without builds whose token leads to the page that the query asks for."""
+        """Return a page without builds whose token leads to the requested page."""
         return {"nextPageToken": query.get("pageToken") or _START}
 
     def _create(

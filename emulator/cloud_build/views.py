@@ -92,7 +92,7 @@ class BuildView:
 
 
 def choose(builds: Iterator[Build], query: Mapping[str, str]) -> Chosen:
-    """Return the page of the list that a query asks for.
+    """Return the requested page of the list.
 
     Args:
         builds: all builds, newest first.

@@ -29,7 +29,7 @@ MAX_BODY_BYTES = 16 << 20
 """The limit of an unpacked answer. 30,000 refs, which only the largest repositories have, take about 3 MiB."""
 
 MAX_AUTHOR = 100  # characters
-MAX_SUBJECT = 200  # characters; most projects ask for at most 72
+MAX_SUBJECT = 200  # characters; most projects limit it to 72
 _MAX_READ = 2000  # characters of a text that are searched for its first line
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 

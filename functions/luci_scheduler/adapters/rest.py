@@ -82,7 +82,7 @@ class RestCalls(Generic[E]):
         query: Sequence[tuple[str, str]],
         seconds: float,
     ) -> RawAnswer:
-        """Send one request, with ``body`` as JSON, and return the answer, whatever its status.
+        """Send one request, with ``body`` as JSON, and return the answer of any status.
 
         Raises:
             E (the client's error): there is no complete answer within ``seconds``, or it is too large. It is always

@@ -58,7 +58,7 @@ def find_builds(
         # A found build may have an older one on a later page, which another attempt made.
         if not token or (is_run(given.task) and _is_past(builds, started)):
             break
-    if token and not found and not is_run(given.task):  # a tag has few builds, so the list is not what it should be
+    if token and not found and not is_run(given.task):  # a tag has few builds, so such a list proves nothing
         raise TransientError("the look-up of the build did not end, so it does not prove that there is none")
     return oldest_first(found)
 
