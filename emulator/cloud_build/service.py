@@ -92,7 +92,7 @@ class Service:
         resolve: finds the commits of branches and tags that a trigger is run at.
         parallel: the number of builds that run their steps at once.
         list_lag: how many nanoseconds pass until a list shows a new build.
-        make_timeline: returns what runs the changes of builds at their instants.
+        make_timeline: makes the timeline, which runs the changes of builds at their instants.
     """
 
     clock: Clock
