@@ -10,7 +10,7 @@ from luci_scheduler.core.instants import MINUTE, Instant
 from luci_scheduler.core.log_lines import Call
 from luci_scheduler.managers.cloud_build.api import Api
 from luci_scheduler.managers.cloud_build.build import created, is_of, oldest_first
-from luci_scheduler.managers.cloud_build.request import Given, Place, identity_of, is_run
+from luci_scheduler.managers.cloud_build.request import BuildRequest, Place, identity_of, is_run
 from luci_scheduler.managers.cloud_build.tags import invocation_tag
 
 __all__ = ["find_builds", "look_up_query"]
@@ -20,24 +20,24 @@ _BEFORE_START = MINUTE
 """Clocks differ: a build that is older than the invocation by this much cannot be one of its builds."""
 
 
-def look_up_query(given: Given) -> list[tuple[str, str]]:
+def look_up_query(request: BuildRequest) -> list[tuple[str, str]]:
     """Return the query that lists the builds of an invocation, not yet percent-encoded.
 
     The request to run a trigger cannot set tags, so the newest builds of the location are listed.
     """
-    if is_run(given.task):
+    if is_run(request.task):
         return [("pageSize", "100")]
-    return [("filter", f'tags="{invocation_tag(given.invocation_id)}"'), ("pageSize", "20")]
+    return [("filter", f'tags="{invocation_tag(request.invocation_id)}"'), ("pageSize", "20")]
 
 
 def find_builds(
-    api: Api, given: Given, place: Place, started: Instant, name: str, until: Instant | None = None
+    api: Api, request: BuildRequest, place: Place, started: Instant, name: str, until: Instant | None = None
 ) -> list[Mapping[str, Any]]:
     """Return the builds of an invocation, the oldest first. A list may lag: a new build may be missing.
 
     Args:
         api: Cloud Build.
-        given: the invocation, as for its request.
+        request: the request for one of them, which names the invocation.
         place: where its builds are.
         started: when the invocation started.
         name: identifies the calls in the delivery.
@@ -46,7 +46,7 @@ def find_builds(
     Raises:
         RefusedError, TransientError: as of `Api.call`.
     """
-    query, identity = look_up_query(given), identity_of(given)
+    query, identity = look_up_query(request), identity_of(request)
     found: list[Mapping[str, Any]] = []
     token = ""
     for page in range(_MAX_PAGES):
@@ -56,9 +56,9 @@ def find_builds(
         found += [build for build in builds if is_of(build, identity)]
         token = str(answer.get("nextPageToken") or "")  # an empty page with a token is not the end
         # A found build may have an older one on a later page, which another attempt made.
-        if not token or (is_run(given.task) and _is_past(builds, started)):
+        if not token or (is_run(request.task) and _is_past(builds, started)):
             break
-    if token and not found and not is_run(given.task):  # a tag has few builds, so such a list proves nothing
+    if token and not found and not is_run(request.task):  # a tag has few builds, so such a list proves nothing
         raise TransientError("the look-up of the build did not end, so it does not prove that there is none")
     return oldest_first(found)
 

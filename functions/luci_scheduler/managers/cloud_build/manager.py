@@ -30,7 +30,7 @@ from luci_scheduler.managers.cloud_build.build import (
 from luci_scheduler.managers.cloud_build.kind import CloudBuildKind
 from luci_scheduler.managers.cloud_build.lookup import find_builds
 from luci_scheduler.managers.cloud_build.permission import check_permitted
-from luci_scheduler.managers.cloud_build.request import Given, Place, identity_of, is_run, make_request, place_of
+from luci_scheduler.managers.cloud_build.request import BuildRequest, Place, identity_of, is_run, make_request, place_of
 from luci_scheduler.managers.cloud_build.tags import invocation_tag
 from luci_scheduler.managers.controller import Controller, Hint
 from luci_scheduler.managers.environment import Environment
@@ -64,7 +64,7 @@ class _Work:
 
     controller: Controller
     api: Api
-    given: Given
+    request: BuildRequest
     place: Place
     """Where its build is, or will be."""
 
@@ -88,8 +88,8 @@ class CloudBuildManager:
         """Make the build. Before every request except the invocation's first, look for an existing build."""
         try:
             work = self._work(controller)
-            check_permitted(work.given.task, work.given.defaults)
-            path, body = make_request(work.given, controller.log)
+            check_permitted(work.request.task, work.request.defaults)
+            path, body = make_request(work.request, controller.log)
         except PermanentError as error:
             controller.log(log_lines.LAUNCH_REFUSED.format(error=error))
             raise
@@ -104,7 +104,7 @@ class CloudBuildManager:
         """Request a build."""
         controller = work.controller
         controller.log(log_lines.CLOUD_REQUEST.format(request=indented(body)))
-        action, limit = (Call.RUN, self._run_limit(work)) if is_run(work.given.task) else (Call.CREATE, 0)
+        action, limit = (Call.RUN, self._run_limit(work)) if is_run(work.request.task) else (Call.CREATE, 0)
         build = build_of(work.api.call("launch", action, path, body, limit=limit, until=end))
         if build is None and (build := self._adopt(work, "find after an empty answer")) is None:
             raise TransientError("Cloud Build's answer names no build, and no list shows one yet")
@@ -126,7 +126,7 @@ class CloudBuildManager:
     def _find(self, work: _Work, name: str, until: Instant | None = None) -> Sequence[Mapping[str, Any]]:
         """Look up the builds of the invocation. After a refusal, the log names how a person can find them."""
         try:
-            return find_builds(work.api, work.given, work.place, work.controller.invocation.started, name, until)
+            return find_builds(work.api, work.request, work.place, work.controller.invocation.started, name, until)
         except RefusedError:
             _log_where(work)
             raise
@@ -181,7 +181,7 @@ class CloudBuildManager:
             if error.code == "NOT_FOUND" and _has_several(work) and _is_recent(work.controller, hint.sent):
                 raise TransientError(f"{error}, which may be too new to be known") from error
             return  # no such build: the notification is wrong
-        if not (is_active(build) and is_of(build, identity_of(work.given))):
+        if not (is_active(build) and is_of(build, identity_of(work.request))):
             return
         if _is_repeated_by_a_person(work, build):
             return
@@ -328,7 +328,7 @@ class CloudBuildManager:
         environment, invocation = self._environment, controller.invocation
         if environment.cloud_build is None:
             raise PermanentError("this installation has no Cloud Build jobs: set SCHEDULER_CLOUD_BUILD to true")
-        given = Given(
+        request = BuildRequest(
             task=invocation.task.fields,
             job_id=invocation.job_id,
             invocation_id=invocation.id,
@@ -337,7 +337,7 @@ class CloudBuildManager:
             defaults=environment.cloud_build_defaults,
         )
         api = Api(environment.cloud_build, controller, environment.request_deadline)
-        return _Work(controller, api, given, _recorded_place(invocation) or place_of(given.task, given.defaults))
+        return _Work(controller, api, request, _recorded_place(invocation) or place_of(request.task, request.defaults))
 
     def _watched(self, controller: Controller) -> _Work:
         """Return a running invocation.
@@ -352,11 +352,11 @@ class CloudBuildManager:
             raise TransientError(str(error)) from error
 
     def _run_limit(self, work: _Work) -> int:
-        return work.given.defaults.run_deadline
+        return work.request.defaults.run_deadline
 
     def _attempt_end(self, work: _Work) -> Instant:
         """Return the end of an attempt that starts now. The next one may follow its claim, after the least pause."""
-        limit = self._environment.request_deadline + (self._run_limit(work) if is_run(work.given.task) else 0)
+        limit = self._environment.request_deadline + (self._run_limit(work) if is_run(work.request.task) else 0)
         end = Instant(work.controller.clock.now() + limit)
         claim_until = work.controller.invocation.claim_until
         return end if claim_until is None else min(end, Instant(claim_until - CloudBuildKind.retry_pause))
@@ -437,8 +437,8 @@ def _never_made(controller: Controller) -> bool:
 
 def _log_where(work: _Work) -> None:
     """Log how a person can find the build of an earlier attempt."""
-    invocation_id = work.given.invocation_id
-    if is_run(work.given.task):
+    invocation_id = work.request.invocation_id
+    if is_run(work.request.task):
         line = log_lines.EARLIER_RUN_MAY_RUN.format(substitution=f"_SCHEDULER_INVOCATION={invocation_id}")
     else:
         line = log_lines.EARLIER_BUILD_MAY_RUN.format(tag=invocation_tag(invocation_id))
