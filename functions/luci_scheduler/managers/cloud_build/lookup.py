@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from luci_scheduler.core.errors import TransientError
@@ -46,21 +46,29 @@ def find_builds(
     Raises:
         RefusedError, TransientError: as of `Api.call`.
     """
-    query, identity = look_up_query(request), identity_of(request)
+    identity, runs_trigger = identity_of(request), is_run(request.task)
     found: list[Mapping[str, Any]] = []
+    for builds, is_last in _pages(api, place, look_up_query(request), name, until):
+        found += [build for build in builds if is_of(build, identity)]
+        # A found build may have an older one on a later page, which another attempt made.
+        if is_last or (runs_trigger and _is_past(builds, started)):
+            break
+    else:
+        if not found and not runs_trigger:  # a tag has few builds, so such a list proves nothing
+            raise TransientError("the look-up of the build did not end, so it does not prove that there is none")
+    return oldest_first(found)
+
+
+def _pages(
+    api: Api, place: Place, query: Sequence[tuple[str, str]], name: str, until: Instant | None
+) -> Iterator[tuple[Sequence[Mapping[str, Any]], bool]]:
+    """Yield the builds of at most ten pages, and whether each page is the last one."""
     token = ""
     for page in range(_MAX_PAGES):
         more = [("pageToken", token)] if token else []
         answer = api.call(f"{name}, page {page}", Call.LOOK_UP, place.builds, query=[*query, *more], until=until)
-        builds = _builds(answer)
-        found += [build for build in builds if is_of(build, identity)]
         token = str(answer.get("nextPageToken") or "")  # an empty page with a token is not the end
-        # A found build may have an older one on a later page, which another attempt made.
-        if not token or (is_run(request.task) and _is_past(builds, started)):
-            break
-    if token and not found and not is_run(request.task):  # a tag has few builds, so such a list proves nothing
-        raise TransientError("the look-up of the build did not end, so it does not prove that there is none")
-    return oldest_first(found)
+        yield _builds(answer), not token
 
 
 def _builds(answer: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
