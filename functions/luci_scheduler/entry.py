@@ -7,7 +7,6 @@ a function's first answer does not wait for the modules of the others.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -105,7 +104,15 @@ def finish_event(response: EventResponse) -> None:
 
 def commit(app: App, event: Event) -> EventResponse:
     """Handle a message of the topic ``gitiles-commit``."""
-    return _handled(app, "on_gitiles_commit", event, _on_commits)
+    from luci_scheduler.core.commit_event import parse_commit_events  # noqa: PLC0415 - see the top
+    from luci_scheduler.engine.commit import on_commits  # noqa: PLC0415
+
+    with _responding_to("on_gitiles_commit", event) as response:
+        if (message := _opened(app, "on_gitiles_commit", event)) is not None:
+            events = parse_commit_events(message.data, app.settings.commit_hosts)
+            app.note_config_changes(events)
+            on_commits(app.runtime, events, message.published, f"commit-{message.id}")
+    return response.body, response.code
 
 
 def notification(app: App, event: Event) -> EventResponse:
@@ -113,7 +120,10 @@ def notification(app: App, event: Event) -> EventResponse:
 
     Nothing is read or written unless both tokens are valid: the sender's, and that of the notification.
     """
-    return _handled(app, "on_build_completion", event, _on_notification)
+    with _responding_to("on_build_completion", event) as response:
+        if (message := _opened(app, "on_build_completion", event)) is not None:
+            _on_notification(app, message, response)
+    return response.body, response.code
 
 
 def cloud_build(app: App, event: Event) -> EventResponse:
@@ -122,30 +132,21 @@ def cloud_build(app: App, event: Event) -> EventResponse:
     The topic has the messages of all builds of the project. A message about a build of others, or without a readable
     build, is acknowledged without a read.
     """
-    return _handled(app, "on_cloud_build", event, _on_cloud_build)
-
-
-def _handled(
-    app: App, function: str, event: Event, handle: Callable[[App, Message, DeliveryResponse], None]
-) -> EventResponse:
-    """Verify the token of a message's sender, handle the message unless it is a probe, and return the answer."""
-    with _responding_to(function, event) as response:
-        app.verify_push(_headers())
-        message = open_message(event)
-        if ATTRIBUTE in message.attributes:
-            _mark_probe(app, function, message)
-        else:
-            handle(app, message, response)
+    with _responding_to("on_cloud_build", event) as response:
+        if (message := _opened(app, "on_cloud_build", event)) is not None:
+            _on_cloud_build(app, message)
     return response.body, response.code
 
 
-def _on_commits(app: App, message: Message, _: DeliveryResponse) -> None:
-    from luci_scheduler.core.commit_event import parse_commit_events  # noqa: PLC0415 - see the top
-    from luci_scheduler.engine.commit import on_commits  # noqa: PLC0415
-
-    events = parse_commit_events(message.data, app.settings.commit_hosts)
-    app.note_config_changes(events)
-    on_commits(app.runtime, events, message.published, f"commit-{message.id}")
+def _opened(app: App, function: str, event: Event) -> Message | None:
+    """Return the message of an event, after its sender's token is verified; None for a probe, which is recorded."""
+    app.verify_push(_headers())
+    message = open_message(event)
+    if ATTRIBUTE not in message.attributes:
+        return message
+    label = message.attributes.get(LABEL, "")
+    _prober(app).mark(function, message.attributes[ATTRIBUTE], label)
+    return None
 
 
 def _on_notification(app: App, message: Message, response: DeliveryResponse) -> None:
@@ -161,7 +162,7 @@ def _on_notification(app: App, message: Message, response: DeliveryResponse) -> 
         on_notification(app.runtime, job_id, invocation_id, message.id)
 
 
-def _on_cloud_build(app: App, message: Message, _: DeliveryResponse) -> None:
+def _on_cloud_build(app: App, message: Message) -> None:
     from luci_scheduler.engine.progress import on_notification  # noqa: PLC0415 - see the top
     from luci_scheduler.managers.cloud_build.kind import CloudBuildKind  # noqa: PLC0415
     from luci_scheduler.managers.cloud_build.notification import read_message  # noqa: PLC0415
@@ -183,11 +184,6 @@ def _await_key(response: DeliveryResponse, age: int, error: UnknownKeyError) -> 
         raise error
     _logger().warning("key_unknown", reason=str(error), age_seconds=age // SECOND)
     response.set(f"Transient error: {error}\n", 500)
-
-
-def _mark_probe(app: App, function: str, message: Message) -> None:
-    """Record that a probe message has reached a function; the caller has authenticated the delivery."""
-    _prober(app).mark(function, message.attributes[ATTRIBUTE], message.attributes.get(LABEL, ""))
 
 
 def _prober(app: App) -> Prober:
