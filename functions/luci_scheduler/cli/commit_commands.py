@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luci_scheduler.cli.documents import document, job_name, second, short_hash, title
+from luci_scheduler.cli.errors import Exit
 from luci_scheduler.cli.follow import Request, add_follow, report
 from luci_scheduler.cli.job_commands import add_request_id, fresh_key, full_ref
-from luci_scheduler.cli.session import Exit, Session, job_ref
+from luci_scheduler.cli.session import Session, job_ref
 
 __all__ = ["add_commands"]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from luci_scheduler.adapters.system import SystemClock
-from luci_scheduler.cli.session import CommandError, Exit, Session
+from luci_scheduler.cli.errors import CommandError, Exit
+from luci_scheduler.cli.session import Session
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.definitions import definition_values, differences
 from luci_scheduler.config.folder import FILE

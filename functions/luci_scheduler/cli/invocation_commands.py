@@ -17,6 +17,7 @@ from luci_scheduler.cli.documents import (
     page_of,
     took,
 )
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.follow import Request, add_follow, follow_log, report
 from luci_scheduler.cli.job_commands import (
     JOB_HELP,
@@ -28,7 +29,7 @@ from luci_scheduler.cli.job_commands import (
     hint_at_more,
     pages,
 )
-from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref
+from luci_scheduler.cli.session import Session, invocation_ref, job_ref
 from luci_scheduler.cli.tables import plain
 
 __all__ = ["add_commands"]

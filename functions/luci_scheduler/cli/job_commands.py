@@ -9,9 +9,10 @@ from typing import Any
 
 from luci_scheduler.adapters.system import SystemEntropy
 from luci_scheduler.cli.documents import document, fact_lines, history_table, job_name, jobs_table, moment, page_of
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.follow import Request, add_follow, report
 from luci_scheduler.cli.names import missing_project
-from luci_scheduler.cli.session import CommandError, Exit, Session, job_ref
+from luci_scheduler.cli.session import Session, job_ref
 from luci_scheduler.cli.tables import plain
 
 __all__ = [

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from luci_scheduler.cli.session import Exit
+from luci_scheduler.cli.errors import Exit
 
 __all__ = ["NAME", "add_commands", "run"]
 

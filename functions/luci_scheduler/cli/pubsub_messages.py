@@ -11,8 +11,8 @@ from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1 import PublisherClient as PlainClient
 
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.messages import SUBSCRIPTION_SUFFIX, Message
-from luci_scheduler.cli.session import CommandError, Exit
 
 __all__ = ["PubSubMessages"]
 

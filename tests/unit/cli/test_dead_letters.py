@@ -13,10 +13,10 @@ from google.auth.exceptions import RefreshError, TransportError
 
 from emulator.options import Options
 from luci_scheduler.cli import dead_letter_commands
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.main import main
 from luci_scheduler.cli.messages import Message
 from luci_scheduler.cli.pubsub_messages import PubSubMessages
-from luci_scheduler.cli.session import CommandError, Exit
 
 COMMITS = "gitiles-commit-dead-letter"
 ADDED = {"CloudPubSubDeadLetterSourceDeliveryCount": "20", "CloudPubSubDeadLetterSourceSubscription": "gitiles-commit"}

@@ -14,7 +14,7 @@ import pytest
 from luci_scheduler.cli.doctor.checks import Check, FailedError, NotCheckedError, Outcome, run_checks
 from luci_scheduler.cli.doctor.google_apis import GoogleApis, NoSuchResourceError
 from luci_scheduler.cli.doctor.inside import Names
-from luci_scheduler.cli.session import CommandError
+from luci_scheduler.cli.errors import CommandError
 from tests.outside_calls import SERVERS, OutsideCall
 
 

@@ -14,9 +14,10 @@ import pytest
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.cli import completion
 from luci_scheduler.cli.documents import document, took
+from luci_scheduler.cli.errors import Exit
 from luci_scheduler.cli.main import main
 from luci_scheduler.cli.names import nearest
-from luci_scheduler.cli.session import Exit, Session
+from luci_scheduler.cli.session import Session
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition

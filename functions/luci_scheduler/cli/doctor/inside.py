@@ -11,8 +11,9 @@ from typing import Any
 
 from luci_scheduler.cli.doctor.checks import Check, FailedError
 from luci_scheduler.cli.doctor.google_apis import GoogleApis, NoSuchResourceError
+from luci_scheduler.cli.errors import CommandError
 from luci_scheduler.cli.front_end import FrontEnd, front_end
-from luci_scheduler.cli.session import CommandError, Session
+from luci_scheduler.cli.session import Session
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.probe import ATTRIBUTE, LABEL
 
