@@ -77,7 +77,7 @@ def _add_rules(parser: argparse.ArgumentParser) -> None:
         type=_hosts,
         default=(),
         metavar="HOST,HOST",
-        help="hosts of GitHub Enterprise that the installation's SCHEDULER_COMMIT_HOSTS names (default: github.com only)",
+        help="hosts of GitHub Enterprise in the installation's SCHEDULER_COMMIT_HOSTS (default: none, only github.com)",
     )
 
 
