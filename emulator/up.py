@@ -62,6 +62,7 @@ def up(options: argparse.Namespace) -> int:
         is_new = options.folder is None or _is_new(options.folder)
         kept = stack.enter_context(kept_state(options.folder, fresh=options.fresh)) if options.folder else None
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-cloud-")))
+        folder = folder.resolve()  # sentences that name it are read in other terminals, which have another folder
         form: Form = "json" if options.json else "quiet" if options.quiet else "text"
         local = _read_options(options, folder, kept, form)
         is_watching = _watch(options, folder, local, form)

@@ -117,7 +117,8 @@ def choose_repository(
     if wanted is not None:
         found = find_repository_of(wanted)
         if found is None:
-            raise LocalCloudError(f"{wanted} is in no git repository: run git init there, or name another folder")
+            remedy = "run git init there, or name" if wanted.is_dir() else "there is no such folder, so name"
+            raise LocalCloudError(f"{wanted} is in no git repository: {remedy} another folder")
         return found
     try:
         found = find_repository_of(here)

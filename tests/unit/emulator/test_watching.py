@@ -82,6 +82,8 @@ def test_the_wanted_repository_is_watched_without_a_question(work: GitClient, tm
     assert choose_repository(work.folder, tmp_path, _never, _never) == _found(work.folder)
     with pytest.raises(LocalCloudError, match=f"{tmp_path} is in no git repository: run git init there"):
         choose_repository(tmp_path, work.folder, _never, _never)
+    with pytest.raises(LocalCloudError, match="missing is in no git repository: there is no such folder, so name"):
+        choose_repository(tmp_path / "missing", work.folder, _never, _never)
 
 
 @pytest.mark.parametrize("answer", [True, False])
@@ -239,6 +241,17 @@ def test_up_serves_github_for_its_clone(up: Callable[..., list[str]], monkeypatc
     assert [(options.github, options.cloud_build) for options in started] == [
         (False, False), (True, True), (True, True),
     ]  # fmt: skip
+
+
+def test_up_knows_its_folder_in_full(
+    up: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Git shows sentences that name it in terminals with another current folder."""
+    started: list[Options] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda options, _form: int(bool(started.append(options))))
+    monkeypatch.chdir(tmp_path)
+    up("--no-watch", "--folder", "cloud")
+    assert [options.folder for options in started] == [tmp_path / "cloud"]
 
 
 def test_up_watches_nothing_if_it_must_not(up: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:
