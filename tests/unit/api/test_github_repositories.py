@@ -211,7 +211,7 @@ def test_a_commit_with_unknown_changes_passes_every_filter() -> None:
 
 
 def test_a_commit_without_files_is_no_merge_on_github() -> None:
-    """There, a merge has the changes that it brought. Only a commit without changes has no files."""
+    """There, a merge has its changes against its first parent. Only a commit without changes has no files."""
     text = POLLING.replace(f'refs: "{MAIN}"', f'refs: "{MAIN}" path_regexps: "src/.+"')
     setup = Setup("github.com", text)
     setup.run(1)
