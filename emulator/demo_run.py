@@ -80,7 +80,7 @@ def run(demo: Demo, store: Store | None, *, console_port: int, download_url: str
             with suppress(KeyboardInterrupt):
                 wait_for_interruption()
         else:
-            print("The addresses end with the demo; --keep keeps them (make demo ARGS=--keep).", flush=True)
+            print("The addresses end with the demo; --keep keeps them (with make: ARGS=--keep).", flush=True)
         return status
 
 

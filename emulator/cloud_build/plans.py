@@ -67,9 +67,12 @@ class RunSteps:
 
     Attributes:
         workspace: returns the workplace of a build, in whose folder the steps run. It may raise `LocalCloudError`.
+        command: a line for the shell that runs in the place of the steps, with the environment of this process; empty
+            for none.
     """
 
     workspace: Callable[[Build], Workplace]
+    command: str = ""
 
 
 Plan: TypeAlias = Script | RunSteps

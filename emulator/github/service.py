@@ -17,7 +17,7 @@ from emulator.gitiles.git import GitError
 from emulator.gitiles.git_service import GitService, missing_advice
 from emulator.gitiles.refs import Push, read_refs, read_typed_refs, ref_changes
 from emulator.gitiles.repository import Repository
-from emulator.gitiles.smart_http import Limits
+from emulator.gitiles.smart_http import Limits, refused
 from emulator.gitiles.state import Surroundings
 
 __all__ = ["GitHubService"]
@@ -55,6 +55,8 @@ class GitHubService:
     def serve_git(self, request: Request, path: str, endpoint: str) -> Response:
         """Answer a git client; ``path`` is the path of the repository."""
         name = path.strip("/").removesuffix(".git")
+        if name.count("/") != 1:
+            return refused(f"the address of a repository is {request.host_url}OWNER/NAME.git, not /{name}", 404)
         number = self.names.moved(name)
         found = self.names.find(name) or (self.names.by_id(number) if number else None)
         return self._git.answer(request, self.site, found.name if found else self._as_watched(name), endpoint)

@@ -152,8 +152,9 @@ class AbsenceExplainer:
         # The patterns belong to the gitiles job, and the files to a commit that the caller may be unable to read.
         visible = {found.id for found in self._polls.visible(watcher.trigger_job_id for watcher in watching)}
         readable = next((watcher for watcher in watching if watcher.trigger_job_id in visible), None)
-        general = "No file that it changed passes the job's path filter."
-        text = filter_sentence(readable, commit.diff) if readable and is_landed else general
+        if not readable or not is_landed:
+            return Explanation(job.id, Reason.PATH_FILTERED, "No file that it changed passes the job's path filter.")
+        text = filter_sentence(readable, commit.diff, self._context.runtime.hosts.kind(self._query.repo))
         return Explanation(job.id, Reason.PATH_FILTERED, text)
 
     def _never_arrived(self, job: Job) -> Explanation:

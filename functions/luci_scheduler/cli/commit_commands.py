@@ -117,7 +117,7 @@ def _backfill(options: argparse.Namespace) -> int:
     reply = session.act("BackfillCommits", {**request, "requestId": options.request_id or fresh_key()})
     if not reply.get("commits"):
         return _show_plan(session, reply)
-    session.say(_plan_text(session, reply, "triggers emitted"))
+    session.say(_plan_text(session, reply, "triggers emitted", is_preview=False))
     triggers = [(job["jobRef"], name) for job in reply.get("jobs", []) for name in job.get("triggerIds", [])]
     return report(session, options, Request(triggers), reply)
 
@@ -127,18 +127,20 @@ def _show_plan(session: Session, plan: Mapping[str, Any]) -> int:
     if not plan.get("commits"):
         session.show(document(plan), "the range is empty: check that FROM is older than TO")
         return Exit.FAILED
-    session.show(document(plan), _plan_text(session, plan, "nothing emitted; add --yes to emit the triggers"))
+    session.show(
+        document(plan), _plan_text(session, plan, "nothing emitted; add --yes to emit the triggers", is_preview=True)
+    )
     return Exit.DONE
 
 
-def _plan_text(session: Session, reply: Mapping[str, Any], result: str) -> str:
+def _plan_text(session: Session, reply: Mapping[str, Any], result: str, *, is_preview: bool) -> str:
+    """Return the commits of a backfill; only a preview knows which of them ran before."""
     commits, own = reply["commits"], reply.get("jobs", [])
-    rows = [_commit_row(item, own) for item in commits]
+    columns = ["COMMIT", "COMMITTED", "SUBJECT", "AUTHOR", *(["BEFORE"] if is_preview else [])]
+    rows = [_commit_row(item, own)[: len(columns)] for item in commits]
     jobs = [": ".join(filter(None, (job_name(job["jobRef"]), job.get("note", "")))) for job in own]
     count = f"{len(commits)} commit{'' if len(commits) == 1 else 's'}"
-    return "\n".join(
-        [session.table(["COMMIT", "COMMITTED", "SUBJECT", "AUTHOR", "BEFORE"], rows), *jobs, f"{count}: {result}"]
-    )
+    return "\n".join([session.table(columns, rows), *jobs, f"{count}: {result}"])
 
 
 def _commit_row(item: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -67,12 +67,12 @@ class CommitHosts:
         """
         if form := https_form(text):
             raise BadRepoUrlError(f"only https scheme is supported: write {form}")
-        host = _host(text)
-        return _parse_github(text, host) if host in self.configured else parse_repo_url(text)
+        host = self._named(text)
+        return _parse_github(text, host) if host else parse_repo_url(text)
 
     def problem(self, text: str) -> str:
         """Return why a URL on a configured host names no repository; empty for any other URL."""
-        if _host(text) not in self.configured:
+        if not self._named(text):
             return ""
         try:
             self.parse(text)
@@ -106,6 +106,14 @@ class CommitHosts:
         if self._kind(_host(repo)) is HostKind.GITHUB:
             return f"{_page(repo)}/compare/{old}...{new}"
         return f"{repo.removesuffix('/')}/+log/{old}..{new}"
+
+    def _named(self, text: str) -> str:
+        """Return the configured host that a URL means, also with ``www.``, a user or a port; empty for any other."""
+        try:
+            host = urlsplit(text).hostname or ""
+        except ValueError:
+            return ""
+        return next((name for name in (host, host.removeprefix("www.")) if name in self.configured), "")
 
     def _kind(self, host: str) -> HostKind:
         found = self.configured.get(host)

@@ -210,6 +210,18 @@ def test_a_commit_with_unknown_changes_passes_every_filter() -> None:
     assert event.revisions() == [cut]
 
 
+def test_a_commit_without_files_is_no_merge_on_github() -> None:
+    """There, a merge has its changes against its first parent. Only a commit without changes has no files."""
+    text = POLLING.replace(f'refs: "{MAIN}"', f'refs: "{MAIN}" path_regexps: "src/.+"')
+    setup = Setup("github.com", text)
+    setup.run(1)
+    (revision,) = setup.git.push(MAIN, diff=[])
+    setup.run(1)
+    (explanation,) = explain_commit(context(setup.world), setup.other, revision).explanations
+    assert explanation.reason is Reason.PATH_FILTERED
+    assert explanation.sentence == "It changed no files, so it does not pass the job's path filter."
+
+
 def test_explanations_and_grids(setup: Setup) -> None:
     """In any spelling, and with links to GitHub's pages."""
     (revision,) = setup.git.push(MAIN)

@@ -427,13 +427,15 @@ def test_two_repositories_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_backfill_finds_repository_and_ref() -> None:
-    """The job's config names them; the table has subjects, authors and the commits that ran before."""
+    """The job's config names them; the table has subjects, authors and, in a preview, the commits that ran before."""
     world, hashes = _world()
     shown = run(world, "backfill", hashes[0], "HEAD", "--job", "proj/job").out.splitlines()
     assert shown[0].split() == ["COMMIT", "COMMITTED", "SUBJECT", "AUTHOR", "BEFORE"]
     assert shown[1].startswith(hashes[1][:10])
     assert shown[1].endswith("ran")
-    assert run(world, "backfill", hashes[0], "HEAD", "--job", "proj/job", "--yes").code == Exit.DONE
+    emitted = run(world, "backfill", hashes[0], "HEAD", "--job", "proj/job", "--yes")
+    assert emitted.code == Exit.DONE
+    assert emitted.out.splitlines()[0].split() == ["COMMIT", "COMMITTED", "SUBJECT", "AUTHOR"]
 
 
 def test_the_host_of_a_repository_is_down(capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,6 +51,9 @@ def test_the_sample_is_valid_and_its_old_fields_cause_warnings() -> None:
         ("ssh://git@github.com/a/b", "only https scheme is supported: write https://github.com/a/b"),
         ("https://github.com/a", "a repository's URL on this host is https://github.com/OWNER/NAME"),
         ("http://github.com/a/b", "only https scheme is supported"),
+        ("https://www.github.com/a/b", "a repository's URL on this host is https://github.com/OWNER/NAME"),
+        ("https://ada@github.com/a/b", "a repository's URL on this host is https://github.com/OWNER/NAME"),
+        ("https://github.com:443/a/b", "a repository's URL on this host is https://github.com/OWNER/NAME"),
         ("https://github.com/a/b", ""),
         ("https://x.googlesource.com/a", ""),
     ],
@@ -61,6 +64,27 @@ def test_repositories_on_commit_hosts(repo: str, error: str) -> None:
     validated = validate(text, project="p", file="F")
     expected = [f'F:4: trigger "t" / task / repo: {error}'] if error else []
     assert [str(problem) for problem in validated.problems] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        (
+            'job { cloud_build { steps { scirpt: "x" } } }',
+            '"CloudBuildStep" has no field named "scirpt"; did you mean script?',
+        ),
+        ("job { cloudbuild { } }", '"Job" has no field named "cloudbuild"; did you mean cloud_build?'),
+        ("job { unlike_any { } }", '"Job" has no field named "unlike_any".'),
+        (
+            "job { triggering_policy { kind: NEWEST_FRIST } }",
+            "has no value named NEWEST_FRIST; the values are GREEDY_BATCHING, LOGARITHMIC_BATCHING, NEWEST_FIRST",
+        ),
+    ],
+)
+def test_a_misspelled_name_gets_the_names_that_exist(text: str, end: str) -> None:
+    """The parser itself only says that there is no such name."""
+    (problem,) = validate(text, project="p", file="F").problems
+    assert str(problem).endswith(end)
 
 
 def test_a_repository_on_an_unknown_host_is_valid_with_a_warning() -> None:

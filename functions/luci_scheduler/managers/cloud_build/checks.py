@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from luci_scheduler.core.commit_hosts import https_form
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.managers.cloud_build.step_checks import (
     check_env,
@@ -114,7 +115,7 @@ def _check_source(task: Any, check: TaskCheck) -> None:
         if len(given) > 1:
             message = "only one of 'repo', 'connected_repository', 'git_repository_link' and 'none' may be set"
             source.error(message, given[1])
-        if problem := _repo_problem(task.source.repo):
+        if problem := _repo_problem(task.source.repo) or check.hosts.problem(task.source.repo):
             source.error(problem, "repo")
         if problem := folder_problem(task.source.dir):
             source.error(problem, "dir")
@@ -129,6 +130,8 @@ def _repo_problem(url: str) -> str:
         return ""
     if not url.isprintable() or " " in url:
         return "not a URL: invalid character"
+    if form := https_form(url):
+        return f"only https scheme is supported: write {form}"
     try:
         parts = urlsplit(url)
         host = parts.hostname

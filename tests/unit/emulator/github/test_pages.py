@@ -141,6 +141,9 @@ def test_git_clients_push_and_clone(server: GitHubServer, world: World, tmp_path
     assert "no config watches https://github.com/none/none" in client.run(
         "push", server.clone_url("none/none"), "main", fails=True
     )
+    for name in ("none", "github.com/none/none"):
+        refused = client.run("push", server.clone_url(name), "main", fails=True)
+        assert f"the address of a repository is {server.url}/OWNER/NAME.git, not /{name}" in refused
     assert "no repository none/none on github.com" in client.run("clone", server.clone_url("none/none"), fails=True)
     server.around.pushed, server.around.watched = lambda _: None, frozenset
     change = RefChange("refs/heads/main", "", commit)

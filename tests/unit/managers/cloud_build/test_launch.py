@@ -227,12 +227,13 @@ def test_a_refused_first_request_fails_without_a_look_up() -> None:
 
 
 def test_a_refused_trigger_run_has_its_own_line() -> None:
-    """The line names the call."""
+    """The line names the call, and the next one the fields of the job to look at."""
     world = CloudWorld(TRIGGER)
     world.cloud.faults["run"] = [CloudBuildError("NOT_FOUND", "no such trigger", transient=False)]
     world.commit()
     world.tick(0)
     assert "Failed to run the trigger - NOT_FOUND: no such trigger" in world.lines()
+    assert "To fix this, correct the trigger, project or location of the job, or create that trigger" in world.lines()
 
 
 def test_a_refused_second_request_cancels_what_may_run() -> None:
