@@ -109,6 +109,16 @@ class CommitFacts:
     problem: str = ""
     """Why the host did not return it."""
 
+    @property
+    def note(self) -> str:
+        """How path filters treat the commit, if its host does not list all its changes; else empty."""
+        if self.commit is None or not self.commit.diff_cut:
+            return ""
+        return (
+            f"The repository's host lists only {len(self.commit.diff)} of its changes. "
+            "Any path may be among the others, so the commit passes every path filter."
+        )
+
 
 @frozen
 class ExplainedCommit:

@@ -30,6 +30,7 @@ from luci_scheduler.engine.commit import on_commits
 from luci_scheduler.engine.jobs import pause_job
 from luci_scheduler.settings import ConfigSourceSetting
 from tests.unit.api.support import OWNER, Client, context, world_for
+from tests.unit.cli.support import run
 from tests.unit.engine.world import JOB, REPO, World, config
 
 MAIN = "refs/heads/main"
@@ -208,6 +209,32 @@ def test_a_commit_with_unknown_changes_passes_every_filter() -> None:
     (cut,) = event.git.push(MAIN, diff=[("docs/a", "docs/a")], diff_cut=True)
     event.publish(cut)
     assert event.revisions() == [cut]
+
+
+def test_a_commit_with_unknown_changes_says_so_everywhere() -> None:
+    """The page, its JSON, the API and the command name the rule by which the commit ran."""
+    text = config().replace(f'refs: "{MAIN}"', f'refs: "{MAIN}" path_regexps: "src/.+"')
+    setup = Setup("github.com", text)
+    (cut,) = setup.git.push(MAIN, diff=[("docs/a", "docs/a"), ("docs/b", "docs/b")], diff_cut=True)
+    (whole,) = setup.git.push(MAIN, diff=[("docs/a", "docs/a")])
+    setup.publish(cut)
+    setup.publish(whole)
+    note = (
+        "The repository's host lists only 2 of its changes. "
+        "Any path may be among the others, so the commit passes every path filter."
+    )
+    client = Client(setup.world)
+    for revision, expected, reason in ((cut, note, "INVOCATION"), (whole, "", "PATH_FILTERED")):
+        asked = {"repo": setup.other, "revision": revision}
+        answer = client.call("ExplainCommit", asked, service="scheduler.Operator")
+        assert (answer["commit"].get("note", ""), answer["explanations"][0]["reason"]) == (expected, reason)
+        path = f"/commits?repo={setup.other}&revision={revision}"
+        page = client.http(path, who=OWNER, method="GET", Accept="text/html").get_data(as_text=True)
+        assert ("passes every path filter" in page) == bool(expected)
+        document = client.http(f"{path}&format=json", who=OWNER, method="GET").get_json()
+        assert document["commit"]["note"] == expected
+        shown = run(setup.world, "commit", "explain", revision, "--repo", setup.other).out
+        assert ("passes every path filter" in shown) == bool(expected)
 
 
 def test_explanations_and_grids(setup: Setup) -> None:

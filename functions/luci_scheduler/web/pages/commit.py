@@ -109,6 +109,7 @@ def _facts_json(facts: CommitFacts) -> dict[str, Any] | None:
         "committed": format_rfc3339(facts.commit.committed),
         "files": files[:MAX_FILES],
         "more_files": max(0, len(files) - MAX_FILES),
+        "note": facts.note,
     }
 
 
@@ -167,6 +168,7 @@ def _facts_values(facts: CommitFacts, now: Instant) -> dict[str, Any]:
         "committed": f"{shown(commit.committed)}, {ago(commit.committed, now)}" if commit else "",
         "files": files[:MAX_FILES],
         "more_files": max(0, len(files) - MAX_FILES),
+        "note": facts.note,
     }
 
 
