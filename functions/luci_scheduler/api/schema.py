@@ -104,9 +104,9 @@ METHODS: tuple[Method, ...] = (
     Method(SCHEDULER, "PauseJob", "JobRef", "Empty", "pause", "Pauses a job; a paused job does not change."),
     Method(SCHEDULER, "ResumeJob", "JobRef", "Empty", "resume", "Resumes a paused job; an active job does not change."),
     Method(SCHEDULER, "AbortJob", "JobRef", "Empty", "abort",
-           "Aborts all active invocations of a job."),
+           "Aborts all active invocations of a job, and cancels their builds."),
     Method(SCHEDULER, "AbortInvocation", "InvocationRef", "Empty", "abort",
-           "Aborts an invocation; a finished invocation does not change."),
+           "Aborts an invocation, and cancels its build; a finished invocation does not change."),
     Method(SCHEDULER, "EmitTriggers", "EmitTriggersRequest", "Empty", "trigger on every job",
            "Emits triggers, oldest batch first, for all jobs or for none. A job skips a trigger ID that it has seen."),
     Method(OPERATOR, "GetJob", "JobRef", "JobDetails", "get",
@@ -118,16 +118,16 @@ METHODS: tuple[Method, ...] = (
     Method(OPERATOR, "ResumeJob", "JobAction", "JobActionReply", "resume",
            "Resumes a job and keeps the reason. An active job does not change, and changed is false."),
     Method(OPERATOR, "AbortJob", "JobAction", "Aborted", "abort",
-           "Aborts all active invocations of a job, keeps the reason, and returns them."),
+           "Aborts all active invocations of a job, cancels their builds, keeps the reason, and returns them."),
     Method(OPERATOR, "AbortInvocation", "InvocationAction", "Aborted", "abort",
-           "Aborts an invocation, keeps the reason, and returns it. "
+           "Aborts an invocation, cancels its build, keeps the reason, and returns it. "
            "An invocation that has ended does not change and is not returned."),
     Method(OPERATOR, "TriggerJob", "TriggerJobRequest", "TriggerIds", "trigger",
            "Triggers a job, with a revision for that commit; the same request_id has no second effect. "
            "Refused while the job is paused."),
     Method(OPERATOR, "RerunInvocation", "RerunInvocationRequest", "TriggerIds", "trigger",
            "Emits the triggers of an invocation again; the same request_id has no second effect. "
-           "Refused while the job is paused."),
+           "A running build goes on. Refused while the job is paused."),
     Method(OPERATOR, "BackfillCommits", "BackfillCommitsRequest", "BackfillCommitsReply", "trigger on every job",
            "Emits a trigger for each commit after from_revision up to to_revision, or only lists the commits "
            "(preview); the same request_id has no second effect."),
