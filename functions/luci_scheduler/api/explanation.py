@@ -125,6 +125,8 @@ class ExplainedCommit:
     """The answer to the question why a commit did or did not run."""
 
     facts: CommitFacts
+    repo: str = ""
+    """The repository in the spelling of a config; empty if no visible job watches it."""
     explanations: tuple[Explanation, ...] = ()
     """Sorted by job; the commit's own outcome first, then requested triggers, oldest first."""
 

@@ -237,6 +237,23 @@ def test_a_commit_with_unknown_changes_says_so_everywhere() -> None:
         assert ("passes every path filter" in shown) == bool(expected)
 
 
+def test_pages_show_the_spelling_of_the_config(setup: Setup) -> None:
+    """A visitor who names no repository sees it as the config writes it, and not in lower case."""
+    (revision,) = setup.git.push(MAIN)
+    client = Client(setup.world)
+    for path in (f"/commits?revision={revision}", "/grid/proj"):
+        text = client.http(path, who=OWNER, method="GET", Accept="text/html").get_data(as_text=True)
+        assert setup.page in text
+        assert setup.page.lower() not in text
+
+
+def test_a_hidden_repository_is_a_possible_reason(setup: Setup) -> None:
+    """GitHub gives one answer about a missing commit and about a repository that it hides."""
+    (missing,) = explain_commit(context(setup.world), setup.other, "f" * 40).explanations
+    assert missing.reason == Reason.NOT_SERVED
+    assert missing.sentence.endswith("GitHub also answers so if the credentials may not read the repository.")
+
+
 def test_explanations_and_grids(setup: Setup) -> None:
     """In any spelling, and with links to GitHub's pages."""
     (revision,) = setup.git.push(MAIN)

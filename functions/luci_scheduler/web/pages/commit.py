@@ -72,8 +72,10 @@ def commit(page_request: PageRequest) -> PageResponse:
     found, problem, status = ExplainedCommit(CommitFacts("")), "", 200
     if query.is_asked:
         try:
-            query = replace(query, repo=query.repo or only_repo(page_request.context))
+            given = query.repo
+            query = replace(query, repo=given or only_repo(page_request.context))
             found = explain_commit(page_request.context, query.repo, query.revision, query.ref)
+            query = replace(query, repo=given or found.repo or query.repo)
         except ApiError as error:
             problem, status = error.message, 400
         except HostUnavailableError as error:
