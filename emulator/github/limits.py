@@ -115,7 +115,7 @@ class Meter:
         return {**named, "X-RateLimit-Resource": "core"}
 
     def quota(self, caller: str, *, is_anonymous: bool, is_exhausted: bool = False) -> dict[str, int]:
-        """Return the quota of an hour as ``/rate_limit`` shows it; ``is_exhausted`` shows one that is used up."""
+        """Return the quota of an hour as ``/rate_limit`` shows it; ``is_exhausted`` shows a quota that is used up."""
         with self._lock:
             window = self._window(caller)
             limit = self._limit(is_anonymous=is_anonymous)

@@ -83,7 +83,7 @@ class Ports:
     cloud_build: CloudBuild | None = None
     """The Cloud Build API; None: the installation has no ``cloud_build`` jobs."""
     quotas: HostQuotas | None = None
-    """The quotas of GitHub hosts; None: nothing asks for them."""
+    """The quotas of GitHub hosts; None: no probe reads them."""
 
 
 @frozen

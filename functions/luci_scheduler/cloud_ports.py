@@ -256,7 +256,7 @@ def _make_statuses(settings: Settings, github: GitHubApi) -> CommitStatuses:
 
 
 def _make_quotas(github: GitHubApi) -> HostQuotas:
-    from luci_scheduler.adapters.github_quotas import GitHubQuotas  # noqa: PLC0415 - only probes ask for quotas
+    from luci_scheduler.adapters.github_quotas import GitHubQuotas  # noqa: PLC0415 - only probes read quotas
 
     return GitHubQuotas(github)
 

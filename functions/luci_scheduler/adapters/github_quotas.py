@@ -1,4 +1,4 @@
-"""The quotas of requests at GitHub, for people: only ``luci-scheduler doctor`` asks for them."""
+"""The quotas of requests at GitHub, which only ``luci-scheduler doctor`` reads."""
 
 from __future__ import annotations
 

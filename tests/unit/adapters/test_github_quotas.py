@@ -1,4 +1,4 @@
-"""The quota of a GitHub host: the answers that hold one, and those that do not."""
+"""The quota of a GitHub host: answers with a quota, and answers without."""
 
 from __future__ import annotations
 
