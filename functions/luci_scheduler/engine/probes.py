@@ -26,7 +26,7 @@ from luci_scheduler.core.notification_token import make_token, verify_token
 from luci_scheduler.core.probe import INVOCATION, LIFETIME, MAX_LABEL, MAX_MARKS, Finding, Mark, Probe, job_of
 from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.queue_tasks import VERSION, ProbeTask, check_version
-from luci_scheduler.core.repo_url import RepoUrl
+from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl
 from luci_scheduler.core.untrusted import PARSER_ERRORS, storable
 from luci_scheduler.engine.probe_builds import BuildServer, dry_runs
 from luci_scheduler.engine.runtime import Runtime, logger
@@ -174,7 +174,7 @@ class Prober:
         quotas, hosts = self.quotas, self.runtime.hosts
         if quotas is None:
             return
-        parsed = map(hosts.parse, repos)
+        parsed = (hosts.parse(repo) for repo in repos if hosts.knows(repo))
         for host in dict.fromkeys(repo.host for repo in parsed if hosts.kind(repo) is HostKind.GITHUB):
             yield "github", host, partial(_quota_text, quotas, host)
 
@@ -225,7 +225,11 @@ def _checked(kind: str, subject: str, call: Callable[[], object]) -> Finding:
 
 
 def _read_refs(runtime: Runtime, repo: str) -> None:
-    runtime.gitiles.refs(runtime.hosts.parse(repo), "refs/heads/main")
+    try:
+        url = runtime.hosts.parse(repo)
+    except BadRepoUrlError as error:
+        raise PermanentError(f"no commit host is configured for it: {error}") from error
+    runtime.gitiles.refs(url, "refs/heads/main")
 
 
 def _quota_text(quotas: HostQuotas, host: str) -> str:

@@ -383,6 +383,15 @@ def test_the_quota_of_each_github_host_is_checked(answer: Any, problem: str, not
     assert quotas.hosts == ["github.com"]
 
 
+def test_a_repository_of_an_unknown_host_is_a_finding() -> None:
+    """A host may leave the settings while a config still watches its repository. The other checks are made."""
+    world, quotas = world_for(), Quotas(None)
+    prober = _prober(world, quotas=quotas, config_repos=("https://git.example.com/a/b", _REMOTE))
+    found = {subject: problem for subject, problem, _ in _findings(world, prober, "gitiles")}
+    assert found["https://git.example.com/a/b"].startswith("no commit host is configured for it: ")
+    assert (found[_REMOTE], found[REPO], quotas.hosts) == ("", "", ["github.com"])
+
+
 def test_an_installation_without_github_asks_for_no_quota() -> None:
     """Nothing of GitHub's client is made."""
     quotas = Quotas(None)

@@ -366,6 +366,8 @@ def _raise_first(found: Sequence[Mapping[str, Any]], remedy: Callable[[Mapping[s
 def _repository_remedy(item: Mapping[str, Any]) -> str:
     if ".googlesource.com/" in str(item["subject"]):
         return f"let {_ACCOUNT} read the repository, in the access settings of its host"
+    if _code(item) == "no commit host is configured for it":
+        return "add the host to github.hosts, and apply; or change the config that watches the repository"
     if _code(item) in ("NOT_FOUND", "PERMISSION_DENIED"):
         return "give the GitHub App or the token the right to read the repository's contents, or check the name"
     return _LATER
