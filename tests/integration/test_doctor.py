@@ -545,6 +545,12 @@ PLANTS: dict[str, tuple[str, Plant, str, str]] = {
         "on_github_push has taken no delivery in 30 days",
         "terraform output -raw github_webhook",
     ),
+    "no request of anyone": (
+        "webhook",
+        _scripted({"timeSeries": (404, {})}),
+        "on_github_push has taken no delivery in 30 days",
+        "redeliver the ping",
+    ),
     "wrong secret of the webhook": (
         "webhook",
         _scripted({"timeSeries": (200, _deliveries(**{"4xx": 7}))}),

@@ -255,7 +255,11 @@ class ControlPlane:
         }
         path = f"/v3/projects/{names.project}/timeSeries"
         counts: Counter[str] = Counter()
-        for series in self.google.items("monitoring.googleapis.com", path, "timeSeries", **query):
+        try:
+            found = list(self.google.items("monitoring.googleapis.com", path, "timeSeries", **query))
+        except NoSuchResourceError:  # no service of the project has had a request
+            return counts
+        for series in found:
             kind = series["metric"]["labels"]["response_code_class"]
             counts[kind] += sum(int(point["value"].get("int64Value", 0)) for point in series.get("points", []))
         return counts
