@@ -22,6 +22,7 @@ from emulator.memory.system import SeededEntropy
 from luci_scheduler.adapters.github import MAX_FILES, GitHubClient
 from luci_scheduler.adapters.github_api import GitHubApi, TokenSource
 from luci_scheduler.adapters.github_credentials import AppCredentials, TokenCredentials
+from luci_scheduler.adapters.github_quotas import GitHubQuotas
 from luci_scheduler.adapters.github_source import GitHubSource
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.core.commit_hosts import CommitHosts, ConfiguredHost, HostKind
@@ -371,6 +372,22 @@ def test_the_real_quota_ends_as_the_fault_does(site: Site) -> None:
         assert _refused(lambda: client.refs(REPO, "refs/heads/release")).code == "RESOURCE_EXHAUSTED"
     finally:
         limits.requests = most
+
+
+def test_the_quota_is_read_for_nothing(site: Site) -> None:
+    """Also when it is used up: GitHub answers this request then as well."""
+    limits, quotas = site.server.meter.limits, GitHubQuotas(site.api())
+    site.client().refs(REPO, "refs/heads")
+    found = [quotas.quota(HOST) for _ in range(2)]
+    assert [(item.limit, item.left) for item in found if item] == [(5000, 4999)] * 2
+    assert site.counted() == 1
+    most, limits.requests = limits.requests, 1
+    try:
+        used_up = quotas.quota(HOST)
+    finally:
+        limits.requests = most
+    assert used_up is not None
+    assert (used_up.left, used_up.renewed > site.clock.now()) == (0, True)
 
 
 def test_a_listed_head_that_is_not_found_yet(site: Site) -> None:

@@ -84,7 +84,9 @@ def _outcomes(session: Session, reply: Mapping[str, Any]) -> str:
     total = ", ".join(f"{number} {name}" for name, number in counts.items())
     commit = reply.get("commit", {})
     about = [commit.get("revision", ""), commit.get("subject", ""), commit.get("author", "")]
-    return "\n".join([", ".join(filter(None, about)), session.table(["JOB", "REASON", "EXPLANATION"], rows), total])
+    table = session.table(["JOB", "REASON", "EXPLANATION"], rows)
+    note = [commit["note"]] if commit.get("note") else []
+    return "\n".join([", ".join(filter(None, about)), *note, table, total])
 
 
 def _status(item: Mapping[str, Any]) -> str:

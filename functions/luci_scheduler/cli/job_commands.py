@@ -60,7 +60,7 @@ def _add_job(nouns: Any) -> None:
     add_reason(add_verb(verbs, "pause", pause, argument, _job_switch("PauseJob")), "job")
     resume = "resume a job, which then accepts triggers again"
     add_reason(add_verb(verbs, "resume", resume, argument, _job_switch("ResumeJob")), "job")
-    abort = "abort all active invocations of a job"
+    abort = "abort all active invocations of a job, and cancel their builds"
     add_reason(add_verb(verbs, "abort", abort, argument, _job_abort), "invocations")
     verb = add_verb(verbs, "trigger", "trigger a job now, perhaps for a commit", argument, _job_trigger)
     verb.add_argument("--revision", default="", help="a commit: a hash or its first digits, a branch, a tag, HEAD~2")

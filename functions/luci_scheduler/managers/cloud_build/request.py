@@ -59,7 +59,11 @@ class Place:
 
     def run(self, trigger: str) -> str:
         """Return the path that runs a trigger."""
-        return f"{self._path}/triggers/{quote(trigger, safe='')}:run"
+        return f"{self.trigger(trigger)}:run"
+
+    def trigger(self, trigger: str) -> str:
+        """Return the path of a trigger, by its ID or name."""
+        return f"{self._path}/triggers/{quote(trigger, safe='')}"
 
     @property
     def _path(self) -> str:

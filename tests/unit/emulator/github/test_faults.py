@@ -62,7 +62,7 @@ def test_a_changed_list_has_another_etag(server: GitHubServer, world: World) -> 
 def test_without_a_token_there_are_60_requests_an_hour(server: GitHubServer) -> None:
     """The header says so."""
     assert get(server, REFS, token=None).headers["X-RateLimit-Limit"] == "60"
-    assert get(server, "/rate_limit", token=None).json()["used"] == 1
+    assert get(server, "/rate_limit", token=None).json()["resources"]["core"]["used"] == 1
     assert get(server, "/meta").json()["hooks"]
 
 

@@ -14,7 +14,7 @@ from luci_scheduler import entry
 from luci_scheduler.bootstrap import make_app
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.ports import Clock, CloudBuildError
+from luci_scheduler.ports import Clock, CloudBuildError, Gitiles
 from tests.unit.api.support import POLICY
 from tests.unit.engine.world import JOB, REPO, World, world_settings
 
@@ -34,10 +34,10 @@ def sample(name: str) -> Any:
     return json.loads((SAMPLES / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def config(block: str = STEPS) -> str:
+def config(block: str = STEPS, repo: str = REPO) -> str:
     """Return a config with a job that the commits of one repository trigger."""
     return f"""
-trigger {{ id: "poller" schedule: "triggered" gitiles {{ repo: "{REPO}" refs: "refs/heads/main" }} triggers: "job" }}
+trigger {{ id: "poller" schedule: "triggered" gitiles {{ repo: "{repo}" refs: "refs/heads/main" }} triggers: "job" }}
 job {{ id: "job" cloud_build {{ {block} }} }}
 """
 
@@ -161,8 +161,16 @@ class FakeCloudBuild:
 class CloudWorld(World):
     """A whole scheduler in memory whose job builds with Cloud Build."""
 
-    def __init__(self, block: str = STEPS, **settings: Any) -> None:
-        super().__init__(config(block))
+    def __init__(
+        self,
+        block: str = STEPS,
+        *,
+        repo: str = REPO,
+        gitiles: Gitiles | None = None,
+        topic: Any = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(config(block, repo), gitiles, topic)
         self.cloud = FakeCloudBuild(self.clock)
         self.ports = replace(self.ports, cloud_build=self.cloud)
         given = {
