@@ -195,3 +195,19 @@ def test_the_document_of_a_doubled_invocation_names_both_builds() -> None:
     ]
     assert ends[0].task_data["build_id"] == second.id
     assert ends[0].task_data["others"] == [first.id]
+
+
+def test_a_process_that_stands_still_after_its_request_shortens_no_pause() -> None:
+    """The build was there before the process stood still. The next attempt begins when the claim has expired."""
+    result = run(_schedule(Fault(Kind.STALL, f"{_CREATE}/after", 0, 170)))
+    assert violations(result) == []
+    assert any(commit.handler == "on_task launch" for commit in result.history.commits)
+
+
+def test_a_list_that_a_proxy_spoils_is_no_empty_list() -> None:
+    """The look-up fails, and a later one finds the build of the lost answer."""
+    spoiled = [Fault(Kind.BUILD_ANSWER_BROKEN, f"{_LIST}/after", 0, which) for which in range(4)]
+    for fault in spoiled:
+        result = run(_schedule(*LOST, fault))
+        assert violations(result) == []
+        assert len([build for build in result.history.builds if build.job_id == "p/steps"]) == 1
