@@ -199,9 +199,10 @@ def test_the_document_of_a_doubled_invocation_names_both_builds() -> None:
 
 def test_a_process_that_stands_still_after_its_request_shortens_no_pause() -> None:
     """The build was there before the process stood still. The next attempt begins when the claim has expired."""
-    result = run(_schedule(Fault(Kind.STALL, f"{_CREATE}/after", 0, 170)))
+    result = run(Schedule(100_314, (Fault(Kind.STALL, f"{_CREATE}/after", 0, 170),)))
     assert violations(result) == []
-    assert any(commit.handler == "on_task launch" for commit in result.history.commits)
+    stalled = next(call for call in result.history.calls if call.point == _CREATE)
+    assert any(call.point == _LIST and call.at < stalled.ended for call in result.history.calls)
 
 
 def test_a_list_that_a_proxy_spoils_is_no_empty_list() -> None:
