@@ -201,8 +201,8 @@ def test_a_process_that_stands_still_after_its_request_shortens_no_pause() -> No
     """The build was there before the process stood still. The next attempt begins when the claim has expired."""
     result = run(Schedule(100_314, (Fault(Kind.STALL, f"{_CREATE}/after", 0, 170),)))
     assert violations(result) == []
-    stalled = next(call for call in result.history.calls if call.point == _CREATE)
-    assert any(call.point == _LIST and call.at < stalled.ended for call in result.history.calls)
+    (stalled,) = (call for call in result.history.calls if call.point == _CREATE and call.after == 0)
+    assert any(call.point == _LIST and stalled.at < call.at < stalled.ended for call in result.history.calls)
 
 
 def test_a_list_that_a_proxy_spoils_is_no_empty_list() -> None:
