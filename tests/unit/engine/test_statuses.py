@@ -257,9 +257,10 @@ def test_a_pending_of_a_killed_task_is_followed_by_the_end() -> None:
     assert world.works() == []
 
 
+@pytest.mark.parametrize(("later", "shown"), [(_SHA, "failure"), ("b" * 40, "success")])
 @pytest.mark.parametrize("late", ["success", "pending"])
-def test_a_late_report_does_not_hide_a_later_invocation(late: str) -> None:
-    """The host took no report of the first invocation, until after the end of a rerun."""
+def test_a_late_report_does_not_hide_a_later_invocation(late: str, later: str, shown: str) -> None:
+    """The host took no report of the first invocation, until after the end of another one of this or another commit."""
     world, waiting = _Reporting(), True
 
     def refuse(status: CommitStatus) -> None:
@@ -274,14 +275,14 @@ def test_a_late_report_does_not_hide_a_later_invocation(late: str) -> None:
     world.tick()
     waiting = False
     world.clock.advance(HOUR // 2)
-    world.push(message="m2")
+    world.push(later, "m2")
     world.finish("FAILURE")
     world.notify("n2")
     for task in [task for task in world.queue.tasks if task.kind == "deferred"][::-1]:
         world.run_task(task)
-    assert world.shown() == "failure"
-    newest, _ = world.invocations()
-    assert world.shown_at.reported[-1][1].endswith(f"/{newest.id}")
+    assert (world.shown(), world.shown(later)) == (shown, "failure")
+    (page,) = [page for status, page in world.shown_at.reported if status.revision == _SHA][-1:]
+    assert page.endswith(f"/{world.invocations()[0 if later == _SHA else 1].id}")
     world.recover()
     assert world.works() == []
 

@@ -245,9 +245,10 @@ class CloudBuildManager:
         """Cancel the build. If its ID was never recorded, look for all builds of the invocation first.
 
         Raises:
-            TransientError: Cloud Build did not answer, or a list may not show a recently requested build yet.
+            TransientError: Cloud Build did not answer, or a list may not show a recently requested build yet; or the
+                settings have no Cloud Build.
         """
-        work = self._work(controller)
+        work = self._watched(controller)
         if work.recorded:
             self._cancel_recorded(work)
         elif not _never_made(controller):
@@ -340,11 +341,11 @@ class CloudBuildManager:
         return _Work(controller, api, request, _recorded_place(invocation) or place_of(request.task, request.defaults))
 
     def _watched(self, controller: Controller) -> _Work:
-        """Return a running invocation.
+        """Return an invocation that may have a build.
 
         Raises:
-            TransientError: the settings have no Cloud Build. Only Cloud Build can end the invocation, so it waits until
-                an operator changes the settings.
+            TransientError: the settings have no Cloud Build. Only Cloud Build can end the build, so the handler waits
+                until an operator changes the settings.
         """
         try:
             return self._work(controller)

@@ -597,6 +597,22 @@ def test_a_switched_off_installation_keeps_its_builds() -> None:
     assert world.invocation.status is Status.RUNNING
 
 
+def test_an_abort_of_a_switched_off_installation_cancels_the_build_later() -> None:
+    """The invocation waits ten minutes. Then it ends, and a cleanup cancels the build when the setting is back."""
+    world = _running()
+    with_builds = world.runtime
+    world.runtime = make_app(replace(world.app.settings, cloud_build=False), world.ports).runtime
+    _abort(world)
+    assert world.invocation.status is Status.RUNNING
+    for _ in range(12):
+        world.tick(60)
+    assert world.invocation.status is Status.ABORTED
+    assert world.cloud.statuses == ["QUEUED"]
+    world.runtime = with_builds
+    world.tick(3600)
+    assert world.cloud.statuses == ["CANCELLED"]
+
+
 def test_a_silent_service_ends_the_invocation_after_the_longest_life_of_a_build() -> None:
     """The log names the build's page."""
     world = _running()
