@@ -79,7 +79,7 @@ def test_an_answer_decides_whether_a_status_is_tried_again(answer: Answer, trans
 
 def test_a_status_of_a_host_that_the_settings_lost_is_refused() -> None:
     """A queue would repeat any other error for a week."""
-    with answering() as server, pytest.raises(GitilesError, match="https://git.example.com/a/b: ") as raised:
+    with answering() as server, pytest.raises(GitilesError, match="INVALID_ARGUMENT: ") as raised:
         _statuses(server).report(replace(_STATUS, repo="https://git.example.com/a/b"), _PAGE)
     assert (raised.value.transient, server.paths) == (False, [])
 

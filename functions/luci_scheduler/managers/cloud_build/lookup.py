@@ -56,7 +56,7 @@ def find_builds(
         token = str(answer.get("nextPageToken") or "")  # an empty page with a token is not the end
         if not token or (is_run(given.task) and (found or _is_past(builds, started))):
             break
-    if token and not found and not is_run(given.task):  # a tag has few builds, so the list is not what it should be
+    if token and not found and not is_run(given.task):  # few builds have this tag, so the list is wrong
         raise TransientError("the look-up of the build did not end, so it does not prove that there is none")
     return oldest_first(found)
 
