@@ -160,11 +160,14 @@ class GitHubClient:
             etag = ""  # the first page's ETag says nothing about the others
         if answer.next:
             raise broken("the list of refs does not end")
+        self._note_tags(tags)
+        self._folders.put((str(repo), prefix), _Folder(etag, found), len(found) + 1)
+        return found
+
+    def _note_tags(self, tags: Sequence[str]) -> None:
         for tag in tags:
             if self._tags.get(tag) is None:
                 self._tags.put(tag, None)
-        self._folders.put((str(repo), prefix), _Folder(etag, found), len(found) + 1)
-        return found
 
     def _commit_of(self, repo: RepoUrl, name: str) -> str:
         """Return the commit that a hash or a ref names; empty if it is a tag of something else."""

@@ -56,9 +56,15 @@ def find_builds(
         token = str(answer.get("nextPageToken") or "")  # an empty page with a token is not the end
         if not token or (is_run(given.task) and (found or _is_past(builds, started))):
             break
-    if token and not found and not is_run(given.task):  # few builds have this tag, so the list is wrong
-        raise TransientError("the look-up of the build did not end, so it does not prove that there is none")
+    else:
+        _check_rest(given, found)
     return oldest_first(found)
+
+
+def _check_rest(given: Given, found: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to take a list that does not end for one without the build: few builds have the tag of an invocation."""
+    if not found and not is_run(given.task):
+        raise TransientError("the look-up of the build did not end, so it does not prove that there is none")
 
 
 def _builds(answer: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

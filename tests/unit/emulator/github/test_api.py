@@ -209,7 +209,7 @@ def test_contents_of_a_file_and_a_folder(server: GitHubServer) -> None:
 @pytest.mark.parametrize("path", ["..", "../..", "src/../../x"])
 def test_contents_outside_of_the_repository_are_not_found(server: GitHubServer, path: str) -> None:
     """A client of HTTP would shorten the address, so it is sent as it is."""
-    connection = http.client.HTTPConnection(server.netloc, timeout=30)
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
     connection.request("GET", f"{REPO}/contents/{path}", headers={"User-Agent": "test"})
     assert connection.getresponse().status == 404
     connection.close()
