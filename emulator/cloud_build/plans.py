@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from emulator.buildbucket.plans import Workplace
-from emulator.buildbucket.wire_time import parse_duration
+from emulator.building.wire_time import parse_duration
+from emulator.building.workplace import Workplace
 from emulator.cloud_build.builds import FINAL, WAITING, Build
 from luci_scheduler.core.instants import SECOND
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
-from emulator.buildbucket.output import BuildOutput
-from emulator.buildbucket.plans import Workplace
-from emulator.buildbucket.programs import Exit, Programs
-from emulator.buildbucket.wire_time import format_timestamp, parse_duration
+from emulator.building.output import BuildOutput
+from emulator.building.programs import Exit, Programs
+from emulator.building.wire_time import format_timestamp, parse_duration
+from emulator.building.workplace import Workplace
 from emulator.cloud_build.builds import Build, project_number
 from emulator.cloud_build.plans import Change, RunSteps
 from emulator.cloud_build.substitutions import replaced

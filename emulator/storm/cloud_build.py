@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, cast
 
-from emulator.buildbucket.timeline import Timeline
+from emulator.building.timeline import Timeline
 from emulator.cloud_build.builds import Build as ServedBuild
 from emulator.cloud_build.errors import CallError, not_found, over_quota
 from emulator.cloud_build.exchange import Exchange, refused
@@ -27,14 +27,11 @@ from emulator.storm.choices import Choices
 from emulator.storm.faults import Fault, Kind
 from emulator.storm.history import Build, History, Listing
 from emulator.storm.kernel import Kernel
-from emulator.storm.scripts import CLOUD_HOST
+from emulator.storm.scripts import APPROVED_TRIGGER, CLOUD_HOST, CLOUD_TRIGGER
 from emulator.storm.wire import HttpRequest, Reply
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 
-__all__ = ["APPROVED", "TRIGGER", "CloudBuildHost", "CloudNotice"]
-
-TRIGGER, APPROVED = "run-me", "run-me-approved"
-"""The names of two triggers. A build of the second one waits until a person approves or rejects it."""
+__all__ = ["CloudBuildHost", "CloudNotice"]
 
 _LONGEST = 8 * MINUTE
 _LONGEST_APPROVAL = 5 * MINUTE
@@ -57,7 +54,7 @@ class CloudNotice:
 
 
 class _Agenda(Timeline):
-    """The kernel, as what runs the changes of builds."""
+    """The kernel, which runs the changes of builds."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -113,7 +110,7 @@ class CloudBuildHost:
             make_timeline=lambda _: _Agenda(kernel),
         )
         self._service.plans = _DrawnPlans(choices)
-        for number, name in enumerate((TRIGGER, APPROVED), 1):
+        for number, name in enumerate((CLOUD_TRIGGER, APPROVED_TRIGGER), 1):
             self._service.triggers.add(Trigger(name, f"{number:08}-0000-4000-8000-000000000000", approval=number > 1))
         self._exchange = Exchange(self._service, Faults[ServedFault]())
         self._states: dict[str, list[tuple[Instant, Mapping[str, Any]]]] = {}

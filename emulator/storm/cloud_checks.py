@@ -15,15 +15,14 @@ from emulator.storm.faults import Kind
 from emulator.storm.history import Build, Call, Delivery
 from emulator.storm.invariants import Invariant, Violation
 from emulator.storm.ledger import Key
-from emulator.storm.run_checks import Film, Version, by_invocation
+from emulator.storm.run_checks import SKEW, Film, Version, by_invocation
 from emulator.storm.scripts import CLOUD_HOST
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 
 __all__ = ["check_cloud_builds"]
 
-_PAUSE = MINUTE - 11 * SECOND
-"""The least pause between a request and the look-up of the next attempt, less the errors of two clocks (five seconds
-each), and a task that comes a second early."""
+_PAUSE = MINUTE - SKEW
+"""The least pause between a request and the look-up of the next attempt, as it may appear."""
 _REQUESTS = ("/cloud_build.create", "/cloud_build.run")
 _LIST = "/cloud_build.list"
 _CHECKS = ("on_task timer", "on_cloud_build")

@@ -99,12 +99,8 @@ class WireSession:
         self._server_of = server_of
 
     def get(self, url: str, *, params: Any = (), **named: Any) -> Reply:
-        """Send a GET."""
+        """Send a GET, as clients of earlier releases do."""
         return self.request("GET", url, params=params, **named)
-
-    def post(self, url: str, *, json: object, **named: Any) -> Reply:
-        """Send a POST with JSON."""
-        return self.request("POST", url, data=jsons.dumps(json).encode(), **named)
 
     def request(
         self,
@@ -114,13 +110,15 @@ class WireSession:
         timeout: Deadline,
         params: Any = (),
         data: bytes | None = None,
+        json: object = None,
         headers: Mapping[str, str] | None = None,
         **_: Any,
     ) -> Reply:
         """Send a request; ``timeout`` is the whole call's."""
+        body = data or b"" if json is None else jsons.dumps(json).encode()
         parts, sender = urlsplit(url), self._outside.running.delivery.number
         query = tuple(params.items() if isinstance(params, Mapping) else params or parse_qsl(parts.query))
-        request = HttpRequest(method, parts.hostname or "", parts.path, query, data or b"", sender, headers or {})
+        request = HttpRequest(method, parts.hostname or "", parts.path, query, body, sender, headers or {})
         server = self._server_of(request.host)
         with self._outside.call(server.method(request)) as calling:
             return self._send(server, request, calling, timeout)

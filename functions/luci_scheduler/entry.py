@@ -7,6 +7,7 @@ a function's first answer does not wait for the modules of the others.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -103,20 +104,8 @@ def finish_event(response: EventResponse) -> None:
 
 
 def commit(app: App, event: Event) -> EventResponse:
-    """Handle a message of the topic ``gitiles-commit``, after its sender's token is verified."""
-    from luci_scheduler.core.commit_event import parse_commit_events  # noqa: PLC0415 - see the top
-    from luci_scheduler.engine.commit import on_commits  # noqa: PLC0415
-
-    with _responding_to("on_gitiles_commit", event) as response:
-        app.verify_push(_headers())
-        message = open_message(event)
-        if ATTRIBUTE in message.attributes:
-            _mark_probe(app, "on_gitiles_commit", message)
-        else:
-            events = parse_commit_events(message.data, app.settings.commit_hosts)
-            app.note_config_changes(events)
-            on_commits(app.runtime, events, message.published, f"commit-{message.id}")
-    return response.body, response.code
+    """Handle a message of the topic ``gitiles-commit``."""
+    return _handled(app, "on_gitiles_commit", event, _on_commits)
 
 
 def notification(app: App, event: Event) -> EventResponse:
@@ -124,14 +113,39 @@ def notification(app: App, event: Event) -> EventResponse:
 
     Nothing is read or written unless both tokens are valid: the sender's, and that of the notification.
     """
-    with _responding_to("on_build_completion", event) as response:
+    return _handled(app, "on_build_completion", event, _on_notification)
+
+
+def cloud_build(app: App, event: Event) -> EventResponse:
+    """Handle a message of the topic ``cloud-builds``.
+
+    The topic has the messages of all builds of the project. A message about a build of others, or without a readable
+    build, is acknowledged without a read.
+    """
+    return _handled(app, "on_cloud_build", event, _on_cloud_build)
+
+
+def _handled(
+    app: App, function: str, event: Event, handle: Callable[[App, Message, DeliveryResponse], None]
+) -> EventResponse:
+    """Verify the token of a message's sender, handle the message unless it is a probe, and return the answer."""
+    with _responding_to(function, event) as response:
         app.verify_push(_headers())
         message = open_message(event)
         if ATTRIBUTE in message.attributes:
-            _mark_probe(app, "on_build_completion", message)
+            _mark_probe(app, function, message)
         else:
-            _on_notification(app, message, response)
+            handle(app, message, response)
     return response.body, response.code
+
+
+def _on_commits(app: App, message: Message, _: DeliveryResponse) -> None:
+    from luci_scheduler.core.commit_event import parse_commit_events  # noqa: PLC0415 - see the top
+    from luci_scheduler.engine.commit import on_commits  # noqa: PLC0415
+
+    events = parse_commit_events(message.data, app.settings.commit_hosts)
+    app.note_config_changes(events)
+    on_commits(app.runtime, events, message.published, f"commit-{message.id}")
 
 
 def _on_notification(app: App, message: Message, response: DeliveryResponse) -> None:
@@ -147,23 +161,7 @@ def _on_notification(app: App, message: Message, response: DeliveryResponse) -> 
         on_notification(app.runtime, job_id, invocation_id, message.id)
 
 
-def cloud_build(app: App, event: Event) -> EventResponse:
-    """Handle a message of the topic ``cloud-builds``, after its sender's token is verified.
-
-    The topic has the messages of all builds of the project. A message about a build of others, or without a readable
-    build, is acknowledged without a read.
-    """
-    with _responding_to("on_cloud_build", event) as response:
-        app.verify_push(_headers())
-        message = open_message(event)
-        if ATTRIBUTE in message.attributes:
-            _mark_probe(app, "on_cloud_build", message)
-        else:
-            _on_cloud_build(app, message)
-    return response.body, response.code
-
-
-def _on_cloud_build(app: App, message: Message) -> None:
+def _on_cloud_build(app: App, message: Message, _: DeliveryResponse) -> None:
     from luci_scheduler.engine.progress import on_notification  # noqa: PLC0415 - see the top
     from luci_scheduler.managers.cloud_build.kind import CloudBuildKind  # noqa: PLC0415
     from luci_scheduler.managers.cloud_build.notification import read_message  # noqa: PLC0415

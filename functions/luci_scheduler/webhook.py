@@ -43,7 +43,8 @@ from luci_scheduler.core.untrusted import check_values
 from luci_scheduler.guards import ANSWERED
 from luci_scheduler.logs import configure_logging
 from luci_scheduler.respond import DeliveryResponse, responding
-from luci_scheduler.settings import WebhookSettings, read_webhook_settings
+from luci_scheduler.settings import WebhookSettings
+from luci_scheduler.settings_reader import read_webhook_settings
 from luci_scheduler.tracing import delivery_trace
 
 if TYPE_CHECKING:

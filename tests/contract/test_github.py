@@ -173,7 +173,7 @@ def test_a_moved_branch_and_a_deleted_one_are_seen(site: Site) -> None:
     ],
 )
 def test_a_range_is_gits_first_parent_line(site: Site, base: str, head: str) -> None:
-    """Merges, force pushes, rewinds, unrelated histories."""
+    """The pairs cover merges, force pushes, rewinds and unrelated histories."""
     world = site.world
     wanted = _line(world, world[head], world[base])
     assert _ids(site.client().log(REPO, world[head], limit=500, exclude=world[base])) == wanted

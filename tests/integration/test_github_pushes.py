@@ -63,7 +63,7 @@ def _commit(github: GitHubServer, text: str, branch: str = "main") -> str:
 
 
 def test_each_kind_of_push_has_its_event(github: GitHubServer, hook: Hooked, tmp_path: Path) -> None:
-    """A commit, a branch, a rewind, a force push, tags, a deletion, a ping and a redelivery."""
+    """A deletion and a ping have none, and a redelivery repeats its event."""
     first, second = _commit(github, "one"), _commit(github, "two")
     github.service.move_ref(_NAME, "refs/heads/new", first)
     github.service.move_ref(_NAME, "refs/heads/main", first)
@@ -95,7 +95,7 @@ def test_a_wrong_secret_is_shown_beside_the_delivery(github: GitHubServer, hook:
 
 
 def test_a_push_becomes_a_build_and_its_commit_shows_the_end(github: GitHubServer, hook: Hooked) -> None:
-    """Webhook, topic, trigger, build, status: the whole way with the real clients of GitHub."""
+    """The real clients of GitHub go the whole way: webhook, topic, trigger, build, status."""
     hosts = CommitHosts({"github.com": ConfiguredHost(HostKind.GITHUB, github.url, credentials=True)})
     api = GitHubApi(hosts, sessions(authenticated=False), TokenCredentials("a-token"), SteppedClock(_NOW))
     world = World(config().replace(REPO, _REPO), statuses=GitHubStatuses(hosts, api))

@@ -74,7 +74,7 @@ def test_an_answer_comes_before_the_body(port: int, changes: Mapping[str, str], 
 
 
 def test_a_push_reaches_the_topic(port: int, pubsub: Answering) -> None:
-    """With the second secret, through the real client of Pub/Sub."""
+    """The second secret signs it, and the real client of Pub/Sub sends it."""
     asked: list[Any] = []
 
     def answer(path: str, body: Any) -> Answer:

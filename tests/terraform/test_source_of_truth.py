@@ -15,14 +15,8 @@ from luci_scheduler.api.access import Permission, load_access
 from luci_scheduler.core.identity import user
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.topic_names import topic_names
-from luci_scheduler.settings import (
-    PREFIX,
-    Settings,
-    WebhookSettings,
-    read_settings,
-    read_webhook_settings,
-    variable_of,
-)
+from luci_scheduler.settings import PREFIX, Settings, WebhookSettings, variable_of
+from luci_scheduler.settings_reader import read_settings, read_webhook_settings
 from tests.terraform.configurations import BUILDS, EVERYTHING, PROJECT, SERVERS
 from tests.terraform.life import Life
 from tests.terraform.services import EVENTS

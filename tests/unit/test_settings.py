@@ -8,7 +8,8 @@ import pytest
 
 from luci_scheduler.core.commit_hosts import ConfiguredHost, HostKind
 from luci_scheduler.core.era import Era
-from luci_scheduler.settings import PREFIX, Settings, SettingsError, read_settings, variable_of
+from luci_scheduler.settings import PREFIX, Settings, variable_of
+from luci_scheduler.settings_reader import SettingsError, read_settings
 
 GOOD = {
     "SCHEDULER_PROJECT": "p",

@@ -24,7 +24,8 @@ from luci_scheduler.budget import BUDGETS, time_left
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.github_push import MAX_PAYLOAD_BYTES
 from luci_scheduler.core.instants import DAY, MINUTE
-from luci_scheduler.settings import SettingsError, WebhookSettings, read_settings, read_webhook_settings, variable_of
+from luci_scheduler.settings import WebhookSettings, variable_of
+from luci_scheduler.settings_reader import SettingsError, read_settings, read_webhook_settings
 from tests.answering import Answer, answering
 from tests.outside_calls import OUTSIDE_CALLS, SERVERS
 from tests.pushes import PUSHED, SAMPLES, SECRET, delivery, hooked, payload, signature
@@ -164,7 +165,7 @@ def test_a_rotation_has_two_secrets() -> None:
 
 
 def test_ten_thousand_unsigned_requests_cost_no_message() -> None:
-    """No message, no byte of a body in memory, and one log line a minute."""
+    """No message is published. A body is read only under the form of a signature. The log has one line a minute."""
     body = b"x" * 10_000
     headers = [
         {"Content-Type": "application/json"},

@@ -14,12 +14,11 @@ from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote
 
-from luci_scheduler.adapters.github_api import Answer, AnswerTooLargeError, EmptyRepositoryError, GitHubApi, GitHubError
+from luci_scheduler.adapters.commit_answers import AnswerTooLargeError, broken
+from luci_scheduler.adapters.github_api import Answer, EmptyRepositoryError, GitHubApi, GitHubError
 from luci_scheduler.adapters.github_objects import (
     LinkedCommit,
-    broken,
     changes,
-    is_hash,
     linked,
     linked_list,
     refs_below,
@@ -29,6 +28,7 @@ from luci_scheduler.adapters.kept import Kept
 from luci_scheduler.budget import limited, time_left
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.git_names import is_hash
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import GitCommit, GitilesError, LogPage
 
@@ -149,25 +149,32 @@ class GitHubClient:
             return {}
         if answer.is_unchanged and kept:
             return kept.refs
-        etag, found, tags = answer.etag, *refs_below(prefix, answer.document)
-        for _ in range(_MAX_REF_PAGES):
-            if not answer.next:
-                break
-            answer = self._api.get(repo.host, answer.next)
-            more, more_tags = refs_below(prefix, answer.document)
+        found, tags = refs_below(prefix, answer.document)
+        for page in self._following(repo, answer):
+            more, more_tags = refs_below(prefix, page.document)
             found |= more
             tags += more_tags
-            etag = ""  # the first page's ETag says nothing about the others
-        if answer.next:
-            raise broken("the list of refs does not end")
-        self._note_tags(tags)
-        self._folders.put((str(repo), prefix), _Folder(etag, found), len(found) + 1)
-        return found
-
-    def _note_tags(self, tags: Sequence[str]) -> None:
         for tag in tags:
             if self._tags.get(tag) is None:
                 self._tags.put(tag, None)
+        # The ETag of a page says nothing about the pages after it.
+        kept = _Folder("" if answer.next else answer.etag, found)
+        self._folders.put((str(repo), prefix), kept, len(found) + 1)
+        return found
+
+    def _following(self, repo: RepoUrl, answer: Answer) -> Iterator[Answer]:
+        """Yield the pages of a list of refs after its first one.
+
+        Raises:
+            GitilesError: there are too many. A part of the refs must not be taken for all of them.
+        """
+        for _ in range(_MAX_REF_PAGES):
+            if not answer.next:
+                return
+            answer = self._api.get(repo.host, answer.next)
+            yield answer
+        if answer.next:
+            raise broken("the list of refs does not end")
 
     def _commit_of(self, repo: RepoUrl, name: str) -> str:
         """Return the commit that a hash or a ref names; empty if it is a tag of something else."""

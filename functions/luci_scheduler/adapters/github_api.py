@@ -17,8 +17,8 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import requests
 import structlog
 
-from luci_scheduler.adapters.gitiles import MAX_BODY_BYTES, call_failure
-from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body, read_json_body
+from luci_scheduler.adapters.commit_answers import MAX_BODY_BYTES, port_errors
+from luci_scheduler.adapters.http import Deadline, answer_to, read_body, read_json_body
 from luci_scheduler.core import transience
 from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.foreign_json import read_value
@@ -30,7 +30,6 @@ from luci_scheduler.ports import Clock, GitilesError
 __all__ = [
     "CALL_LIMIT",
     "Answer",
-    "AnswerTooLargeError",
     "EmptyRepositoryError",
     "Exchange",
     "GitHubApi",
@@ -70,13 +69,6 @@ class GitHubError(GitilesError):
         self.status = status
         self.message = message
         """GitHub's own text, cut; empty if the answer has none."""
-
-
-class AnswerTooLargeError(GitilesError):
-    """An answer does not fit into the memory of a function. The same request would have it again."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("INTERNAL", message, transient=False)
 
 
 class EmptyRepositoryError(GitHubError):
@@ -316,23 +308,13 @@ class _Call:
     def _sent(self, method: str, headers: Mapping[str, str], body: Mapping[str, Any] | None) -> Answer | str:
         """Send one request, and return the answer or the target of a redirect."""
         common = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": _VERSION, "User-Agent": _AGENT}
-        try:
-            with self._session.request(
-                method,
-                self.url,
-                headers={**common, **headers},
-                json=body,
-                timeout=self._deadline,  # type: ignore[arg-type] # any Timeout works
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
-                return self._read(answer)
-        except ValueError as error:
-            raise GitilesError("INTERNAL", str(error), transient=True) from error
-        except TooLargeError as error:
-            raise AnswerTooLargeError(str(error)) from error
-        except requests.RequestException as error:
-            raise call_failure(error, late=self._deadline.passed) from error
+        with (
+            port_errors(self._deadline),
+            answer_to(
+                self._session, method, self.url, self._deadline, headers={**common, **headers}, json=body
+            ) as answer,
+        ):
+            return self._read(answer)
 
     def _read(self, answer: requests.Response) -> Answer | str:
         status = answer.status_code

@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import quote
 
 from luci_scheduler.adapters.github_api import Answer, GitHubApi
-from luci_scheduler.adapters.github_objects import files_of, is_hash, linked, linked_list
+from luci_scheduler.adapters.github_objects import files_of, linked, linked_list
+from luci_scheduler.core.git_names import is_hash
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.untrusted import decode_base64
 from luci_scheduler.ports import ConfigFile, GitilesError

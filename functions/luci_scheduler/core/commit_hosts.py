@@ -13,6 +13,7 @@ from enum import StrEnum
 from urllib.parse import quote, urlsplit
 
 from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.git_names import BRANCHES, TAGS
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 
 __all__ = ["DEFAULT_HOSTS", "CommitHosts", "ConfiguredHost", "HostKind", "https_form"]
@@ -23,8 +24,6 @@ _SEGMENT = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]+(?<!\.[gG][iI][tT])")
 ``.git`` is dropped, a name that still ends in it would not read back as itself."""
 _SSH = re.compile(r"(?:ssh://)?(?:[A-Za-z0-9._-]+@)?([A-Za-z0-9.-]+)(?::[0-9]+/|[:/])([A-Za-z0-9._/-]+)")
 """The two forms that git reads as SSH: ``ssh://user@host/path`` and ``user@host:path``."""
-_HEADS = "refs/heads/"
-_TAGS = "refs/tags/"
 
 
 class HostKind(StrEnum):
@@ -99,7 +98,7 @@ class CommitHosts:
     def ref_link(self, repo: str, ref: str) -> str:
         """Return the page of a ref, such as ``refs/heads/main``."""
         if self._kind(_host(repo)) is HostKind.GITHUB:
-            return f"{_page(repo)}/tree/{quote(ref.removeprefix(_HEADS).removeprefix(_TAGS))}"
+            return f"{_page(repo)}/tree/{quote(ref.removeprefix(BRANCHES).removeprefix(TAGS))}"
         return f"{repo.removesuffix('/')}/+/{quote(ref)}"
 
     def range_link(self, repo: str, old: str, new: str) -> str:

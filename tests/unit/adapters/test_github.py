@@ -135,7 +135,7 @@ class TestRefs:
         assert git.refs(REPO, "refs/heads") == before
 
     def test_a_changed_folder_replaces_the_kept_one(self) -> None:
-        """With its new ETag."""
+        """The next request sends the new ETag."""
         steps = [Exchange(HEADS, 200, [ref("refs/heads/main", name)], {"ETag": name}) for name in "ab"]
         github, git = client(*steps, Exchange(HEADS, 304))
         assert [git.refs(REPO, "refs/heads")["refs/heads/main"] for _ in range(3)] == [sha("a"), sha("b"), sha("b")]
@@ -489,7 +489,7 @@ class TestLines:
         assert names(git, sha("c"), start=page.next) == [sha("a")]
 
     def test_one_commit(self) -> None:
-        """With author, subject and the committer's time."""
+        """The commit has its author, its subject and the committer's time."""
         exchange = sample("commit")
         name = exchange.body["sha"]
         _, git = client(one(name, exchange.body))
@@ -548,7 +548,7 @@ class TestTags:
         assert github.expected == []
 
     def test_a_tag_of_a_tag(self) -> None:
-        """Up to five deep."""
+        """Each tag object is looked up, until one names a commit."""
         steps = [
             Exchange(f"GET {ROOT}/git/tags/{sha(name)}", 200, {"object": {"sha": sha(after), "type": kind}})
             for name, after, kind in (("tag", "inner", "tag"), ("inner", "a", "commit"))
@@ -588,7 +588,7 @@ class TestNamedRefs:
         assert names(git, sha("c"), exclude="refs/heads/main", limit=1) == [sha("c")]
 
     def test_a_ref_that_does_not_exist(self) -> None:
-        """Also if others begin alike."""
+        """A ref whose name only begins alike does not count."""
         _, git = client(Exchange(f"{HEADS}/main", 200, [ref("refs/heads/main2", "x")]))
         with pytest.raises(GitilesError, match="NOT_FOUND: the repository has no ref refs/heads/main"):
             git.log(REPO, sha("a"), limit=1, exclude="refs/heads/main")

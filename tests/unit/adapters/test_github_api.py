@@ -89,7 +89,7 @@ def test_errors_of_the_samples(name: str, code: str, text: str, *, transient: bo
     ],
 )
 def test_errors_by_status(status: int, message: str, code: str, *, transient: bool) -> None:
-    """Statuses without a sample. A conflict that is no empty repository is about the request."""
+    """These statuses have no sample. A conflict that is no empty repository is about the request."""
     _, error = ask(Exchange(GET, status, {"message": message}))
     assert (error.code, error.transient, isinstance(error, EmptyRepositoryError)) == (code, transient, False)
     assert str(error) == f"{code}: HTTP {status}: {message}".rstrip(": ")
@@ -131,7 +131,7 @@ def test_a_host_is_not_asked_before_the_time_of_its_limits(headers: Mapping[str,
 
 
 def test_refusals_without_a_time_double_the_wait() -> None:
-    """Up to half an hour and a little more. Any other answer starts again."""
+    """The longest wait is 32 minutes. Any other answer starts again."""
     clock, waits = SteppedClock(NOW), []
     github = ScriptedGitHub()
     api = github.api(clock)
@@ -207,7 +207,7 @@ def test_a_post_sends_json_and_follows_no_redirect() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_redirects_on_the_same_host_are_followed(status: int) -> None:
-    """With the same headers, at most three times."""
+    """Each request has the same headers. The fourth redirect is an error."""
     steps = [Exchange(f"GET {path}", status, {}, {"Location": target}) for path, target in (("/a", "/b"), ("/b", "/c"))]
     github, answer = ask(
         *steps,
@@ -236,7 +236,7 @@ def test_a_redirect_to_another_host_is_not_followed(target: str) -> None:
 
 
 def test_a_renamed_repository_is_reported_once_an_hour() -> None:
-    """With both names: webhooks come under the new one. A temporary redirect says nothing about the name."""
+    """The line has both names, because webhooks come under the new one. A temporary redirect says nothing about it."""
     clock = SteppedClock(NOW)
     record = sample("redirect-renamed")
     path = record["request"]["url"].removeprefix("https://api.github.com")
@@ -332,7 +332,7 @@ def test_an_error_with_any_body(body: bytes) -> None:
 
 
 def test_a_token_is_in_no_error_and_no_repr() -> None:
-    """Not even if the server repeats it as a header would hold it."""
+    """The server may repeat it, even in the form of a header."""
     token = "form-of-tomorrow"
     github, error = ask(Exchange(GET, 403, {"message": f"Authorization: Bearer {token} is bad, {token}"}), token=token)
     assert token not in f"{error} {error!r} {error.args}"
@@ -382,7 +382,7 @@ def test_a_refused_token_is_renewed_once() -> None:
 
 
 def test_requests_to_a_host_go_one_after_another() -> None:
-    """Also those of different threads."""
+    """Requests of eight threads never overlap."""
     running, most = 0, 0
 
     def count() -> None:

@@ -83,7 +83,7 @@ def test_an_answer_without_a_head_is_not_an_unchanged_one(answer: Exchange) -> N
 
 
 def test_an_active_revision_is_not_read() -> None:
-    """Also in the first sync of a process."""
+    """The first sync of a process does not read it either."""
     github, files = read(listed(), active=SHA)
     assert files == []
     assert len(github.sent) == 2
@@ -104,7 +104,7 @@ def test_a_large_file_comes_from_its_object() -> None:
     ],
 )
 def test_a_removed_file_defines_no_jobs(change: dict[str, Any]) -> None:
-    """As in the original. The change may be on a later page."""
+    """The original reads it the same way. The change may be on a later page."""
     link = {"Link": '<https://api.github.com/repositories/7/x?page=2>; rel="next"'}
     first = Exchange(
         f"{ROOT}/commits/{SHA}?per_page=100", 200, {"files": [{"filename": "other", "status": "added"}]}, link

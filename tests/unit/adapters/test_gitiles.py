@@ -376,7 +376,7 @@ def test_a_missing_token_is_a_failure_like_any_other() -> None:
     """The token may be there the next time. The library's text stays out of the error."""
 
     class NoToken(requests.Session):
-        def get(self, *_: Any, **__: Any) -> requests.Response:
+        def request(self, *_: Any, **__: Any) -> requests.Response:
             raise TransportError("what the metadata server said: secret")
 
     asked = GitilesClient(

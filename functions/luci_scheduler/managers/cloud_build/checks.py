@@ -166,8 +166,7 @@ def _substitution_problems(key: str, value: str, seen: set[str]) -> Iterator[str
 
 
 def _check_tags(tags: Sequence[str], check: TaskCheck) -> None:
-    if len(tags) > _MAX_TAGS:
-        check.error(f"{len(tags)} 'tags' are given, at most {_MAX_TAGS} are allowed", "tags", _MAX_TAGS)
+    if not check.few("tags", tags, _MAX_TAGS):
         return
     for index, tag in enumerate(tags):
         if not TAG.fullmatch(tag):

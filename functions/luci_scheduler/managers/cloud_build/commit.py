@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from luci_scheduler.core import go_json, log_lines
 from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.git_names import BRANCHES, TAGS, is_hash
 from luci_scheduler.core.go_text import quote
 
-__all__ = [
-    "BRANCHES",
-    "HASH",
-    "TAGS",
-    "Commit",
-    "Log",
-    "commit_of",
-    "ref_name",
-    "repo_name",
-    "repository_problem",
-    "same_repository",
-]
+__all__ = ["Commit", "Log", "commit_of", "ref_name", "repo_name", "repository_problem", "same_repository"]
 
 Log = Callable[[str], object]
 
-HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-"""A whole hash: SHA-1 or SHA-256."""
-
-BRANCHES, TAGS = "refs/heads/", "refs/tags/"
 _CASELESS_HOSTS = ("github.com",)
 
 
@@ -53,7 +38,7 @@ def commit_of(properties: Mapping[str, Any], log: Log) -> Commit | None:
     revision = properties.get("revision")
     if revision is None:
         return None
-    if not isinstance(revision, str) or not HASH.fullmatch(revision):
+    if not is_hash(revision):
         shown = revision if isinstance(revision, str) else go_json.compact(revision)
         log(log_lines.REVISION_IGNORED.format(value=quote(shown)))
         return None

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from emulator.buildbucket.plans import Workplace
 from emulator.buildbucket.testing import MemoryPublisher, ScriptedEntropy
+from emulator.building.workplace import Workplace
 from emulator.clock import RealClock
 from emulator.cloud_build import RunSteps, Service
 from emulator.cloud_build.builds import Build

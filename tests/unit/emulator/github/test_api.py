@@ -102,7 +102,7 @@ def test_a_merge_differs_from_its_first_parent(server: GitHubServer, world: Worl
 
 
 def test_a_commit_lists_at_most_3000_files(server: GitHubServer, world: World) -> None:
-    """300 without a page, 100 a page, and nothing behind page 30."""
+    """A request without a page gets 300, a page has 100, and no page follows the thirtieth."""
     path = f"{REPO}/commits/{world['big']}"
     sizes = [len(get(server, f"{path}{query}").json()["files"]) for query in ("", "?per_page=100&page=30", "?page=101")]
     assert sizes == [300, 100, 0]

@@ -154,7 +154,7 @@ def test_a_lost_message_is_replaced_by_a_check() -> None:
 
 
 def test_checks_come_at_random_times_by_default() -> None:
-    """As of builds of Buildbucket: from one to ten minutes."""
+    """A check comes one to ten minutes later, as for builds of Buildbucket."""
     world = _running(cloud_build_check_interval_seconds=0)
     (timer,) = world.invocation.pending_timers
     assert MINUTE <= timer.eta - timer.created < 10 * MINUTE
@@ -210,6 +210,32 @@ def test_a_second_build_is_canceled_after_the_end() -> None:
     assert world.cloud.calls == ["get", "cancel"]
     assert world.store.counts["W"] == 0
     assert world.cloud.statuses == ["SUCCESS", "CANCELLED"]
+
+
+def test_a_build_that_a_person_retries_after_the_end_is_left_alone() -> None:
+    """Cloud Build's own retry copies the substitutions. No attempt of the launch can have made such a build."""
+    world = _running()
+    world.cloud.finish("FAILURE")
+    world.announce_build(message="end")
+    world.clock.advance(SECOND)
+    assert world.announce(_second(world), "retry") == 200
+    assert world.cloud.statuses == ["FAILURE", "QUEUED"]
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(200, "CANCELLED"), (300, "QUEUED")])
+def test_a_lost_request_may_become_a_build_after_the_end(seconds: int, status: str) -> None:
+    """Cloud Build works on it for up to three minutes after the answer was lost."""
+    world = CloudWorld(TRIGGER)
+    world.cloud.faults["run"] = [DOWN]
+    world.commit()
+    world.tick(0)
+    world.tick(60)
+    world.cloud.finish()
+    world.announce_build(message="end")
+    assert world.invocation.status is Status.SUCCEEDED
+    world.clock.advance(seconds * SECOND)
+    assert world.announce(_second(world), "late") == 200
+    assert world.cloud.statuses == ["SUCCESS", status]
 
 
 def test_a_second_build_is_canceled_with_an_abort() -> None:
@@ -326,6 +352,20 @@ def test_a_second_build_may_be_unknown_for_a_minute() -> None:
     assert world.announce_build(0) == 500
     assert world.announce_build(0) == 200
     assert world.cloud.statuses == ["CANCELLED", "QUEUED"]
+
+
+def test_a_build_of_an_ended_launch_may_be_unknown_for_a_minute() -> None:
+    """No build was recorded, so each message may name the build of a lost request."""
+    world = CloudWorld()
+    world.cloud.lost, world.cloud.lag = ["create"], 90
+    world.commit()
+    abort_invocation(world.runtime, JOB, world.invocation.id, "user:a@example.com", "k")
+    world.tick(1)
+    assert world.invocation.status is Status.ABORTED
+    world.cloud.faults["get"] = [MISSING]
+    assert world.announce_build() == 500
+    assert world.announce_build() == 200
+    assert world.cloud.statuses == ["CANCELLED"]
 
 
 @pytest.mark.parametrize("refusal", [OVER, DENIED])
@@ -459,6 +499,15 @@ def test_a_build_stays_where_it_was_made() -> None:
     assert world.cloud.paths[-1].startswith("/v1/projects/cloud-project/locations/europe-west1/builds/")
 
 
+def test_doubles_are_looked_up_where_the_build_was_made() -> None:
+    """A look-up at the new default place would not show them."""
+    world = _with_a_lost_build('steps { name: "bash" }')
+    settings = replace(world.app.settings, cloud_build_location="us-west2")
+    world.runtime = make_app(settings, world.ports).runtime
+    world.tick(300)
+    assert world.cloud.statuses == ["CANCELLED", "QUEUED"]
+
+
 def test_a_transient_cancel_is_tried_again() -> None:
     """The abort's task does it."""
     world = _running()
@@ -578,7 +627,7 @@ def test_a_wait_for_approval_is_explained() -> None:
 
 
 def test_the_page_shows_build_status_and_failure() -> None:
-    """Three rows of the summary."""
+    """The summary has rows with the ID, the status and the reason of the failure."""
     world = _running()
     world.cloud.finish("FAILURE", failureInfo={"type": "FETCH_SOURCE_FAILED", "detail": "Failed to fetch source"})
     world.announce_build()
