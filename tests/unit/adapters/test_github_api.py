@@ -8,8 +8,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import requests
 from structlog.testing import capture_logs
 
 from emulator.clock import SteppedClock
@@ -346,6 +348,16 @@ def test_a_token_that_no_header_can_carry_is_not_sent(token: str) -> None:
     github, error = ask(Exchange(GET), token=token)
     assert (error.code, error.transient, github.sent) == ("UNAUTHENTICATED", False, [])
     assert "odd" not in f"{error!r} {error.__cause__!r}"
+
+
+@pytest.mark.parametrize("kind", [requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL])
+def test_a_text_of_the_library_is_not_quoted(kind: type[Exception]) -> None:
+    """It may hold a header with a token."""
+    github = ScriptedGitHub(Exchange(GET))
+    github.on_request = Mock(side_effect=kind("bad value: 'Bearer form-of-tomorrow'"))
+    with pytest.raises(GitilesError, match=f"^UNKNOWN: no answer: {kind.__name__}$") as raised:
+        github.api(SteppedClock(NOW)).get("github.com", PATH)
+    assert raised.value.transient
 
 
 class _Renewing:
