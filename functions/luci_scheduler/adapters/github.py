@@ -37,6 +37,10 @@ __all__ = ["MAX_FILES", "GitHubClient"]
 MAX_FILES = 3000
 """The files of a commit that GitHub lists at most."""
 
+_MAX_PATHS = 800_000
+"""The characters of the paths of one commit that are read, give or take a page. A path has up to 4,096 characters, and
+3,000 long ones of each commit of a log would not fit into a function's memory."""
+
 _LIMIT = 60.0
 """Seconds for all requests of one call together."""
 _PAGE = 100  # entries, the most that GitHub gives
@@ -55,7 +59,7 @@ _STEP = re.compile(r"([~^])(\d*)")
 _KEPT_REFS = 200_000  # of all folders together; each takes about 200 bytes
 _KEPT_TAGS = 100_000
 _KEPT_COMMITS = 20_000  # of comparisons; each takes about 600 bytes
-_KEPT_PATHS = 50_000  # of commits with their changes
+_KEPT_PATHS = 100_000  # hundreds of characters of the paths of commits
 
 T = TypeVar("T")
 _Commits = Sequence[LinkedCommit]
@@ -301,20 +305,34 @@ class GitHubClient:
         return replace(page, commits=tuple(self._with_changes(repo, commit.id).commit for commit in page.commits))
 
     def _with_changes(self, repo: RepoUrl, sha: str) -> LinkedCommit:
-        """Return a commit with its changes: one request for each 100 of them."""
+        """Return a commit with its changes: one request for each 100 of them.
+
+        If GitHub or a function cannot handle so large a commit, none of its changes are known. Otherwise one commit
+        would stop its ref forever.
+        """
         if kept := self._details.get((str(repo), sha)):
             return kept
+        try:
+            detailed = self._read_changes(repo, sha)
+        except GitilesError as error:
+            if error.code != "UNAVAILABLE" and not isinstance(error, AnswerTooLargeError):
+                raise
+            found = linked(self._commit(repo, sha).document)  # the error again, if GitHub has an outage
+            detailed = replace(found, commit=replace(found.commit, diff_cut=True))
+        self._details.put((str(repo), sha), detailed, _characters(detailed.commit.diff) // 100 + 1)
+        return detailed
+
+    def _read_changes(self, repo: RepoUrl, sha: str) -> LinkedCommit:
         answer = self._commit(repo, sha, _PAGE)
         found, paths = linked(answer.document), changes(sha, answer.document)
         for number in range(2, MAX_FILES // _PAGE + 1):
-            if not answer.next and len(paths) < (number - 1) * _PAGE:
+            is_last = not answer.next and len(paths) < (number - 1) * _PAGE
+            if is_last or _characters(paths) > _MAX_PATHS:
                 break
             answer = self._commit(repo, sha, _PAGE, number)
             paths += changes(sha, answer.document)
-        commit = replace(found.commit, diff=tuple(paths), diff_cut=len(paths) >= MAX_FILES)
-        detailed = replace(found, commit=commit)
-        self._details.put((str(repo), sha), detailed, len(paths) + 1)
-        return detailed
+        is_cut = len(paths) >= MAX_FILES or _characters(paths) > _MAX_PATHS
+        return replace(found, commit=replace(found.commit, diff=tuple(paths), diff_cut=is_cut))
 
     def _commit(self, repo: RepoUrl, name: str, size: int = 1, number: int = 1) -> Answer:
         return self._get(repo, f"commits/{quote(name)}", per_page=size, page=number)
@@ -389,6 +407,10 @@ class _Line:
                 return None
             self._known |= {found.commit.id: found for found in page}
         return self._known[sha]
+
+
+def _characters(paths: Sequence[tuple[str, str]]) -> int:
+    return sum(len(old) + len(new) for old, new in paths)
 
 
 def _too_far(place: LinkedCommit) -> GitilesError:

@@ -642,6 +642,27 @@ class TestChanges:
         assert (len(found.diff), found.diff_cut, found.known_diff) == (3000, True, None)
         assert github.expected == []
 
+    def test_a_commit_with_very_long_paths_is_cut(self) -> None:
+        """Anyone who may push can make some, and they would fill the memory of a function."""
+        files = [{"filename": "x" * 4000 + str(n), "status": "modified"} for n in range(100)]
+        _, git = client(one(sha("a"), {**commit("a"), "files": files}, 100))
+        (found,) = git.log(REPO, sha("a"), limit=1, diffs=True).commits
+        assert (len(found.diff), found.diff_cut) == (100, True)
+
+    def test_a_commit_that_is_too_large_is_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """GitHub cannot list its files, or no function can read the list. An outage is still an error."""
+        small = one(sha("a"), commit("a"))
+        for failure in (one(sha("a"), {}, 100, status=503), one(sha("a"), {"patch": "x" * 2000}, 100)):
+            monkeypatch.setattr(github_api, "MAX_BODY_BYTES", 1000)
+            github, git = client(failure, small)
+            for _ in range(2):
+                (found,) = git.log(REPO, sha("a"), limit=1, diffs=True).commits
+                assert (found.diff, found.diff_cut, found.id) == ((), True, sha("a"))
+            assert github.expected == []
+        _, git = client(one(sha("a"), {}, 100, status=503), one(sha("a"), {}, status=503))
+        with pytest.raises(GitilesError, match="UNAVAILABLE: HTTP 503"):
+            git.log(REPO, sha("a"), limit=1, diffs=True)
+
     def test_each_commit_of_a_page_is_asked_for_once(self) -> None:
         """A failed poll does not ask again for what the process has."""
         range_of = compare("a", "c", [commit("b", "a"), commit("c", "b")])
