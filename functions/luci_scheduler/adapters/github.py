@@ -59,7 +59,8 @@ _STEP = re.compile(r"([~^])(\d*)")
 _KEPT_REFS = 200_000  # of all folders together; each takes about 200 bytes
 _KEPT_TAGS = 100_000
 _KEPT_COMMITS = 20_000  # of comparisons; each takes about 600 bytes
-_KEPT_PATHS = 100_000  # hundreds of characters of the paths of commits
+_KEPT_CHANGES = 200_000  # of commits with their changes, in units of about 100 bytes
+_COMMIT_WEIGHT = 10
 
 T = TypeVar("T")
 _Commits = Sequence[LinkedCommit]
@@ -92,7 +93,7 @@ class GitHubClient:
         self._tags = Kept[str, str | None](_KEPT_TAGS)
         """Hash of a tag object → hash of its commit; empty if it is a tag of no commit, None if that is unknown."""
         self._comparisons = Kept[tuple[str, str, str, int], _Comparison](_KEPT_COMMITS)
-        self._details = Kept[tuple[str, str], LinkedCommit](_KEPT_PATHS)
+        self._details = Kept[tuple[str, str], LinkedCommit](_KEPT_CHANGES)
 
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
         """Return the refs below a folder: one request. If nothing has changed, it costs nothing of the limit."""
@@ -319,7 +320,8 @@ class GitHubClient:
                 raise
             found = linked(self._commit(repo, sha).document)  # the error again, if GitHub has an outage
             detailed = replace(found, commit=replace(found.commit, diff_cut=True))
-        self._details.put((str(repo), sha), detailed, _characters(detailed.commit.diff) // 100 + 1)
+        paths = detailed.commit.diff
+        self._details.put((str(repo), sha), detailed, _COMMIT_WEIGHT + len(paths) + _characters(paths) // 100)
         return detailed
 
     def _read_changes(self, repo: RepoUrl, sha: str) -> LinkedCommit:
