@@ -56,7 +56,7 @@ _LINE = 0
 """The number of the page that stands for a whole line, where GitHub cannot compare."""
 _STEP = re.compile(r"([~^])(\d*)")
 
-_KEPT_REFS = 200_000  # of all folders together; each takes about 200 bytes
+_KEPT_REFS = 200_000  # of all folders together; each takes about 200 bytes, and a long name more
 _KEPT_TAGS = 100_000
 _KEPT_COMMITS = 20_000  # of comparisons; each takes about 600 bytes
 _KEPT_CHANGES = 200_000  # of commits with their changes, in units of about 100 bytes
@@ -164,7 +164,7 @@ class GitHubClient:
                 self._tags.put(tag, None)
         # The ETag of a page says nothing about the pages after it.
         kept = _Folder("" if answer.next else answer.etag, found)
-        self._folders.put((str(repo), prefix), kept, len(found) + 1)
+        self._folders.put((str(repo), prefix), kept, 1 + len(found) + sum(map(len, found)) // 200)
         return found
 
     def _following(self, repo: RepoUrl, answer: Answer) -> Iterator[Answer]:

@@ -206,6 +206,16 @@ class TestRefs:
             git.log(REPO, f"{prefix}/main", limit=1)
         assert github.sent == []
 
+    def test_long_names_count_for_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Their owner could fill the memory of a function with them."""
+        monkeypatch.setattr(github_module, "_KEPT_REFS", 10)
+        for name, kept in (("main", '"1"'), ("x" * 4000, None)):
+            listed = Exchange(HEADS, 200, [ref(f"refs/heads/{name}", "a")], {"ETag": '"1"'})
+            github, git = client(listed, listed)
+            for _ in range(2):
+                assert len(git.refs(REPO, "refs/heads")) == 1
+            assert github.sent[1]["headers"].get("If-None-Match") == kept
+
     def test_an_empty_answer_is_not_an_unchanged_one(self) -> None:
         """Only the status says so. Otherwise the poller would miss all later commits."""
         _, git = client(Exchange(HEADS, 200, [ref("refs/heads/main", "a")]), Exchange(HEADS, 200, b"null"))
