@@ -10,12 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import quote
 
 from luci_scheduler.adapters.commit_answers import AnswerTooLargeError, broken
-from luci_scheduler.adapters.github_api import Answer, EmptyRepositoryError, GitHubApi, GitHubError
+from luci_scheduler.adapters.github_api import (
+    MOST_UNCHANGED,
+    Answer,
+    EmptyRepositoryError,
+    GitHubApi,
+    GitHubError,
+)
 from luci_scheduler.adapters.github_objects import (
     LinkedCommit,
     changes,
@@ -66,12 +72,19 @@ T = TypeVar("T")
 _Commits = Sequence[LinkedCommit]
 
 
-@frozen
+@dataclass(slots=True)
 class _Folder:
     """The refs of a folder, as the host listed them last."""
 
     etag: str
     refs: Mapping[str, str]
+    left: int = MOST_UNCHANGED
+    """The number of times that the host may still say that nothing has changed."""
+
+    def take_etag(self) -> str:
+        """Return the ETag for the next request; empty if the refs must be listed again."""
+        self.left -= 1
+        return self.etag if self.left >= 0 else ""
 
 
 @frozen
@@ -146,13 +159,14 @@ class GitHubClient:
     def _refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
         if not {"", ".", ".."}.isdisjoint(prefix.split("/")):
             return {}  # git allows no such name, and its address would be that of another object
-        kept = self._folders.get((str(repo), prefix))
+        kept = self._folders.get((str(repo), prefix)) or _Folder("", {}, 0)
+        etag = kept.take_etag()
         path = f"/repos/{quote(repo.project)}/git/matching-refs/{quote(prefix.removeprefix('refs/'))}"
         try:
-            answer = self._api.get(repo.host, path, etag=kept.etag if kept else "")
+            answer = self._api.get(repo.host, path, etag=etag)
         except EmptyRepositoryError:
             return {}
-        if answer.is_unchanged and kept:
+        if answer.is_unchanged and etag:
             return kept.refs
         found, tags = refs_below(prefix, answer.document)
         for page in self._following(repo, answer):
