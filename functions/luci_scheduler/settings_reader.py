@@ -256,7 +256,7 @@ def _commas(text: str) -> tuple[str, ...]:
 
 
 def _webhook_secrets(text: str) -> tuple[str, ...]:
-    secrets = _commas(text)
+    secrets = _commas(text.replace("\n", ","))  # GitHub takes no secret of two lines
     short = sum(len(secret.encode()) < _MIN_WEBHOOK_SECRET_BYTES for secret in secrets)
     if short or not secrets:
         raise ValueError(

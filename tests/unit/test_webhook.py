@@ -395,6 +395,8 @@ _ENVIRONMENT = {
 def test_the_settings_of_the_function() -> None:
     settings = read_webhook_settings({**_ENVIRONMENT, "SCHEDULER_QUEUE": "q", "PATH": "/bin"})
     assert settings.github_webhook_secrets == ("the new secret of a hook", "the old secret of a hook")
+    lines = {"SCHEDULER_GITHUB_WEBHOOK_SECRETS": "the new secret of a hook\r\nthe old secret of a hook\n"}
+    assert read_webhook_settings({**_ENVIRONMENT, **lines}) == settings, "a person may write one secret in each line"
     assert settings.commit_hosts.knows("https://github.com/a/b")
     assert "secret of a hook" not in repr(settings)
 

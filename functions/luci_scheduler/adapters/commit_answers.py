@@ -55,12 +55,12 @@ def port_errors(deadline: Deadline) -> Iterator[None]:
     """
     try:
         yield
+    except (requests.RequestException, GoogleAuthError) as error:  # some are ValueErrors, whose texts quote headers
+        raise _no_answer(error, late=deadline.passed) from error
     except ValueError as error:
         raise broken(str(error)) from error
     except TooLargeError as error:
         raise AnswerTooLargeError(str(error)) from error
-    except (requests.RequestException, GoogleAuthError) as error:
-        raise _no_answer(error, late=deadline.passed) from error
 
 
 def _no_answer(error: Exception, *, late: bool) -> GitilesError:

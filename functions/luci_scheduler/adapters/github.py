@@ -10,12 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import quote
 
 from luci_scheduler.adapters.commit_answers import AnswerTooLargeError, broken
-from luci_scheduler.adapters.github_api import Answer, EmptyRepositoryError, GitHubApi, GitHubError
+from luci_scheduler.adapters.github_api import (
+    MOST_UNCHANGED,
+    Answer,
+    EmptyRepositoryError,
+    GitHubApi,
+    GitHubError,
+)
 from luci_scheduler.adapters.github_objects import (
     LinkedCommit,
     changes,
@@ -37,6 +43,10 @@ __all__ = ["MAX_FILES", "GitHubClient"]
 MAX_FILES = 3000
 """The files of a commit that GitHub lists at most."""
 
+_MAX_PATHS = 800_000
+"""The characters of the paths of one commit that are read, give or take a page. A path has up to 4,096 characters, and
+3,000 long ones of each commit of a log would not fit into a function's memory."""
+
 _LIMIT = 60.0
 """Seconds for all requests of one call together."""
 _PAGE = 100  # entries, the most that GitHub gives
@@ -52,21 +62,29 @@ _LINE = 0
 """The number of the page that stands for a whole line, where GitHub cannot compare."""
 _STEP = re.compile(r"([~^])(\d*)")
 
-_KEPT_REFS = 200_000  # of all folders together; each takes about 200 bytes
+_KEPT_REFS = 200_000  # of all folders together; each takes about 200 bytes, and a long name more
 _KEPT_TAGS = 100_000
 _KEPT_COMMITS = 20_000  # of comparisons; each takes about 600 bytes
-_KEPT_PATHS = 50_000  # of commits with their changes
+_KEPT_CHANGES = 200_000  # of commits with their changes, in units of about 100 bytes
+_COMMIT_WEIGHT = 10
 
 T = TypeVar("T")
 _Commits = Sequence[LinkedCommit]
 
 
-@frozen
+@dataclass(slots=True)
 class _Folder:
     """The refs of a folder, as the host listed them last."""
 
     etag: str
     refs: Mapping[str, str]
+    left: int = MOST_UNCHANGED
+    """The number of times that the host may still say that nothing has changed."""
+
+    def take_etag(self) -> str:
+        """Return the ETag for the next request; empty if the refs must be listed again."""
+        self.left -= 1
+        return self.etag if self.left >= 0 else ""
 
 
 @frozen
@@ -88,7 +106,7 @@ class GitHubClient:
         self._tags = Kept[str, str | None](_KEPT_TAGS)
         """Hash of a tag object → hash of its commit; empty if it is a tag of no commit, None if that is unknown."""
         self._comparisons = Kept[tuple[str, str, str, int], _Comparison](_KEPT_COMMITS)
-        self._details = Kept[tuple[str, str], LinkedCommit](_KEPT_PATHS)
+        self._details = Kept[tuple[str, str], LinkedCommit](_KEPT_CHANGES)
 
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
         """Return the refs below a folder: one request. If nothing has changed, it costs nothing of the limit."""
@@ -141,13 +159,14 @@ class GitHubClient:
     def _refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
         if not {"", ".", ".."}.isdisjoint(prefix.split("/")):
             return {}  # git allows no such name, and its address would be that of another object
-        kept = self._folders.get((str(repo), prefix))
+        kept = self._folders.get((str(repo), prefix)) or _Folder("", {}, 0)
+        etag = kept.take_etag()
         path = f"/repos/{quote(repo.project)}/git/matching-refs/{quote(prefix.removeprefix('refs/'))}"
         try:
-            answer = self._api.get(repo.host, path, etag=kept.etag if kept else "")
+            answer = self._api.get(repo.host, path, etag=etag)
         except EmptyRepositoryError:
             return {}
-        if answer.is_unchanged and kept:
+        if answer.is_unchanged and etag:
             return kept.refs
         found, tags = refs_below(prefix, answer.document)
         for page in self._following(repo, answer):
@@ -159,7 +178,7 @@ class GitHubClient:
                 self._tags.put(tag, None)
         # The ETag of a page says nothing about the pages after it.
         kept = _Folder("" if answer.next else answer.etag, found)
-        self._folders.put((str(repo), prefix), kept, len(found) + 1)
+        self._folders.put((str(repo), prefix), kept, 1 + len(found) + sum(map(len, found)) // 200)
         return found
 
     def _following(self, repo: RepoUrl, answer: Answer) -> Iterator[Answer]:
@@ -301,20 +320,35 @@ class GitHubClient:
         return replace(page, commits=tuple(self._with_changes(repo, commit.id).commit for commit in page.commits))
 
     def _with_changes(self, repo: RepoUrl, sha: str) -> LinkedCommit:
-        """Return a commit with its changes: one request for each 100 of them."""
+        """Return a commit with its changes: one request for each 100 of them.
+
+        If GitHub or a function cannot handle so large a commit, none of its changes are known. Otherwise one commit
+        would stop its ref forever.
+        """
         if kept := self._details.get((str(repo), sha)):
             return kept
+        try:
+            detailed = self._read_changes(repo, sha)
+        except GitilesError as error:
+            if error.code != "UNAVAILABLE" and not isinstance(error, AnswerTooLargeError):
+                raise
+            found = linked(self._commit(repo, sha).document)  # the error again, if GitHub has an outage
+            detailed = replace(found, commit=replace(found.commit, diff_cut=True))
+        paths = detailed.commit.diff
+        self._details.put((str(repo), sha), detailed, _COMMIT_WEIGHT + len(paths) + _characters(paths) // 100)
+        return detailed
+
+    def _read_changes(self, repo: RepoUrl, sha: str) -> LinkedCommit:
         answer = self._commit(repo, sha, _PAGE)
         found, paths = linked(answer.document), changes(sha, answer.document)
         for number in range(2, MAX_FILES // _PAGE + 1):
-            if not answer.next and len(paths) < (number - 1) * _PAGE:
+            is_last = not answer.next and len(paths) < (number - 1) * _PAGE
+            if is_last or _characters(paths) > _MAX_PATHS:
                 break
             answer = self._commit(repo, sha, _PAGE, number)
             paths += changes(sha, answer.document)
-        commit = replace(found.commit, diff=tuple(paths), diff_cut=len(paths) >= MAX_FILES)
-        detailed = replace(found, commit=commit)
-        self._details.put((str(repo), sha), detailed, len(paths) + 1)
-        return detailed
+        is_cut = len(paths) >= MAX_FILES or _characters(paths) > _MAX_PATHS
+        return replace(found, commit=replace(found.commit, diff=tuple(paths), diff_cut=is_cut))
 
     def _commit(self, repo: RepoUrl, name: str, size: int = 1, number: int = 1) -> Answer:
         return self._get(repo, f"commits/{quote(name)}", per_page=size, page=number)
@@ -389,6 +423,10 @@ class _Line:
                 return None
             self._known |= {found.commit.id: found for found in page}
         return self._known[sha]
+
+
+def _characters(paths: Sequence[tuple[str, str]]) -> int:
+    return sum(len(old) + len(new) for old, new in paths)
 
 
 def _too_far(place: LinkedCommit) -> GitilesError:

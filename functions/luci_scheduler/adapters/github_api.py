@@ -29,6 +29,7 @@ from luci_scheduler.ports import Clock, GitilesError
 
 __all__ = [
     "CALL_LIMIT",
+    "MOST_UNCHANGED",
     "Answer",
     "EmptyRepositoryError",
     "Exchange",
@@ -41,6 +42,10 @@ __all__ = [
 CALL_LIMIT = 15 * SECOND
 """The limit of one call, in nanoseconds: the wait for the calls before it, redirects, and the answer. GitHub itself
 ends a request after ten seconds."""
+
+MOST_UNCHANGED = 100
+"""How many answers 304 in a row are believed; the next request has no condition. So after a wrong answer, commits are
+late and not lost. With a poll a minute, one request in 100 minutes counts."""
 
 _MAX_ERROR_BYTES = 1 << 16  # an error is an object of a few members
 _MAX_ERROR_TEXT = 300  # characters
@@ -156,7 +161,8 @@ class GitHubApi:
         self._clock = clock
         self._deadline = deadline
         self._states = {host: _State() for host in hosts.configured}
-        self._moved: dict[str, Instant] = {}
+        self._moved: dict[str, tuple[int, str]] = {}
+        """Repository → the time of its next warning, and its new name or address in the last one."""
 
     def get(self, host: str, path: str, query: Sequence[tuple[str, str]] = (), *, etag: str = "") -> Answer:
         """Read an object.
@@ -191,23 +197,25 @@ class GitHubApi:
             call = _Call(self._session(), configured.api, deadline, state, self._clock)
             credentials = self._credentials if configured.credentials else NoCredentials()
             answer = call.authorized(credentials, method, path, headers, body)
-        if call.has_moved and not answer.is_unchanged and path.startswith("/repos/"):
+        if call.has_moved and path.startswith("/repos/"):
             self._note_move(host, path, call.url, answer)
         return answer
 
     def _note_move(self, host: str, path: str, url: str, answer: Answer) -> None:
-        """Warn, at most once an hour, that a repository has another name: webhooks come under that name alone.
+        """Warn, once an hour, that a repository has another name: webhooks come under that name alone.
 
-        Only an answer with a body shows the name. The address that was followed has the repository's number.
+        The address that was followed has only the repository's number. The name is in most answers, and not in a 304.
         """
         owner, name = [*path.split("/"), "", "", ""][2:4]
         repo, now = f"https://{host}/{owner}/{name}", self._clock.now()
-        if now < self._moved.get(repo, 0):
+        due, known = self._moved.get(repo, (0, ""))
+        if now < due:
             return
         if len(self._moved) >= _MOST_MOVED:
             self._moved.clear()
-        self._moved[repo] = Instant(now + HOUR)
-        _logger.warning("repository_moved", repo=repo, moved_to=sanitized(_new_name(answer.document) or url))
+        moved_to = _new_name(answer.document) or known or url
+        self._moved[repo] = now + HOUR, moved_to
+        _logger.warning("repository_moved", repo=repo, moved_to=sanitized(moved_to))
 
 
 class _State:

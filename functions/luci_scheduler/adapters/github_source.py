@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from luci_scheduler.adapters.github_api import Answer, GitHubApi
+from luci_scheduler.adapters.github_api import MOST_UNCHANGED, Answer, GitHubApi
 from luci_scheduler.adapters.github_objects import files_of, linked, linked_list
 from luci_scheduler.core.git_names import is_hash
 from luci_scheduler.core.repo_url import RepoUrl
@@ -44,6 +44,8 @@ class GitHubSource:
         self._ref = ref
         self._path = path
         self._api = api
+        self._left = 0
+        """The number of times that GitHub may still say that the ref has not changed."""
         self._known: tuple[str, str] = ("", "")
         """The ETag of the last answer about the ref, and the last commit at that time that had changed the file."""
 
@@ -64,7 +66,8 @@ class GitHubSource:
         return [ConfigFile(self._project, content, revision, f"{self._repo}/blob/{revision}/{quote(self._path)}")]
 
     def _revision(self) -> str:
-        etag, known = self._known
+        self._left -= 1
+        etag, known = self._known if self._left >= 0 else ("", "")
         # Only a commit can be named by its full ref. In the list, a tag could hide the branch of the same name.
         answer = self._get(f"commits/{quote(self._ref.removeprefix('refs/'))}", {"per_page": "1"}, etag=etag)
         if answer.is_unchanged and etag:
@@ -73,7 +76,7 @@ class GitHubSource:
         commits = linked_list(self._get("commits", query).document)
         if not commits:
             raise ValueError("no commit has changed the file; check the path")
-        self._known = answer.etag, commits[0].commit.id
+        self._known, self._left = (answer.etag, commits[0].commit.id), MOST_UNCHANGED
         return commits[0].commit.id
 
     def _content(self, revision: str) -> bytes:

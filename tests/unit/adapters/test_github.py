@@ -134,6 +134,15 @@ class TestRefs:
         assert [item["headers"].get("If-None-Match") for item in github.sent] == [None, etag]
         assert git.refs(REPO, "refs/heads") == before
 
+    def test_no_host_says_forever_that_nothing_has_changed(self) -> None:
+        """If that is wrong, the commits are late and not lost."""
+        first = Exchange(HEADS, 200, [ref("refs/heads/main", "a")], {"ETag": '"1"'})
+        second = replace(first, body=[ref("refs/heads/main", "b")])
+        github, git = client(first, *[Exchange(HEADS, 304)] * 100, second, Exchange(HEADS, 304))
+        found = [git.refs(REPO, "refs/heads")["refs/heads/main"] for _ in range(103)]
+        assert found == [sha("a")] * 101 + [sha("b")] * 2
+        assert [place for place, item in enumerate(github.sent) if "If-None-Match" not in item["headers"]] == [0, 101]
+
     def test_a_changed_folder_replaces_the_kept_one(self) -> None:
         """The next request sends the new ETag."""
         steps = [Exchange(HEADS, 200, [ref("refs/heads/main", name)], {"ETag": name}) for name in "ab"]
@@ -205,6 +214,16 @@ class TestRefs:
         with pytest.raises(GitilesError, match="NOT_FOUND"):
             git.log(REPO, f"{prefix}/main", limit=1)
         assert github.sent == []
+
+    def test_long_names_count_for_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Their owner could fill the memory of a function with them."""
+        monkeypatch.setattr(github_module, "_KEPT_REFS", 10)
+        for name, kept in (("main", '"1"'), ("x" * 4000, None)):
+            listed = Exchange(HEADS, 200, [ref(f"refs/heads/{name}", "a")], {"ETag": '"1"'})
+            github, git = client(listed, listed)
+            for _ in range(2):
+                assert len(git.refs(REPO, "refs/heads")) == 1
+            assert github.sent[1]["headers"].get("If-None-Match") == kept
 
     def test_an_empty_answer_is_not_an_unchanged_one(self) -> None:
         """Only the status says so. Otherwise the poller would miss all later commits."""
@@ -641,6 +660,27 @@ class TestChanges:
         (found,) = git.log(REPO, sha("a"), limit=1, diffs=True).commits
         assert (len(found.diff), found.diff_cut, found.known_diff) == (3000, True, None)
         assert github.expected == []
+
+    def test_a_commit_with_very_long_paths_is_cut(self) -> None:
+        """Anyone who may push can make some, and they would fill the memory of a function."""
+        files = [{"filename": "x" * 4000 + str(n), "status": "modified"} for n in range(100)]
+        _, git = client(one(sha("a"), {**commit("a"), "files": files}, 100))
+        (found,) = git.log(REPO, sha("a"), limit=1, diffs=True).commits
+        assert (len(found.diff), found.diff_cut) == (100, True)
+
+    def test_a_commit_that_is_too_large_is_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """GitHub cannot list its files, or no function can read the list. An outage is still an error."""
+        small = one(sha("a"), commit("a"))
+        for failure in (one(sha("a"), {}, 100, status=503), one(sha("a"), {"patch": "x" * 2000}, 100)):
+            monkeypatch.setattr(github_api, "MAX_BODY_BYTES", 1000)
+            github, git = client(failure, small)
+            for _ in range(2):
+                (found,) = git.log(REPO, sha("a"), limit=1, diffs=True).commits
+                assert (found.diff, found.diff_cut, found.id) == ((), True, sha("a"))
+            assert github.expected == []
+        _, git = client(one(sha("a"), {}, 100, status=503), one(sha("a"), {}, status=503))
+        with pytest.raises(GitilesError, match="UNAVAILABLE: HTTP 503"):
+            git.log(REPO, sha("a"), limit=1, diffs=True)
 
     def test_each_commit_of_a_page_is_asked_for_once(self) -> None:
         """A failed poll does not ask again for what the process has."""

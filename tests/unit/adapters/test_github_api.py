@@ -8,8 +8,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import requests
 from structlog.testing import capture_logs
 
 from emulator.clock import SteppedClock
@@ -243,27 +245,24 @@ def test_a_renamed_repository_is_reported_once_an_hour() -> None:
     moved = Exchange.of_sample(record)
     url = "https://api.github.com/repos/other-org/tool/git/refs/heads/main"
     refs = Exchange("GET /repositories/710001/git/matching-refs/heads", 200, [{"url": url}])
-    empty = Exchange("GET /repositories/710001/git/matching-refs/heads", 200, [])
-    github = ScriptedGitHub(moved, refs, moved, refs, moved, empty)
+    unchanged = Exchange("GET /repositories/710001/git/matching-refs/heads", 304)
+    github = ScriptedGitHub(moved, refs, moved, refs, moved, unchanged)
     api = github.api(clock)
     with capture_logs() as logs:
         for _ in range(2):
             api.get("github.com", path)
         clock.move_to(Instant(NOW + HOUR))
         api.get("github.com", path)
-    assert [(entry["event"], entry["repo"], entry["moved_to"]) for entry in logs] == [
-        ("repository_moved", "https://github.com/example-org/gadget", "https://api.github.com/repos/other-org/tool"),
-        (
-            "repository_moved",
-            "https://github.com/example-org/gadget",
-            "https://api.github.com/repositories/710001/git/matching-refs/heads",
-        ),
-    ]
-    clock.move_to(Instant(NOW + 2 * HOUR))
-    github.expect([moved, replace(empty, status=304, body=None)])
+    warning = (
+        "repository_moved",
+        "https://github.com/example-org/gadget",
+        "https://api.github.com/repos/other-org/tool",
+    )
+    assert [(entry["event"], entry["repo"], entry["moved_to"]) for entry in logs] == [warning] * 2
+    fresh = ScriptedGitHub(moved, replace(unchanged, status=200, body=[])).api(clock)
     with capture_logs() as logs:
-        assert api.get("github.com", path, etag='"1"').is_unchanged
-    assert logs == [], "an answer without a body shows no name"
+        fresh.get("github.com", path)
+    assert [entry["moved_to"].partition("/git/")[0] for entry in logs] == ["https://api.github.com/repositories/710001"]
     github.expect([Exchange(GET, 302, {}, {"Location": "/y"}), Exchange("GET /y", 200, {})])
     with capture_logs() as logs:
         api.get("github.com", PATH)
@@ -349,6 +348,16 @@ def test_a_token_that_no_header_can_carry_is_not_sent(token: str) -> None:
     github, error = ask(Exchange(GET), token=token)
     assert (error.code, error.transient, github.sent) == ("UNAUTHENTICATED", False, [])
     assert "odd" not in f"{error!r} {error.__cause__!r}"
+
+
+@pytest.mark.parametrize("kind", [requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL])
+def test_a_text_of_the_library_is_not_quoted(kind: type[Exception]) -> None:
+    """It may hold a header with a token."""
+    github = ScriptedGitHub(Exchange(GET))
+    github.on_request = Mock(side_effect=kind("bad value: 'Bearer form-of-tomorrow'"))
+    with pytest.raises(GitilesError, match=f"^UNKNOWN: no answer: {kind.__name__}$") as raised:
+        github.api(SteppedClock(NOW)).get("github.com", PATH)
+    assert raised.value.transient
 
 
 class _Renewing:

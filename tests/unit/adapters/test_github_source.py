@@ -67,6 +67,15 @@ def test_an_unchanged_config_is_one_conditional_request() -> None:
     assert [item["headers"].get("If-None-Match") for item in github.sent] == [None, None, None, "1", "1", None]
 
 
+def test_github_does_not_say_forever_that_nothing_has_changed() -> None:
+    """If that is wrong, a changed config is late and not lost."""
+    github = ScriptedGitHub(tip(), listed(), *[Exchange(HEAD, 304)] * 100, tip(), listed("d" * 40), Exchange(HEAD, 304))
+    one = source(github)
+    found = [one.configs(lambda _: SHA) for _ in range(101)]
+    assert found == [[]] * 101
+    assert [one.configs(lambda _: "d" * 40) for _ in range(2)] == [[], []]
+
+
 def test_a_changed_branch_with_an_unchanged_config() -> None:
     """The new head is noted, and the next request is conditional again."""
     github = ScriptedGitHub(tip(), listed(), tip("2"), listed(), Exchange(HEAD, 304))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,6 +76,13 @@ def test_an_answer_decides_whether_a_status_is_tried_again(answer: Answer, trans
         _statuses(server).report(_STATUS, _PAGE)
     assert (raised.value.transient, raised.value.code) == (transient, code)
     assert "ghs_example" not in str(raised.value)
+
+
+def test_a_status_of_a_host_that_the_settings_lost_is_refused() -> None:
+    """A queue would repeat any other error for a week."""
+    with answering() as server, pytest.raises(GitilesError, match="INVALID_ARGUMENT: ") as raised:
+        _statuses(server).report(replace(_STATUS, repo="https://git.example.com/a/b"), _PAGE)
+    assert (raised.value.transient, server.paths) == (False, [])
 
 
 def test_the_port_of_a_deployment_exists_by_option() -> None:

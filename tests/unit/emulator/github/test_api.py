@@ -206,6 +206,15 @@ def test_contents_of_a_file_and_a_folder(server: GitHubServer) -> None:
     assert get(server, f"{REPO}/contents/src?ref=none").status_code == 404
 
 
+@pytest.mark.parametrize("path", ["..", "../..", "src/../../x"])
+def test_contents_outside_of_the_repository_are_not_found(server: GitHubServer, path: str) -> None:
+    """A client of HTTP would shorten the address, so it is sent as it is."""
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+    connection.request("GET", f"{REPO}/contents/{path}", headers={"User-Agent": "test"})
+    assert connection.getresponse().status == 404
+    connection.close()
+
+
 def test_a_large_file_has_no_content_in_json(server: GitHubServer, world: World) -> None:
     """Above 1 MiB only the raw form has the bytes."""
     repository = Repository.create(world.root / "github.com" / OWNER / "large")
@@ -330,6 +339,11 @@ def test_a_token_has_permissions_and_repositories(server: GitHubServer, world: W
 def test_a_wrong_jwt_makes_no_token(server: GitHubServer, claims: dict[str, Any]) -> None:
     """Its times are bounded, and it names the App."""
     assert _token(server, **claims).status_code == 401
+
+
+@pytest.mark.parametrize("body", [{"permissions": 7}, {"repositories": "widget"}, {"repositories": [7]}])
+def test_members_of_another_type_make_no_token(server: GitHubServer, body: Any) -> None:
+    assert _token(server, body).status_code == 422
 
 
 def test_no_jwt_makes_no_token(server: GitHubServer) -> None:

@@ -176,6 +176,8 @@ def test_other_processes_control_the_server(server: GitHubServer, world: World) 
         ("held", {"repository": "a/b"}),
         ("commits", {"repository": "../x", "message": "m"}),
         ("commits", {"repository": "a/b/c", "message": "m"}),
+        ("commits", {"repository": "a/.git", "message": "m"}),
+        ("commits", {"repository": "a/b\nc", "message": "m"}),
         ("commits", {"repository": WIDGET, "message": "m", "files": {"a": 1}}),
         ("commits", {"repository": WIDGET, "message": "m", "branch": "a..b"}),
         ("refs", {"repository": WIDGET, "ref": "none", "revision": ""}),

@@ -161,7 +161,7 @@ def test_a_renamed_repository_is_found_by_git(server: GitHubServer, world: World
 
 
 def test_a_linked_repository_belongs_to_its_user(server: GitHubServer, world: World, tmp_path: Path) -> None:
-    """Neither a push nor a control call writes into it, and it keeps its name."""
+    """Neither a push nor a control call writes into it or into a linked folder, and it keeps its name."""
     user = Repository.create(tmp_path / "mine", bare=False)
     user.commit("First", {"a": "1"})
     (world.root / "github.com" / OWNER / "linked").symlink_to(user.path)
@@ -171,6 +171,14 @@ def test_a_linked_repository_belongs_to_its_user(server: GitHubServer, world: Wo
         server.rename(f"{OWNER}/linked", f"{OWNER}/other")
     client = GitClient(tmp_path / "work")
     client.commit("Other")
+    (tmp_path / "projects").mkdir()
+    (world.root / "github.com" / "me").symlink_to(tmp_path / "projects")
+    with pytest.raises(LocalCloudError, match="watched in place"):
+        server.service.commit("me/new", "main", "No", {"a": "2"}, None)
+    Repository.create(world.root / "github.com" / OWNER / "mover")
+    with pytest.raises(ValueError, match="watched in place"):
+        server.rename(f"{OWNER}/mover", "me/new")
+    assert list((tmp_path / "projects").iterdir()) == []
     refused = client.run("push", server.clone_url(f"{OWNER}/linked"), "main", fails=True)
     assert "watched in place" in refused
     assert "First" in _page(server, f"/{OWNER}/linked").text

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from luci_scheduler.core.instants import MINUTE, SECOND
+from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.trigger import PayloadKind, Trigger
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.outbox import launch_task
+from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.ports import CloudBuildError
 from tests.unit.engine.world import JOB, Crash
 from tests.unit.managers.cloud_build.cloud import DENIED, DOWN, STEPS, THROTTLED, TRIGGER, CloudWorld, sample
@@ -52,6 +54,22 @@ def test_an_answer_in_time_is_recorded(block: str, action: str) -> None:
     }
     assert [timer.title for timer in world.invocation.pending_timers] == ["check-cloud-build-status"]
     assert f"Task URL: {world.invocation.view_url}" in world.lines()
+
+
+@pytest.mark.parametrize(
+    "repository", ["https://[", "ext::sh -c id", "file:///etc", "https://user:password@h/x", "https://h/x\u202e"]
+)
+def test_a_repository_that_is_none_refuses_the_launch(repository: str) -> None:
+    """Each person who may trigger a job chooses the property. With a repository in the definition it has no effect."""
+    properties = {"revision": "a" * 40, "repository": repository}
+    trigger = Trigger("t", Instant(0), PayloadKind.BUILDBUCKET, {"properties": properties})
+    own = f'{STEPS} source {{ repo: "https://github.com/example-org/widget" revision: "main" }}'
+    for block, status, calls in ((STEPS, Status.FAILED, []), (own, Status.RUNNING, ["create"])):
+        world = CloudWorld(block)
+        accept_triggers(world.runtime, JOB, [trigger], "k")
+        world.tick(0)
+        assert (world.invocation.status, world.cloud.calls) == (status, calls)
+        assert ("no repository to build" in world.log(JOB)) == (status is Status.FAILED)
 
 
 def test_a_second_delivery_of_a_launch_finds_its_claim() -> None:
