@@ -67,12 +67,12 @@ class CommitHosts:
         """
         if form := https_form(text):
             raise BadRepoUrlError(f"only https scheme is supported: write {form}")
-        host = self._named(text)
-        return _parse_github(text, host) if host else parse_repo_url(text)
+        host = _host(text)
+        return _parse_github(text, host) if host in self.configured else parse_repo_url(text)
 
     def problem(self, text: str) -> str:
         """Return why a URL on a configured host names no repository; empty for any other URL."""
-        if not self._named(text):
+        if _host(text) not in self.configured:
             return ""
         try:
             self.parse(text)
@@ -84,6 +84,17 @@ class CommitHosts:
         """Whether the host of a URL is Gitiles or configured."""
         host = _host(text)
         return host in self.configured or host.endswith(".googlesource.com")
+
+    def near(self, text: str) -> str:
+        """Return the configured host that a URL without a known host seems to mean; empty if there is none.
+
+        Such a URL has ``www.``, a user or a port, each of which could name another server.
+        """
+        try:
+            host = (urlsplit(text).hostname or "").removeprefix("www.")
+        except ValueError:
+            return ""
+        return host if host in self.configured else ""
 
     def kind(self, repo: RepoUrl) -> HostKind:
         """Return the kind of a repository's host."""
@@ -106,14 +117,6 @@ class CommitHosts:
         if self._kind(_host(repo)) is HostKind.GITHUB:
             return f"{_page(repo)}/compare/{old}...{new}"
         return f"{repo.removesuffix('/')}/+log/{old}..{new}"
-
-    def _named(self, text: str) -> str:
-        """Return the configured host that a URL means, also with ``www.``, a user or a port; empty for any other."""
-        try:
-            host = urlsplit(text).hostname or ""
-        except ValueError:
-            return ""
-        return next((name for name in (host, host.removeprefix("www.")) if name in self.configured), "")
 
     def _kind(self, host: str) -> HostKind:
         found = self.configured.get(host)

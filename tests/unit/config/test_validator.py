@@ -51,9 +51,6 @@ def test_the_sample_is_valid_and_its_old_fields_cause_warnings() -> None:
         ("ssh://git@github.com/a/b", "only https scheme is supported: write https://github.com/a/b"),
         ("https://github.com/a", "a repository's URL on this host is https://github.com/OWNER/NAME"),
         ("http://github.com/a/b", "only https scheme is supported"),
-        ("https://www.github.com/a/b", "a repository's URL on this host is https://github.com/OWNER/NAME"),
-        ("https://ada@github.com/a/b", "a repository's URL on this host is https://github.com/OWNER/NAME"),
-        ("https://github.com:443/a/b", "a repository's URL on this host is https://github.com/OWNER/NAME"),
         ("https://github.com/a/b", ""),
         ("https://x.googlesource.com/a", ""),
     ],
@@ -94,6 +91,10 @@ def test_a_repository_on_an_unknown_host_is_valid_with_a_warning() -> None:
     assert validated.errors == ()
     (warning,) = validated.warnings
     assert 'no commit host is configured for "git.example.com": its polls fail' in warning.message
+    for host in ("www.github.com", "ada@github.com", "github.com:443"):
+        (near,) = validate(text.replace("git.example.com", host), project="p", file="F").problems
+        end = f'no commit host is configured for "{host}": its polls fail; write https://github.com/OWNER/NAME'
+        assert near.message.endswith(end)
     hosts = CommitHosts({"git.example.com": ConfiguredHost(HostKind.GITHUB, "https://git.example.com/api/v3")})
     assert validate(text, project="p", rules=ConfigRules(hosts=hosts)).problems == ()
 
