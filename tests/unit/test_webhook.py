@@ -274,7 +274,8 @@ def test_large_bodies_take_turns() -> None:
         finally:
             ended.set()
             other.join()
-        assert served.send(large, delivery(large)).code == 200
+        other_large = json.dumps(payload(commits=["y" * (1 << 20)])).encode()
+        assert served.send(other_large, delivery(other_large)).code == 200
         assert served.published == [_HEAD] * 3
 
 
@@ -328,6 +329,20 @@ def test_an_ignored_push_leaves_a_line() -> None:
         assert len(line["repo"]) < 120
 
 
+def test_a_repeated_delivery_is_published_once_in_ten_minutes() -> None:
+    """Each message costs a request of GitHub's limit, and a delivery that was captured can be sent a million times."""
+    with hooked() as served:
+        assert served.push(payload()).text == "OK\n"
+        for _ in range(3):
+            served.clock.advance(3 * MINUTE)
+            assert served.push(payload()).text == "Ignored: the same delivery was published a few minutes ago\n"
+        assert (served.published, served.events) == ([_HEAD], ["push_published"])
+        assert served.push(payload(after="a" * 40)).text == "OK\n"
+        served.clock.advance(MINUTE)
+        assert served.push(payload()).text == "OK\n"
+        assert [event["revision"] for event in served.published] == [_HEAD["revision"], "a" * 40, _HEAD["revision"]]
+
+
 def test_a_replay_is_ignored_after_a_week() -> None:
     with hooked(now=PUSHED + 7 * DAY) as served:
         assert served.push(payload()).code == 200
@@ -362,6 +377,9 @@ def test_a_push_that_the_topic_does_not_take_is_answered_503(error: Exception) -
         answer = served.push(payload())
         assert (answer.code, served.published, served.events) == (503, [], ["push_not_published"])
         assert str(error) not in answer.text
+        served.topic.before_publish = lambda: None
+        assert served.push(payload()).code == 200
+        assert served.published == [_HEAD]
 
 
 def test_the_call_of_the_topic_has_the_budget_of_a_delivery() -> None:
