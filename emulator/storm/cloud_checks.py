@@ -24,7 +24,9 @@ __all__ = ["check_cloud_builds"]
 _PAUSE = MINUTE - 11 * SECOND
 """The least pause between a request and the look-up of the next attempt, less the errors of two clocks (five seconds
 each), and a task that comes a second early."""
-_REQUESTS = ("/cloud_build.create", "/cloud_build.run")
+_CREATE, _RUN = _REQUESTS = ("/cloud_build.create", "/cloud_build.run")
+_LIMITS = {_CREATE: MINUTE, _RUN: 2 * MINUTE}
+"""The limit of each request. A process that stands still afterwards gets the answer later."""
 _LIST = "/cloud_build.list"
 _CHECKS = ("on_task timer", "on_cloud_build")
 _ANSWERED = range(200, 300)
@@ -121,10 +123,15 @@ def _hasty(before: _Attempt, after: _Attempt) -> Iterator[tuple[Invariant, Insta
     request = next(iter(after.requests), None)
     if request is not None and not any(call.ended <= request.at for call in after.lists):
         yield Invariant.ONE_BUILD, request.at, f"attempt {after.number} requested a build without a look-up"
-    ended = max((call.ended for call in before.requests), default=Instant(0))
+    ended = max(map(_end_of, before.requests), default=Instant(0))
     if (after.requests or after.lists) and after.since - ended < _PAUSE:
         text = f"attempt {after.number} began {(after.since - ended) / SECOND:.1f} s after the request before it"
         yield Invariant.PAUSE, after.since, text
+
+
+def _end_of(request: Call) -> Instant:
+    limit = next(limit for name, limit in _LIMITS.items() if request.point.endswith(name))
+    return Instant(min(request.ended, request.at + limit))
 
 
 def _left(facts: _Facts, versions: Sequence[Version], settled: Instant, build: Build) -> Iterator[tuple[Instant, str]]:
@@ -137,11 +144,20 @@ def _left(facts: _Facts, versions: Sequence[Version], settled: Instant, build: B
             if _lived(build, at):
                 yield at, f"build {build.id} outlived its own message {delivery.key}"
     for version in versions:
-        number, record = version.commit.delivery, version.record
-        is_check = version.commit.handler in _CHECKS and version.at > settled and record.attempts > 1
+        number = version.commit.delivery
         can_see = (number, build.id) not in facts.hidden and facts.deliveries[number].began > build.created
+        is_check = version.at > settled and _is_check(facts, version)
         if is_check and can_see and number not in facts.denied and _lived(build, version.at):
             yield version.at, f"build {build.id} outlived a check of its invocation"
+
+
+def _is_check(facts: _Facts, version: Version) -> bool:
+    """Whether a commit is that of a check which looks for further builds.
+
+    The message of a further build only decides about that build.
+    """
+    about = facts.film.run.history.notices.get(facts.deliveries[version.commit.delivery].key, _recorded(version))
+    return version.commit.handler in _CHECKS and version.record.attempts > 1 and about == _recorded(version)
 
 
 def _lived(build: Build, at: Instant) -> bool:

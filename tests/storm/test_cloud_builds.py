@@ -181,6 +181,38 @@ def test_a_crash_at_each_call_of_cloud_build_holds() -> None:
         assert outcome.holds, outcome.violations
 
 
+@pytest.mark.parametrize(
+    ("seed", "faults"),
+    [
+        (
+            700422,
+            [
+                "build-answer-lost@on_task launch/cloud_build.run/after#1=0",
+                "build-answer-lost@on_gitiles_commit/cloud_build.create/after#0=1",
+                "build-list-lag@on_task launch/cloud_build.list/after#0=129",
+                "build-answer-lost@on_task launch/cloud_build.run/after#2=0",
+                "build-list-lag@on_task launch/cloud_build.list/after#2=160",
+                "build-empty-page@on_cloud_build/cloud_build.list/before#0=0",
+                "build-list-lag@on_cloud_build/cloud_build.list/after#1=172",
+            ],
+        ),
+        (
+            700052,
+            [
+                "stall@on_gitiles_commit/gitiles.log/after#0=181",
+                "stall@on_gitiles_commit/cloud_build.create/after#0=195",
+            ],
+        ),
+    ],
+    ids=["the message of one of three builds", "a process that stands still after its request"],
+)
+def test_these_runs_hold(seed: int, faults: list[str]) -> None:
+    """The first message is no check of the other builds, and the answer is late although the request ended in time."""
+    outcome = play_and_judge(Schedule(seed, tuple(map(Fault.parse, faults)), scenario="cloud-build"))
+    assert outcome.holds, outcome.violations
+    assert len(outcome.faults) == len(faults)
+
+
 def test_the_document_of_a_doubled_invocation_names_both_builds() -> None:
     """One is kept, and nothing needs to look for the other one any more."""
     result = run(_schedule(*DOUBLED))
