@@ -120,8 +120,6 @@ _ANY = r"[^/]+"
 _MINUTE = "platform/minute"
 _USERS = "platform/users"
 _BB = r"(buildbucket|cloud_build)\.[^/]+"
-_ASKED = r"(buildbucket\.[^/]+|cloud_build\.(?!list)[^/]+)"
-"""The calls whose answer may be empty. An empty list of builds is a list that lags."""
 _LISTS = r"(buildbucket\.(SearchBuilds|v1\.search)|cloud_build\.list)"
 _STORE = r"store\.commit"
 _READ = r"store\.(?!commit)[^/]+"
@@ -185,8 +183,8 @@ KINDS: dict[Kind, Spec] = {
         1_000, 80_000, "milliseconds",
     ),
     Kind.BUILD_ANSWER_BROKEN: Spec(
-        "a call of a build service lands, and a proxy spoils its answer", _AFTER.format(_ASKED), 0.005, 0, 3,
-        "selects no JSON, an empty object, status 403 without a code, or status 400 without a code",
+        "a call of a build service lands, and a proxy spoils its answer", _AFTER.format(_BB), 0.005, 0, 3,
+        "selects no JSON, an empty object (of a list: array), status 403 without a code, or status 400 without one",
     ),
     Kind.BUILD_STALE: Spec(
         "a build is shown as it was", _AFTER.format(r"(buildbucket\.(GetBuild|v1\.get)|cloud_build\.get)"), 0.05,

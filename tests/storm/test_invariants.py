@@ -295,3 +295,14 @@ def test_the_word_of_buildbucket_ends_an_invocation(good_run: Run) -> None:
     assert Invariant.END in found(good_run)
     good_run.faults = (Fault(Kind.BUILD_DENIED, f"{call.point}/before", call.before),)
     assert Invariant.END not in found(good_run)
+
+
+def test_an_abort_may_end_a_launch_that_leaves_nothing_running() -> None:
+    """A no-op job is claimed by a delivery that died, and a person aborts all invocations of the job."""
+    faults = (
+        Fault(Kind.CRASH_AFTER, "on_task launch/store.job/after", 0),
+        Fault(Kind.ABORT_JOB, "platform/users", 10, 119),
+    )
+    result = play(Schedule(101_184, faults))
+    assert any(commit.handler == "on_task deferred" for commit in result.history.commits)
+    assert violations(result) == []
