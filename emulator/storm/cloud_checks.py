@@ -148,11 +148,20 @@ def _left(facts: _Facts, versions: Sequence[Version], settled: Instant, build: B
             if _lived(build, at):
                 yield at, f"build {build.id} outlived its own message {delivery.key}"
     for version in versions:
-        number, record = version.commit.delivery, version.record
-        is_check = version.commit.handler in _CHECKS and version.at > settled and record.attempts > 1
+        number = version.commit.delivery
         can_see = (number, build.id) not in facts.hidden and facts.deliveries[number].began > build.created
+        is_check = version.at > settled and _is_check(facts, version)
         if is_check and can_see and number not in facts.denied and _lived(build, version.at):
             yield version.at, f"build {build.id} outlived a check of its invocation"
+
+
+def _is_check(facts: _Facts, version: Version) -> bool:
+    """Whether a commit is that of a check which looks for further builds.
+
+    The message of a further build only decides about that build.
+    """
+    about = facts.film.run.history.notices.get(facts.deliveries[version.commit.delivery].key, _recorded(version))
+    return version.commit.handler in _CHECKS and version.record.attempts > 1 and about == _recorded(version)
 
 
 def _lived(build: Build, at: Instant) -> bool:
