@@ -349,7 +349,11 @@ CAUSES: Mapping[str, Cause] = {
         "builds-do-not-start", "many requests for builds fail", partial(_launches_fail, _REFUSED), also=_LATENESS
     ),
     "a missing role in Cloud Build": Cause(
-        "builds-do-not-start", "many requests for builds fail", _cloud_build_refuses, CloudWorld, also=_LATENESS
+        "builds-do-not-start",
+        "many requests for builds fail",
+        _cloud_build_refuses,
+        CloudWorld,
+        also=_LATENESS | frozenset({"no-builds"}),
     ),
     "Buildbucket is down": Cause(
         "builds-do-not-start", "many requests for builds fail", partial(_launches_fail, _SILENT), also=_LATENESS
