@@ -76,7 +76,8 @@ module "build_notifications" {
 resource "google_project_iam_member" "private_pools" {
   for_each = local.pool_projects
 
-  project = each.value == var.project_id ? local.project_id : each.value
+  # A project with builds may have just got its APIs.
+  project = try(module.build_project[each.value].project_id, each.value == var.project_id ? local.project_id : each.value)
   role    = "roles/cloudbuild.workerPoolUser"
   member  = google_service_account.this["functions"].member
 

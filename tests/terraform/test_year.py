@@ -136,7 +136,7 @@ def test_another_prefix_after_a_year(terraform: Terraform) -> None:
 
 _OBJECTS = ("cloud_build", "github")
 _TOKEN = {**EVERYTHING["github"], "app": None, "token": {"secret": "github-token"}, "webhook": {"secret": "other"}}
-_ACCOUNT = {**EVERYTHING["cloud_build"], "account": f"mine@{BUILDS}.iam.gserviceaccount.com"}
+_ACCOUNT = {**EVERYTHING["cloud_build"], "account": f"strangers@{BUILDS}.iam.gserviceaccount.com"}
 
 
 def _order(applied: str, first: str, then: str) -> bool:

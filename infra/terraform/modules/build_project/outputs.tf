@@ -12,6 +12,11 @@ output "grants" {
   )
 }
 
+output "project_id" {
+  description = "The project, known when its APIs answer."
+  value       = local.project_id
+}
+
 output "topic" {
   description = "Full name of the topic that Cloud Build publishes to."
   value       = var.create_topic ? google_pubsub_topic.cloud_builds[0].id : "projects/${local.project_id}/topics/${local.topic}"
