@@ -42,6 +42,7 @@ __all__ = [
     "build",
     "fleet",
     "idle",
+    "job",
     "operations",
     "polling",
     "run",
@@ -64,7 +65,7 @@ REQUEST_LOG_BYTES = 1_400
 SCHEDULE_LOG_BYTES = 1_500
 """Cloud Scheduler's two entries for each run of a schedule. Cloud Tasks and Pub/Sub write none."""
 _SENT_BYTES = 4_000
-"""Data sent in one call to Buildbucket or Gitiles, with headers and the connection."""
+"""Data sent in one call to a build service or a commit host, with headers and the connection."""
 _NOTIFICATION_BYTES = 20_000
 """A message of Buildbucket, which holds the whole build."""
 
@@ -91,6 +92,8 @@ _BUILD_MINUTES = 3
 
 _BUILD_BYTES = 5_000
 """A message of Cloud Build, which holds the whole build."""
+_JOB_MINUTES = 5
+"""Duration of a build of Cloud Build in the tables. It is checked after one to ten minutes, so once."""
 _ATTACK_REQUESTS_A_SECOND = 1_000
 """Requests that both instances of the webhook answer in an attack. Cloud Run refuses more, and bills none of those."""
 _KEPT_ENTRIES = 0.01
@@ -121,12 +124,12 @@ class Path:
     tasks: int
     """Created tasks; the creation and the delivery of each are billed as one operation."""
     tenths: int
-    """Billed tenths of a second of the call, as Cloud Run rounds up; most of the time is spent on Buildbucket or
-    Gitiles."""
+    """Billed tenths of a second of the call, as Cloud Run rounds up; most of the time is spent on the build service or
+    the commit host."""
     lines: int
     """Lines in the log."""
     outside: int
-    """Calls to Buildbucket or Gitiles."""
+    """Calls to a build service or a commit host."""
     message_bytes: int = 0
     """Size of the Pub/Sub message that causes the call; Pub/Sub bills at least 1,000 bytes."""
 
@@ -220,6 +223,11 @@ def build(checks: int, size: Size, message_bytes: int = _NOTIFICATION_BYTES) -> 
     return total([documents, *(run(path, size) for path in paths)])
 
 
+def job(size: Size) -> Usage:
+    """Return the usage of a build of Cloud Build for a commit, with the time of its machine."""
+    return total([build(1, size, _BUILD_BYTES), {"build_minute": _JOB_MINUTES}])
+
+
 def pushes(number: int) -> Usage:
     """Return the usage of pushes that the webhook publishes, one after the other: a tenth of a second each."""
     push = Path("push", 0, 0, 0, tenths=1, lines=1, outside=0, message_bytes=1_000)
@@ -286,13 +294,14 @@ OPTIONS: dict[str, Usage] = {
         "metric_mib": METRICS * _POINT_BYTES * _MINUTES / _MIB
     },
     "`github.token` or `github.app`: one secret version": {"secret_version_month": 1},
+    "`examples/github`: that version, and a poll a minute": total([{"secret_version_month": 1}, polling(1, SIZES[0])]),
     "`github.webhook`: one secret version and 10,000 pushes": total([{"secret_version_month": 1}, pushes(10_000)]),
     f"alert of the webhook: {WEBHOOK_CONDITIONS} conditions": {
         "alert_condition_month": WEBHOOK_CONDITIONS,
         "alert_point": WEBHOOK_CONDITIONS * _EVALUATIONS,
     },
     "a day of attack on the webhook, 1,000 requests a second": attack(),
-    "`cloud_build`: 1,000 builds of five minutes, machine e2-standard-2": {"build_minute": 5_000},
+    f"`cloud_build`: 1,000 builds of {_JOB_MINUTES} minutes, machine e2-standard-2": times(1_000, job(SIZES[0])),
     "`vpc_connector`": {"connector_machine_hour": 2 * _HOURS},
     "`kms_key`, with an operation a minute": {"key_version_month": 1, "key_operation": _MINUTES},
     "`database.point_in_time_recovery`, for each GiB of documents": {"recovery_gib_month": 1},
@@ -340,6 +349,9 @@ def _events() -> dict[str, list[Usage]]:
         },
         "build of Cloud Build, 5 status checks, without the time of its machine": [
             build(5, size, _BUILD_BYTES) for size in SIZES
+        ],
+        f"build of Cloud Build, {_JOB_MINUTES} minutes, one status check, machine e2-standard-2": [
+            job(size) for size in SIZES
         ],
         "of these for 28 checks: operations, calls and time": [operations(build(28, size)) for size in SIZES],
         "start of an instance": [start(size) for size in SIZES],

@@ -11,7 +11,7 @@ locals {
     {
       (local.builds_project) = {
         accounts     = setunion(compact([var.cloud_build.account]), try(var.cloud_build.projects[local.builds_project].accounts, []))
-        create_topic = var.cloud_build.create_topic
+        create_topic = var.cloud_build.create_topic && try(var.cloud_build.projects[local.builds_project].create_topic, true)
       }
     },
   )
@@ -76,7 +76,27 @@ module "build_notifications" {
 resource "google_project_iam_member" "private_pools" {
   for_each = local.pool_projects
 
-  project = each.value == var.project_id ? local.project_id : each.value
+  # A project with builds may have just got its APIs.
+  project = try(module.build_project[each.value].project_id, each.value == var.project_id ? local.project_id : each.value)
   role    = "roles/cloudbuild.workerPoolUser"
   member  = google_service_account.this["functions"].member
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+# Cloud Build refuses a build for good until the scheduler's grants have spread, so the functions change after that.
+resource "time_sleep" "build_grants_known" {
+  count = var.cloud_build == null ? 0 : 1
+
+  create_duration = "120s"
+  triggers = merge(
+    { for project, builds in module.build_project : project => join(" ", builds.grants) },
+    { for project, grant in google_project_iam_member.private_pools : "private pools of ${project}" => grant.role },
+  )
+
+  lifecycle {
+    create_before_destroy = true
+  }
 }

@@ -161,4 +161,6 @@ module "function" {
   vpc_connector = one(google_vpc_access_connector.this[*].id)
   kms_key       = local.kms_key
   labels        = var.labels
+
+  depends_on = [time_sleep.build_grants_known]
 }

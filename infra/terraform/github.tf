@@ -69,6 +69,11 @@ resource "google_secret_manager_secret_iam_member" "github" {
   secret_id = each.value.secret
   role      = "roles/secretmanager.secretAccessor"
   member    = google_service_account.this[each.value.account].member
+
+  # Instances of the present revisions read the old secret until the functions have changed.
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 # Cloud Run refuses a revision until its account's grant has spread.
@@ -77,6 +82,10 @@ resource "time_sleep" "github_readers_known" {
 
   create_duration = "120s"
   triggers        = { for reader, grant in google_secret_manager_secret_iam_member.github : reader => grant.secret_id }
+
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 module "github_webhook" {

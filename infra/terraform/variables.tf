@@ -623,6 +623,11 @@ variable "github" {
   }
 
   validation {
+    condition     = try(var.github.webhook.secret, null) == null || !contains([for given in [try(var.github.token, null), try(var.github.app.private_key, null)] : try(given.secret, "")], try(var.github.webhook.secret, ""))
+    error_message = "github: the public function reads webhook.secret, so that secret must not hold the token or the key of an app: make another one with `openssl rand -hex 32`."
+  }
+
+  validation {
     condition     = try(var.github.app, null) == null || (can(regex("^[A-Za-z0-9._-]{1,64}$", var.github.app.id)) && can(regex("^[1-9][0-9]*$", var.github.app.installation_id)))
     error_message = "github: app.id must be the ID or client ID of the app, and app.installation_id the number at the end of the installation's address, https://github.com/settings/installations/NUMBER."
   }

@@ -177,7 +177,7 @@ def _lines() -> Iterator[str]:
         yield f"Tests of all controls: {tests}.\n\n"
         yield "| control | code | a test that fails without it |\n|---|---|---|\n"
         for bug in controls(threat):
-            yield f"| {bug.breaks} | `{bug.file.removeprefix(_PACKAGE)}` | `{bug.tests[0]}` |\n"
+            yield f"| {bug.breaks} | `{bug.file.removeprefix(_PACKAGE)}` | `{bug.tests[0].partition('::')[0]}` |\n"
 
 
 def _sentences(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.ports import BuildbucketError, ConfigFile, GitilesError, QueueTask, UpdateInvocation
 from tests.terraform.site import Site
 from tests.unit.engine.world import JOB, REPO, World, config
+from tests.unit.managers.cloud_build.cloud import DENIED, CloudWorld
 
 __all__ = ["CAUSES", "HARMLESS", "Cause"]
 
@@ -95,27 +96,27 @@ def _lose_tasks(site: Site) -> None:
     site.run(40, lambda _: site.world.queue.purge())
 
 
-def _polling(pause: str, *names: str) -> Callable[[], World]:
+def _polling(pause: str, *names: str, repo: str = REPO) -> Callable[[], World]:
     def world() -> World:
         gitiles = MemoryGitiles()
         gitiles.push("refs/heads/main")
-        return World("\n".join(_POLLER.format(name=name, pause=pause, repo=REPO) for name in names), gitiles)
+        return World("\n".join(_POLLER.format(name=name, pause=pause, repo=repo) for name in names), gitiles)
 
     return world
 
 
-def _break_gitiles(site: Site) -> None:
+def _break_gitiles(site: Site, code: str = "PERMISSION_DENIED") -> None:
     def fail(_: str) -> None:
-        raise GitilesError("PERMISSION_DENIED", "no access to the repository", transient=False)
+        raise GitilesError(code, "no access to the repository", transient=False)
 
     gitiles = site.world.ports.gitiles
     assert isinstance(gitiles, MemoryGitiles)
     gitiles.before_call = fail
 
 
-def _polls_fail(minutes: int, site: Site) -> None:
+def _polls_fail(minutes: int, site: Site, code: str = "PERMISSION_DENIED") -> None:
     site.run(15, lambda _: None)
-    _break_gitiles(site)
+    _break_gitiles(site, code)
     site.run(minutes, lambda _: None)
 
 
@@ -167,6 +168,30 @@ def _launches_fail(error: BuildbucketError, site: Site) -> None:
     for _ in range(4):
         site.commit()
         site.run(3, lambda _: None)
+
+
+def _cloud(site: Site) -> CloudWorld:
+    assert isinstance(site.world, CloudWorld)
+    return site.world
+
+
+def _cloud_build_refuses(site: Site) -> None:
+    _cloud(site).cloud.faults["create"] = [DENIED] * 4
+    for _ in range(4):
+        site.commit()
+        site.run(3, lambda _: None)
+
+
+def _cloud_build_works(site: Site) -> None:
+    """Let a build begin every half hour, and end ten minutes later."""
+
+    def one(minute: int) -> None:
+        if minute % 30 == 0:
+            site.commit()
+        elif minute % 30 == 10:
+            _cloud(site).cloud.finish()
+
+    site.run(420, one)
 
 
 def _rare_launches_fail(site: Site) -> None:
@@ -304,6 +329,12 @@ CAUSES: Mapping[str, Cause] = {
     "a single poller fails": Cause(
         "poll-failures", "the polls of a job keep failing", partial(_polls_fail, 60), _polling("10m", "a")
     ),
+    "an expired token for GitHub": Cause(
+        "poll-failures",
+        "polls fail",
+        partial(_polls_fail, 25, code="UNAUTHENTICATED"),
+        _polling("30s", "a", "b", repo="https://github.com/example-org/widget"),
+    ),
     "a commit that nobody serves": Cause("lost-commits", "acknowledged work was dropped", _lost_commit, _lost_world),
     "the store is down": Cause(
         "error-rate", "more than 5 % of the answers are server errors", partial(_store_fails, _DOWN, 20)
@@ -316,6 +347,13 @@ CAUSES: Mapping[str, Cause] = {
     "the sweep ends": Cause("no-sweep", "no sweep finishes", _sweeps_end),
     "a missing role in Buildbucket": Cause(
         "builds-do-not-start", "many requests for builds fail", partial(_launches_fail, _REFUSED), also=_LATENESS
+    ),
+    "a missing role in Cloud Build": Cause(
+        "builds-do-not-start",
+        "many requests for builds fail",
+        _cloud_build_refuses,
+        CloudWorld,
+        also=_LATENESS | frozenset({"no-builds"}),
     ),
     "Buildbucket is down": Cause(
         "builds-do-not-start", "many requests for builds fail", partial(_launches_fail, _SILENT), also=_LATENESS
@@ -415,6 +453,7 @@ def _late_for_a_moment(site: Site) -> None:
 
 HARMLESS: Mapping[str, tuple[Callable[[Site], object], Callable[[], World]]] = {
     "two healthy hours": (lambda site: site.run(120), World),
+    "seven hours with Cloud Build": (_cloud_build_works, CloudWorld),
     "polls that recover": (_poll_recovers, _polling("30s", "a")),
     "one refused launch": (_one_refused_launch, World),
     "one late build": (_one_late_build, World),

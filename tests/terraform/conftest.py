@@ -149,7 +149,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _waits_for(item: pytest.Item) -> set[str]:
     names = set(getattr(item, "fixturenames", ())) if Path(__file__).parent in item.path.parents else set()
-    return set(_CONFIGURATIONS) if "life" in names else names & _LONG.keys()
+    if isinstance(item, pytest.Function) and "life" in names:
+        names.add(item.callspec.params["life"])
+    return names & _LONG.keys()
 
 
 @pytest.fixture(scope="session")

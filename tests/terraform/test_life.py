@@ -136,10 +136,35 @@ def test_grants_have_time_to_spread(life: Life) -> None:
     names = {found.address.rpartition("time_sleep.")[2].partition("[")[0]: found for found in waits}
     durations = {name: found.values["create_duration"] for name, found in names.items()}
     optional = {"kms_key_known"} if life.all("google_kms_crypto_key_iam_member") else set()
-    optional |= {"github_readers_known"} if "cloud-builds" in life.state else set()
+    optional |= {"github_readers_known", "build_grants_known"} if "cloud-builds" in life.state else set()
     grants = {"publisher_known", "build_account_known", "reader_known", *optional}
     assert {name: durations.get(name) for name in grants} == dict.fromkeys(grants, "120s")
     assert durations["apis_known"] == "60s"
+
+
+def test_functions_change_between_new_and_old_grants(github: Life, everything: Life) -> None:
+    """A function waits for the grants of its new settings. Terraform removes the old grants after the function."""
+    for life in (github, everything):
+        found = [item for item in json.loads(life.state)["resources"] if item["mode"] == "managed"]
+        services = [item for item in found if item["type"] == "google_cloud_run_v2_service"]
+        functions = [item for item in services if "module.function[" in item["module"]]
+        for wait in ("time_sleep.build_grants_known", "time_sleep.github_readers_known"):
+            waiting = [
+                instance
+                for item in functions
+                for instance in item["instances"]
+                if any(dependency.endswith(wait) for dependency in instance["dependencies"])
+            ]
+            assert len(waiting) == 5, wait
+        grants = [
+            instance
+            for item in found
+            if re.fullmatch("google_(project|service_account|secret_manager_secret)_iam_member", item["type"])
+            and item["name"] in ("github", "scheduler", "scheduler_acts_as", "scheduler_acts_as_steps", "private_pools")
+            for instance in item["instances"]
+        ]
+        assert len(grants) >= 4
+        assert all(instance.get("create_before_destroy") for instance in grants)
 
 
 def test_outputs_show_the_next_steps(minimal: Life, everything: Life) -> None:

@@ -237,13 +237,17 @@ def test_config_sources_reach_the_functions(everything: Life) -> None:
     assert (on_github.kind, on_github.repo) == ("github", "https://git.example.com/team/builds")
 
 
-def test_builds_of_cloud_build_reach_the_functions(github: Life, everything: Life) -> None:
-    """The default is the module's account in the builds' project. Definitions may name others of the variable."""
+def test_builds_of_the_example_run_as_the_account_of_the_module(github: Life) -> None:
+    """Without members of the variable, there is one project and one account, and definitions may name no other."""
     settings = _settings(github, "on_task")
     assert settings.cloud_build
     assert (settings.cloud_build_project, settings.cloud_build_location) == (PROJECT, "global")
     assert settings.cloud_build_account == f"sched-steps@{PROJECT}.iam.gserviceaccount.com"
     assert settings.cloud_build_projects is None
+
+
+def test_builds_of_cloud_build_reach_the_functions(everything: Life) -> None:
+    """The default is the module's account in the builds' project. Definitions may name others of the variable."""
     settings, steps = _settings(everything, "on_task"), f"staging-eu-sched-steps@{BUILDS}.iam.gserviceaccount.com"
     assert (settings.cloud_build_project, settings.cloud_build_account) == (BUILDS, steps)
     assert settings.cloud_build_projects == {
@@ -265,13 +269,17 @@ def test_there_are_no_builds_of_cloud_build_by_default(minimal: Life, production
         assert [found.address for found in life.resources if re.search(new, f"{found.address} {found.values}")] == []
 
 
-def test_one_host_gets_the_credentials_of_github(github: Life, everything: Life) -> None:
-    """The functions that call commit hosts have them. With commit statuses, all have them but the webhook."""
+def test_functions_that_call_github_have_the_token(github: Life) -> None:
+    """The functions that call commit hosts have it, and no other function has it."""
     assert _settings(github, "on_task").github_token == "the secret SCHEDULER_GITHUB_TOKEN"
     assert github.services["on_task"].secrets["SCHEDULER_GITHUB_TOKEN"] == "github-token"
     assert {
         name for name, item in github.services.items() if "SCHEDULER_GITHUB_TOKEN" in item.secrets
     } == GITHUB_CALLERS
+
+
+def test_one_host_gets_the_credentials_of_github(everything: Life) -> None:
+    """With commit statuses, all functions but the webhook have them, for one of the hosts."""
     for function in {*FUNCTIONS, "on_cloud_build"}:
         settings = _settings(everything, function)
         assert "SCHEDULER_GITHUB_PRIVATE_KEY" in everything.services[function].secrets

@@ -5,14 +5,14 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
-from tests.terraform.configurations import EVERYTHING, GITHUB, MINIMAL, PRODUCTION, PROJECT
+from tests.terraform.configurations import BUILDS, EVERYTHING, GITHUB, MINIMAL, PRODUCTION, PROJECT
 from tests.terraform.life import NEWER, OLDER
 from tests.terraform.organization import POLICIES, SWITCHED, SWITCHES, plan_under_policies, refusing, setting
 from tests.terraform.rotation import keys, read, rotate
@@ -132,6 +132,47 @@ def test_another_prefix_after_a_year(terraform: Terraform) -> None:
     renamed = ["-var=prefix=other", "-var=canary=null"]  # the canary names revisions of the old services
     installation.apply(*renamed)
     installation.expect_no_changes(*renamed)
+
+
+_OBJECTS = ("cloud_build", "github")
+_TOKEN = {**EVERYTHING["github"], "app": None, "token": {"secret": "github-token"}, "webhook": {"secret": "other"}}
+_ACCOUNT = {**EVERYTHING["cloud_build"], "account": f"strangers@{BUILDS}.iam.gserviceaccount.com"}
+
+
+def _order(applied: str, first: str, then: str) -> bool:
+    """Whether all lines of an apply that match ``first`` come before the first one that matches ``then``."""
+    lines = applied.splitlines()
+    done = [n for n, line in enumerate(lines) if re.search(first, line)]
+    following = [n for n, line in enumerate(lines) if re.search(then, line)]
+    assert done, first
+    assert following, then
+    return max(done) < min(following)
+
+
+def test_the_optional_objects_come_and_go(terraform: Terraform) -> None:
+    """An installation gets both objects, changes their secrets and accounts, and gives them up without a trace.
+
+    Functions change after their new grants and before the removal of the old ones, so running builds keep theirs.
+    """
+    plain = {name: SWITCHED[name] for name in ("project_id", "configs", "buildbucket_servers", "database")}
+    objects = {**plain, **{name: EVERYTHING[name] for name in _OBJECTS}}
+    without = Installation(terraform, ROOT, terraform.given(plain), NEWER)
+    with_objects = replace(without, given=terraform.given(objects))
+    changed = replace(without, given=terraform.given({**objects, "cloud_build": _ACCOUNT, "github": _TOKEN}))
+    without.apply()
+    before = without.run("state", "list").stdout
+    with_objects.apply()
+    with_objects.expect_no_changes()
+    function, webhook = r"module\.function\[\S+service.this: Mod", r"module\.github_webhook\S+service.this: Mod"
+    grant = r"iam_member\.(github|scheduler_acts_as|scheduler_acts_as_steps)\b[^:]*: Destroying"
+    for installation in (changed, without):
+        applied = installation.run("apply", "-auto-approve", installation.given).stdout
+        assert _order(applied, rf"{function}\w+ complete", grant)
+        if installation is changed:
+            assert _order(applied, "time_sleep.(build_grants|github_readers)_known.*: Creation complete", function)
+            assert _order(applied, rf"{webhook}\w+ complete", r"iam_member\.reader[^:]*: Destroying")
+        installation.expect_no_changes()
+    assert without.run("state", "list").stdout == before
 
 
 def test_each_policy_refuses_only_what_its_switch_leaves_out(terraform: Terraform) -> None:

@@ -192,10 +192,12 @@ WRONG: dict[str, list[tuple[Any, tuple[str, ...]] | None]] = {
                 "app": {"id": "my app", "installation_id": "x", "private_key": {"secret": "key"}},
                 "hosts": {"https://git.example.com": "git.example.com"},
                 "credentials_host": "git.example.com",
+                "webhook": {"secret": "key"},
                 "actions": {"owner_id": "example-org", "repository_ids": ["widget"], "ref": "main"},
             },
             (
                 "leave out one of them",
+                "must not hold the token or the key",
                 "never its value",
                 "ID or client ID",
                 "without a slash at the end",

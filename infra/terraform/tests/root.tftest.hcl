@@ -248,7 +248,8 @@ run "cloud_run_itself_checks_callers" {
   command = plan
 
   variables {
-    console = { front_end = "proxy", members = ["group:builders@example.com"], admins = ["user:me@example.com"], access = "{}" }
+    console     = { front_end = "proxy", members = ["group:builders@example.com"], admins = ["user:me@example.com"], access = "{}" }
+    cloud_build = { projects = { my-project = { accounts = [], create_topic = false } } }
   }
 
   assert {
@@ -270,6 +271,10 @@ run "cloud_run_itself_checks_callers" {
   assert {
     condition     = output.open_console == "gcloud run services proxy luci-scheduler-console --project=my-project --region=us-central1" && output.sign_in == "luci-scheduler login --url https://luci-scheduler-console-123456789012.us-central1.run.app" && !contains(local.apis, "iap.googleapis.com")
     error_message = "The commands fit the front end."
+  }
+  assert {
+    condition     = !local.build_projects["my-project"].create_topic && local.cloud_build_environment.SCHEDULER_CLOUD_BUILD_PROJECTS != null
+    error_message = "The topic of the default project exists if either member says so."
   }
 }
 

@@ -33,6 +33,7 @@ from emulator.cost import (
     build,
     fleet,
     idle,
+    job,
     operations,
     polling,
     run,
@@ -107,6 +108,12 @@ def test_a_build_grows_with_its_checks_only() -> None:
     """The cost of a step does not depend on the age of the build."""
     step = cost(run(PATHS["check"], SMALL))
     assert cost(build(28, SMALL)) - cost(build(5, SMALL)) == pytest.approx(23 * step)
+
+
+def test_a_job_of_cloud_build_costs_its_machine() -> None:
+    """Five minutes of the default machine are three cents. The scheduler's part is below a hundredth of that."""
+    assert 0.03 < cost(job(SMALL)) < 0.03 * 1.01
+    assert cost(without_free(times(500, job(SMALL)), FREE_IN_PROJECT, FREE_IN_ACCOUNT)) < 0.01
 
 
 def test_idle_costs_at_most_a_dollar() -> None:

@@ -40,6 +40,11 @@ resource "google_project_iam_member" "scheduler" {
   project = local.project_id
   role    = var.role == null ? google_project_iam_custom_role.builds[0].name : var.role
   member  = var.scheduler
+
+  # The functions use the old grant until they have changed. The same is true of the accounts below.
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 # Builds run foreign code, so their account has no right of the scheduler's.
@@ -68,6 +73,10 @@ resource "google_service_account_iam_member" "scheduler_acts_as_steps" {
   service_account_id = google_service_account.steps[0].name
   role               = "roles/iam.serviceAccountUser"
   member             = var.scheduler
+
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "google_service_account_iam_member" "scheduler_acts_as" {
@@ -77,6 +86,10 @@ resource "google_service_account_iam_member" "scheduler_acts_as" {
   service_account_id = "projects/${split(".", split("@", each.value)[1])[0]}/serviceAccounts/${each.value}"
   role               = "roles/iam.serviceAccountUser"
   member             = var.scheduler
+
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "google_pubsub_topic" "cloud_builds" {

@@ -37,12 +37,21 @@ resource "google_secret_manager_secret_iam_member" "reader" {
   secret_id = var.secret.name
   role      = "roles/secretmanager.secretAccessor"
   member    = google_service_account.this.member
+
+  # Instances of the present revision read the old secret until the service has changed.
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 # Cloud Run refuses a revision until its account's grant has spread.
 resource "time_sleep" "reader_known" {
   create_duration = "120s"
   triggers        = { secret = google_secret_manager_secret_iam_member.reader.secret_id }
+
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "google_cloud_run_v2_service" "this" {

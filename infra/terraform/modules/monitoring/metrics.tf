@@ -12,10 +12,10 @@ locals {
     doubled         = { events = ["builds_doubled"], says = "second builds of invocations" }
     sweeps          = { events = ["sweep_done"], says = "finished sweeps" }
     finished        = { events = ["invocation_finished"], says = "invocations that ended" }
-    poll_failures   = { events = ["invocation_finished", "launch_failed"], and = "jsonPayload.kind=\"gitiles\" AND (jsonPayload.message=\"launch_failed\" OR jsonPayload.status!=\"SUCCEEDED\")", says = "failed polls of Gitiles" }
+    poll_failures   = { events = ["invocation_finished", "launch_failed"], and = "jsonPayload.kind=\"gitiles\" AND (jsonPayload.message=\"launch_failed\" OR jsonPayload.status!=\"SUCCEEDED\")", says = "failed polls of repositories" }
     failing_pollers = { events = ["polls_keep_failing"], says = "jobs whose polls keep failing" }
     arrivals        = { events = ["triggers_arrived"], says = "commits and emitted triggers that jobs get" }
-    launches        = { events = ["launched"], and = local.builds, says = "requests for builds that Buildbucket accepted" }
+    launches        = { events = ["launched"], and = local.builds, says = "accepted requests for builds" }
     launch_failures = { events = ["launch_failed", "launch_refused"], and = local.builds, says = "failed requests for builds" }
     builds_in_time  = { events = ["launched"], and = "${local.builds} AND jsonPayload.commit_latency_ms<=${var.latency.seconds * 1000}", says = "builds for commits, requested in time" }
     builds_late     = { events = ["launched", "launch_given_up"], and = "${local.builds} AND jsonPayload.commit_latency_ms>=0 AND (jsonPayload.message=\"launch_given_up\" OR jsonPayload.commit_latency_ms>${var.latency.seconds * 1000})", says = "builds for commits, requested late or never" }
