@@ -11,6 +11,7 @@ from emulator.storm.faults import Kind
 from emulator.storm.invariants import Invariant, Violation
 from emulator.storm.run_checks import Film, Version
 from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.managers.registry import kind_of
 
 __all__ = ["check_claims"]
 
@@ -72,6 +73,8 @@ def _is_early(before: Any, after: Version) -> bool:
 
 
 def _breaks_claim(before: Any, after: Version, owner: int) -> bool:
+    if after.record.abort_requested_by and not kind_of(after.record.task).is_multistage:
+        return False  # an abort may end a launch that leaves nothing running
     lasts = before.claim_until is not None and after.at < before.claim_until - _SKEW
     return lasts and after.record.claim_until != before.claim_until and after.commit.delivery != owner
 

@@ -40,6 +40,8 @@ _LONGEST = 8 * MINUTE
 _LONGEST_APPROVAL = 5 * MINUTE
 _UNKNOWN = 45 * SECOND
 """How long a stale read may not know a new build. The functions expect a minute."""
+_FIRST_PAGE = "first-page"
+"""The token that an empty page names."""
 _OUTCOMES = ("SUCCESS", "SUCCESS", "SUCCESS", "FAILURE", "INTERNAL_ERROR")
 _SPELLED = {"CANCELLED": "CANCELED"}
 """Status of Cloud Build → the same status as `Build` spells it."""
@@ -137,8 +139,10 @@ class CloudBuildHost:
                 return _reply(refused(CallError("PERMISSION_DENIED", "The caller does not have permission")))
         return None
 
-    def answer(self, request: HttpRequest, *, as_of: int, fault: Fault | None) -> Reply:  # noqa: ARG002
+    def answer(self, request: HttpRequest, *, as_of: int, fault: Fault | None) -> Reply:
         """Carry a request out."""
+        if fault is not None and fault.kind is Kind.BUILD_EMPTY_PAGE:
+            return Reply.of({"nextPageToken": _FIRST_PAGE})
         call, self._request = _call(request), request
         self._history.counts[f"cloud_build.{call.method}"] += 1
         if call.method == "get" and as_of < self._kernel.now():
@@ -146,9 +150,8 @@ class CloudBuildHost:
         if call.method == "list":
             self._note_list(request, as_of)
         self._service.list_lag = self._kernel.now() - as_of
-        reply = _reply(
-            self._exchange.answer(request.method, request.path, dict(request.query), request.body, lambda _: None)
-        )
+        query = {name: value for name, value in request.query if value != _FIRST_PAGE}
+        reply = _reply(self._exchange.answer(request.method, request.path, query, request.body, lambda _: None))
         if call.method == "cancel" and reply.status_code == 200 and call.id in self._builds:  # noqa: PLR2004 - HTTP
             self._builds[call.id].canceled_by.append(request.delivery)
         return reply

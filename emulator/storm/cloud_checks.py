@@ -50,6 +50,8 @@ class _Facts:
     hidden: Collection[tuple[int, str]]
     """Delivery and build, for each build that the last list of a delivery hid."""
     deliveries: dict[int, Delivery]
+    stalled: Collection[tuple[str, int]]
+    """Point and occurrence of each call that had landed when its process stood still."""
 
     @classmethod
     def of(cls, film: Film) -> _Facts:
@@ -58,7 +60,12 @@ class _Facts:
         denials = {(fault.point, fault.nth) for fault in film.run.faults if fault.kind is Kind.BUILD_DENIED}
         denied = {call.delivery for call in history.calls if (f"{call.point}/before", call.before) in denials}
         hidden = {(listing.delivery, build) for listing in history.listings for build in listing.hidden}
-        return cls(film, denied, hidden, {delivery.number: delivery for delivery in history.deliveries})
+        stalled = {
+            (fault.point.removesuffix("/after"), fault.nth)
+            for fault in film.run.faults
+            if fault.kind is Kind.STALL and fault.point.endswith("/after")
+        }
+        return cls(film, denied, hidden, {delivery.number: delivery for delivery in history.deliveries}, stalled)
 
 
 def check_cloud_builds(film: Film) -> Iterator[Violation]:
@@ -76,7 +83,7 @@ def _wrong(facts: _Facts, key: Key, builds: Sequence[Build]) -> Iterator[tuple[I
         yield Invariant.ONE_BUILD, at, text
     attempts = list(_attempts(facts.film, versions))
     for before, after in pairwise(attempts):
-        yield from _hasty(before, after)
+        yield from _hasty(facts, before, after)
     settled = next((version for version in versions if _recorded(version)), None)
     if settled is not None:
         for build in builds:
@@ -116,15 +123,20 @@ def _calls(film: Film, delivery: int, since: Instant, until: Instant) -> Sequenc
     return [call for call in film.run.history.calls if call.delivery == delivery and since <= call.at <= until]
 
 
-def _hasty(before: _Attempt, after: _Attempt) -> Iterator[tuple[Invariant, Instant, str]]:
+def _hasty(facts: _Facts, before: _Attempt, after: _Attempt) -> Iterator[tuple[Invariant, Instant, str]]:
     """A further attempt requests a build without a look-up, or begins too soon after the last request."""
     request = next(iter(after.requests), None)
     if request is not None and not any(call.ended <= request.at for call in after.lists):
         yield Invariant.ONE_BUILD, request.at, f"attempt {after.number} requested a build without a look-up"
-    ended = max((call.ended for call in before.requests), default=Instant(0))
+    ended = max((_over(facts, call) for call in before.requests), default=Instant(0))
     if (after.requests or after.lists) and after.since - ended < _PAUSE:
         text = f"attempt {after.number} began {(after.since - ended) / SECOND:.1f} s after the request before it"
         yield Invariant.PAUSE, after.since, text
+
+
+def _over(facts: _Facts, call: Call) -> Instant:
+    """Return when a request was over. One that landed before its process stood still was over at once."""
+    return call.at if call.after is not None and (call.point, call.after) in facts.stalled else call.ended
 
 
 def _left(facts: _Facts, versions: Sequence[Version], settled: Instant, build: Build) -> Iterator[tuple[Instant, str]]:

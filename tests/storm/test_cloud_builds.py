@@ -195,3 +195,20 @@ def test_the_document_of_a_doubled_invocation_names_both_builds() -> None:
     ]
     assert ends[0].task_data["build_id"] == second.id
     assert ends[0].task_data["others"] == [first.id]
+
+
+def test_a_process_that_stands_still_after_its_request_shortens_no_pause() -> None:
+    """The build was there before the process stood still. The next attempt begins when the claim has expired."""
+    result = run(Schedule(100_314, (Fault(Kind.STALL, f"{_CREATE}/after", 0, 170),)))
+    assert violations(result) == []
+    (stalled,) = (call for call in result.history.calls if call.point == _CREATE and call.after == 0)
+    assert any(call.point == _LIST and stalled.at < call.at < stalled.ended for call in result.history.calls)
+
+
+def test_a_list_that_a_proxy_spoils_is_no_empty_list() -> None:
+    """The look-up fails, and a later one finds the build of the lost answer."""
+    spoiled = [Fault(Kind.BUILD_ANSWER_BROKEN, f"{_LIST}/after", 0, which) for which in range(4)]
+    for fault in spoiled:
+        result = run(_schedule(*LOST, fault))
+        assert violations(result) == []
+        assert len([build for build in result.history.builds if build.job_id == "p/steps"]) == 1

@@ -9,7 +9,7 @@ from luci_scheduler.core.instants import MINUTE, Instant
 from luci_scheduler.core.log_lines import Call
 from luci_scheduler.managers.cloud_build.api import Api
 from luci_scheduler.managers.cloud_build.build import created, is_of, oldest_first
-from luci_scheduler.managers.cloud_build.request import Given, identity_of, is_run, place_of
+from luci_scheduler.managers.cloud_build.request import Given, Place, identity_of, is_run
 from luci_scheduler.managers.cloud_build.tags import invocation_tag
 
 __all__ = ["find_builds", "look_up_query"]
@@ -30,13 +30,14 @@ def look_up_query(given: Given) -> list[tuple[str, str]]:
 
 
 def find_builds(
-    api: Api, given: Given, started: Instant, name: str, until: Instant | None = None
+    api: Api, given: Given, place: Place, started: Instant, name: str, until: Instant | None = None
 ) -> list[Mapping[str, Any]]:
     """Return the builds of an invocation, the oldest first. A list may lag: a new build may be missing.
 
     Args:
         api: Cloud Build.
         given: the invocation, as for its request.
+        place: where its builds are.
         started: when the invocation started.
         name: identifies the calls in the delivery.
         until: the end of the look-up.
@@ -44,16 +45,17 @@ def find_builds(
     Raises:
         RefusedError, TransientError: as of `Api.call`.
     """
-    path, query, identity = place_of(given.task, given.defaults).builds, look_up_query(given), identity_of(given)
+    query, identity = look_up_query(given), identity_of(given)
     found: list[Mapping[str, Any]] = []
     token = ""
     for page in range(_MAX_PAGES):
         more = [("pageToken", token)] if token else []
-        answer = api.call(f"{name}, page {page}", Call.LOOK_UP, path, query=[*query, *more], until=until)
+        answer = api.call(f"{name}, page {page}", Call.LOOK_UP, place.builds, query=[*query, *more], until=until)
         builds = _builds(answer)
         found += [build for build in builds if is_of(build, identity)]
         token = str(answer.get("nextPageToken") or "")  # an empty page with a token is not the end
-        if not token or (is_run(given.task) and (found or _is_past(builds, started))):
+        # A found build may have an older one on a later page, which another attempt made.
+        if not token or (is_run(given.task) and _is_past(builds, started)):
             break
     return oldest_first(found)
 

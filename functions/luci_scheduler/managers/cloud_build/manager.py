@@ -17,6 +17,7 @@ from luci_scheduler.managers.cloud_build.api import Api, RefusedError
 from luci_scheduler.managers.cloud_build.build import (
     BUILD_ID,
     build_of,
+    created,
     indented,
     is_active,
     is_of,
@@ -47,7 +48,7 @@ _MAY_BE_UNKNOWN = MINUTE
 """How long after its creation a build may be unknown to a read."""
 
 _LIST_LAG = 4 * MINUTE
-"""How long after the last log line a look-up does not prove that there is no further build.
+"""How long after the last log line a new build of the invocation may still appear.
 
 A request to run a trigger takes up to three minutes after its line, and a list may show the new build late."""
 
@@ -125,7 +126,7 @@ class CloudBuildManager:
     def _find(self, work: _Work, name: str, until: Instant | None = None) -> Sequence[Mapping[str, Any]]:
         """Look up the builds of the invocation. After a refusal, the log names how a person can find them."""
         try:
-            return find_builds(work.api, work.given, work.controller.invocation.started, name, until)
+            return find_builds(work.api, work.given, work.place, work.controller.invocation.started, name, until)
         except RefusedError:
             _log_where(work)
             raise
@@ -147,9 +148,9 @@ class CloudBuildManager:
         """Record a build that this launch has made or found, after at most ``requests`` requests for builds."""
         controller, url = work.controller, view_url(build)
         controller.log(log_lines.TASK_URL.format(url=url))
-        created = format_rfc3339(controller.clock.now())
+        now = format_rfc3339(controller.clock.now())
         data = {"build_id": build["id"], "project": work.place.project, "location": work.place.location}
-        controller.set_task(view_url=url, task_data={**data, "created": created, "requests": requests})
+        controller.set_task(view_url=url, task_data={**data, "created": now, "requests": requests})
         status = outcome(build, controller.log)
         controller.set_status(status or Status.RUNNING)
         _note(controller, build, status)
@@ -168,6 +169,8 @@ class CloudBuildManager:
     def _cancel_lost(self, work: _Work, hint: Hint) -> None:
         """Cancel a build that an attempt made whose answer was lost, if the build is going on and is really ours.
 
+        A build that a person made with Cloud Build's own retry, after the invocation has ended, is left alone.
+
         Raises:
             TransientError: Cloud Build did not answer, or may not know the build yet; the notification must come again.
         """
@@ -179,6 +182,8 @@ class CloudBuildManager:
                 raise TransientError(f"{error}, which may be too new to be known") from error
             return  # no such build: the notification is wrong
         if not (is_active(build) and is_of(build, identity_of(work.given))):
+            return
+        if _is_repeated_by_a_person(work, build):
             return
         _note_other(work.controller, build_id)
         recorded = work.recorded or "none"
@@ -240,9 +245,10 @@ class CloudBuildManager:
         """Cancel the build. If its ID was never recorded, look for all builds of the invocation first.
 
         Raises:
-            TransientError: Cloud Build did not answer, or a list may not show a recently requested build yet.
+            TransientError: Cloud Build did not answer, or a list may not show a recently requested build yet; or the
+                settings have no Cloud Build.
         """
-        work = self._work(controller)
+        work = self._watched(controller)
         if work.recorded:
             self._cancel_recorded(work)
         elif not _never_made(controller):
@@ -335,11 +341,11 @@ class CloudBuildManager:
         return _Work(controller, api, given, _recorded_place(invocation) or place_of(given.task, given.defaults))
 
     def _watched(self, controller: Controller) -> _Work:
-        """Return a running invocation.
+        """Return an invocation that may have a build.
 
         Raises:
-            TransientError: the settings have no Cloud Build. Only Cloud Build can end the invocation, so it waits until
-                an operator changes the settings.
+            TransientError: the settings have no Cloud Build. Only Cloud Build can end the build, so the handler waits
+                until an operator changes the settings.
         """
         try:
             return self._work(controller)
@@ -389,10 +395,10 @@ def _note(controller: Controller, build: Mapping[str, Any], status: Status | Non
 def _is_new(controller: Controller) -> bool:
     """Whether a build was recorded so recently that a read may not know it yet."""
     try:
-        created = parse_rfc3339(str(controller.invocation.task_data.get("created", "")))
+        recorded = parse_rfc3339(str(controller.invocation.task_data.get("created", "")))
     except ValueError:
         return False
-    return _is_recent(controller, created)
+    return _is_recent(controller, recorded)
 
 
 def _is_recent(controller: Controller, moment: Instant) -> bool:
@@ -410,7 +416,17 @@ def _note_other(controller: Controller, build_id: str) -> None:
 def _has_several(work: _Work) -> bool:
     """Whether the invocation may have builds that nothing has shown: more requests were sent than builds are known."""
     data = work.controller.invocation.task_data
-    return int(data.get("requests", 1)) > 1 + len(data.get("others", ()))
+    return not work.recorded or int(data.get("requests", 1)) > 1 + len(data.get("others", ()))
+
+
+def _is_repeated_by_a_person(work: _Work, build: Mapping[str, Any]) -> bool:
+    """Whether no attempt can have made a build: it was created after the invocation had ended.
+
+    Cloud Build's own retry copies the substitutions. If the answer of a request was lost, Cloud Build may still have
+    been at work on that request when the invocation ended.
+    """
+    finished = work.controller.invocation.finished
+    return finished is not None and created(build) > finished + (_LIST_LAG if _has_several(work) else 0)
 
 
 def _never_made(controller: Controller) -> bool:

@@ -314,6 +314,22 @@ def test_the_look_up_of_a_trigger_reads_pages_back_to_the_start() -> None:
     assert world.cloud.calls == ["run", "list", "list", "list", "run"]
 
 
+def test_the_look_up_of_a_trigger_finds_the_oldest_build_on_a_later_page() -> None:
+    """Others may make a hundred builds between two attempts, and each attempt may have made a build."""
+    world = _unanswered(TRIGGER)
+    first = world.cloud.builds[world.cloud.ids()[0]]
+    world.clock.advance(SECOND)
+    second = world.cloud.make("cloud-project", "us-central1", first["substitutions"])
+    world.cloud.answers["list"] = [
+        {"builds": [dict(second)], "nextPageToken": "a"},
+        {"builds": [dict(first)], "nextPageToken": "b"},
+        {},
+    ]
+    world.tick(60)
+    assert world.cloud.statuses == ["QUEUED", "CANCELLED"]
+    assert world.invocation.task_data["build_id"] == first["id"]
+
+
 def test_a_look_up_reads_ten_pages_at_most() -> None:
     """A service that always names another page does not hold the launch."""
     world = _unanswered()

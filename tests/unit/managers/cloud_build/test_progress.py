@@ -199,6 +199,32 @@ def test_a_second_build_is_canceled_after_the_end() -> None:
     assert world.cloud.statuses == ["SUCCESS", "CANCELLED"]
 
 
+def test_a_build_that_a_person_retries_after_the_end_is_left_alone() -> None:
+    """Cloud Build's own retry copies the substitutions. No attempt of the launch can have made such a build."""
+    world = _running()
+    world.cloud.finish("FAILURE")
+    world.announce_build(message="end")
+    world.clock.advance(SECOND)
+    assert world.announce(_second(world), "retry") == 200
+    assert world.cloud.statuses == ["FAILURE", "QUEUED"]
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(200, "CANCELLED"), (300, "QUEUED")])
+def test_a_lost_request_may_become_a_build_after_the_end(seconds: int, status: str) -> None:
+    """Cloud Build works on it for up to three minutes after the answer was lost."""
+    world = CloudWorld(TRIGGER)
+    world.cloud.faults["run"] = [DOWN]
+    world.commit()
+    world.tick(0)
+    world.tick(60)
+    world.cloud.finish()
+    world.announce_build(message="end")
+    assert world.invocation.status is Status.SUCCEEDED
+    world.clock.advance(seconds * SECOND)
+    assert world.announce(_second(world), "late") == 200
+    assert world.cloud.statuses == ["SUCCESS", status]
+
+
 def test_a_second_build_is_canceled_with_an_abort() -> None:
     """The message comes while the abort waits for the build service."""
     world = _running()
@@ -313,6 +339,20 @@ def test_a_second_build_may_be_unknown_for_a_minute() -> None:
     assert world.announce_build(0) == 500
     assert world.announce_build(0) == 200
     assert world.cloud.statuses == ["CANCELLED", "QUEUED"]
+
+
+def test_a_build_of_an_ended_launch_may_be_unknown_for_a_minute() -> None:
+    """No build was recorded, so each message may name the build of a lost request."""
+    world = CloudWorld()
+    world.cloud.lost, world.cloud.lag = ["create"], 90
+    world.commit()
+    abort_invocation(world.runtime, JOB, world.invocation.id, "user:a@example.com", "k")
+    world.tick(1)
+    assert world.invocation.status is Status.ABORTED
+    world.cloud.faults["get"] = [MISSING]
+    assert world.announce_build() == 500
+    assert world.announce_build() == 200
+    assert world.cloud.statuses == ["CANCELLED"]
 
 
 @pytest.mark.parametrize("refusal", [OVER, DENIED])
@@ -446,6 +486,15 @@ def test_a_build_stays_where_it_was_made() -> None:
     assert world.cloud.paths[-1].startswith("/v1/projects/cloud-project/locations/europe-west1/builds/")
 
 
+def test_doubles_are_looked_up_where_the_build_was_made() -> None:
+    """A look-up at the new default place would not show them."""
+    world = _with_a_lost_build('steps { name: "bash" }')
+    settings = replace(world.app.settings, cloud_build_location="us-west2")
+    world.runtime = make_app(settings, world.ports).runtime
+    world.tick(300)
+    assert world.cloud.statuses == ["CANCELLED", "QUEUED"]
+
+
 def test_a_transient_cancel_is_tried_again() -> None:
     """The abort's task does it."""
     world = _running()
@@ -533,6 +582,22 @@ def test_a_switched_off_installation_keeps_its_builds() -> None:
     world.app = make_app(replace(world.app.settings, cloud_build=False), world.ports)
     assert world.announce_build() == 500
     assert world.invocation.status is Status.RUNNING
+
+
+def test_an_abort_of_a_switched_off_installation_cancels_the_build_later() -> None:
+    """The invocation waits ten minutes. Then it ends, and a cleanup cancels the build when the setting is back."""
+    world = _running()
+    with_builds = world.runtime
+    world.runtime = make_app(replace(world.app.settings, cloud_build=False), world.ports).runtime
+    _abort(world)
+    assert world.invocation.status is Status.RUNNING
+    for _ in range(12):
+        world.tick(60)
+    assert world.invocation.status is Status.ABORTED
+    assert world.cloud.statuses == ["QUEUED"]
+    world.runtime = with_builds
+    world.tick(3600)
+    assert world.cloud.statuses == ["CANCELLED"]
 
 
 def test_a_silent_service_ends_the_invocation_after_the_longest_life_of_a_build() -> None:
