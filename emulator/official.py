@@ -192,8 +192,7 @@ def _request(address: str, method: str, path: str, body: Mapping[str, str] | Non
 
 
 def why_not_at_hand() -> str:
-    """Return why the emulators cannot be started without a download or an installation, and what would help; empty if
-    they can."""
+    """Return why the emulators cannot be started as things are, and what would help; empty if they can."""
     try:
         find_java()
     except LocalCloudError:
