@@ -145,7 +145,7 @@ def _add_sample(folder: Path, options: Options) -> None:
 def _read_options(options: argparse.Namespace, folder: Path, kept: KeptState | None, form: Form) -> Options:
     store, reason = choose_store(options.store, kept, download_url=options.download_url)
     if form == "text" and reason:
-        _say(f"{reason}, so everything runs in memory; --store emulators downloads the official emulators")
+        _say(f"{reason}, so everything runs in memory")
     return Options(
         # Only in memory all parts run on the local cloud's clock, so only there it can be adjusted.
         clock=AdjustableClock(options.speed, _start_time(kept)) if store == "memory" else None,
