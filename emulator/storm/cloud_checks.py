@@ -134,7 +134,7 @@ def _hasty(facts: _Facts, before: _Attempt, after: _Attempt) -> Iterator[tuple[I
 
 
 def _over(facts: _Facts, call: Call) -> Instant:
-    """Return when a request was over. One that landed before its process stood still was over at once."""
+    """Return when a request was over. If it landed before its process stood still, it was over at once."""
     return call.at if call.after is not None and (call.point, call.after) in facts.stalled else call.ended
 
 
