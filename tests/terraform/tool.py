@@ -60,9 +60,10 @@ class Terraform:
 
 def copy_checkout(to: Path) -> Path:
     """Copy the files that Terraform reads. The empty ``.git`` marks the copy as a separate checkout."""
-    leave = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars")
-    shutil.copytree(REPOSITORY / "infra", to / "infra", ignore=leave)
-    shutil.copytree(REPOSITORY / "functions", to / "functions")
+    # Other processes write bytecode meanwhile, and rename each file at the end.
+    leave = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "*.pyc.*")
+    for folder in ("infra", "functions"):
+        shutil.copytree(REPOSITORY / folder, to / folder, ignore=leave)
     shutil.copytree(REPOSITORY / "docs/operations", to / "docs/operations")
     (to / ".git").mkdir()
     return to

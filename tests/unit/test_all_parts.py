@@ -3,7 +3,10 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -48,6 +51,32 @@ def test_the_output_of_the_part_beside_is_printed(capsys: pytest.CaptureFixture[
     assert "out\n" in printed
     assert "problem\n" in printed
     assert printed.endswith("a: exit code 1; b: exit code 0; all other tests: exit code 0\n")
+
+
+def test_the_last_part_starts_when_another_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three run at a time, and the processors have work until the end."""
+    left, alive = {"others": 9, "a": 5, "b": 2, "c": 2}, list[str]()
+    seen: list[tuple[str, ...]] = []
+
+    @contextmanager
+    def started(command: list[str], _: object = None) -> Iterator[SimpleNamespace]:
+        (name,) = command
+
+        def poll() -> int | None:
+            left[name] -= 1
+            if left[name] > 0:
+                return None
+            if name in alive:
+                alive.remove(name)
+            return 0
+
+        alive.append(name)
+        seen.append(tuple(alive))
+        yield SimpleNamespace(poll=poll)
+
+    monkeypatch.setattr(all_tests, "running", started)
+    assert all_tests.run({name: [name] for name in "abc"}, ["others"]) == 0
+    assert seen == [("others",), ("others", "a"), ("others", "a", "b"), ("others", "a", "c")]
 
 
 class _Child:
