@@ -27,14 +27,17 @@ structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.p
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# The modules and the tests live until the end, so the collection has no garbage. `pytest_collection_finish` undoes it.
+gc.disable()
+
 for _name in [name for name in os.environ if name.startswith("SCHEDULER_")]:
     del os.environ[_name]
 
 
 def pytest_collection_finish() -> None:
-    """Exempt the modules and the collected tests, which live until the end, from the search for garbage."""
-    gc.collect()
+    """Exempt the modules and the collected tests from the search for garbage, and begin to search."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
