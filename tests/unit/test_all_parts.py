@@ -1,5 +1,7 @@
 """``python -m tests``: its exit code covers all parts, and an interruption leaves no part behind."""
 
+import gc
+import os
 import signal
 import subprocess
 import sys
@@ -123,3 +125,15 @@ def test_an_interruption_leaves_no_part_behind(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         _interrupt(_python(_SLEEP.format(ready=str(ready))), ready, children)
     assert [child.returncode for child in children] == [-signal.SIGINT]
+
+
+def test_processes_of_tests_keep_bytecode() -> None:
+    """Otherwise each of them compiles the project anew, also where the environment forbids bytecode."""
+    assert not sys.dont_write_bytecode
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ
+
+
+def test_garbage_is_looked_for_only_in_new_objects() -> None:
+    """The modules and the collected tests are exempt."""
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 10_000
