@@ -217,13 +217,15 @@ def _add_builds(parser: argparse.ArgumentParser) -> None:
         help="a TOML file that maps builders to commands (default: builders.toml in --folder, if it exists)",
     )
     parser.add_argument(
-        "--cloud-build", action="store_true", help="serve Cloud Build (default: if a config has a cloud_build job)"
+        "--cloud-build",
+        action="store_true",
+        help="serve Cloud Build (default: if a config has a cloud_build job, or with --cloud-build-port)",
     )
     parser.add_argument(
         "--run-steps",
         action="store_true",
         help="run the steps of Cloud Build's builds as programs on this machine, on a checkout of their commit "
-        "(default: the steps do nothing and succeed)",
+        "(default: --build runs in their place; without it they do nothing and succeed)",
     )
     parser.add_argument(
         "--triggers",
@@ -234,7 +236,8 @@ def _add_builds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--github",
         action="store_true",
-        help="serve GitHub: repositories, webhooks and commit statuses (default: if a config names github.com)",
+        help="serve GitHub: repositories, webhooks and commit statuses (default: if a config names github.com, or with "
+        "--github-port)",
     )
 
 

@@ -54,7 +54,7 @@ def run(demo: Demo, store: Store | None, *, console_port: int, download_url: str
     began = time.monotonic()
     store, reason = choose_store(store, download_url=download_url)
     if reason:
-        print(f"{reason}, so the demo runs in memory; --store emulators downloads the official emulators", flush=True)
+        print(f"{reason}, so the demo runs in memory", flush=True)
     with tempfile.TemporaryDirectory(prefix="demo-") as name, ExitStack() as running:
         folder = Path(name)
         config = folder / "configs" / demo.project / "luci-scheduler.cfg"
@@ -80,7 +80,7 @@ def run(demo: Demo, store: Store | None, *, console_port: int, download_url: str
             with suppress(KeyboardInterrupt):
                 wait_for_interruption()
         else:
-            print("The addresses end with the demo; --keep keeps them (make demo ARGS=--keep).", flush=True)
+            print("The addresses end with the demo; --keep keeps them (with make: ARGS=--keep).", flush=True)
         return status
 
 

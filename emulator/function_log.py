@@ -88,6 +88,8 @@ class FunctionLog:
         if not event["revision"]:
             return  # a removed config, which `config_gone` has announced
         text = f"the config of {project} is in force: {_count(jobs, 'job')}, {_count(warnings, 'warning')}"
+        if first := event.get("first_warning"):
+            text += f", of which the first is {project}/{first}" if warnings > 1 else f": {project}/{first}"
         facts = {"revision": event["revision"], "jobs": jobs, "warnings": warnings}
         self._feed.post("config", text, self._link(address("jobs", project)), project=project, **facts)
 

@@ -27,7 +27,8 @@ from luci_scheduler.bootstrap import Ports, make_app
 from luci_scheduler.cloud_ports import cloud_ports, make_identify, make_verify_caller, make_verify_push
 from luci_scheduler.logs import configure_logging
 from luci_scheduler.ports import Headers
-from luci_scheduler.settings import Settings, read_settings
+from luci_scheduler.settings import Settings
+from luci_scheduler.settings_reader import read_settings
 
 __all__ = ["InProcessFunction", "MemoryHost"]
 

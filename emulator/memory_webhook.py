@@ -15,7 +15,7 @@ from luci_scheduler import guards, webhook
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.adapters.pubsub import PubsubTopic
 from luci_scheduler.ports import Clock
-from luci_scheduler.settings import read_webhook_settings
+from luci_scheduler.settings_reader import read_webhook_settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -192,14 +192,15 @@ def _request(address: str, method: str, path: str, body: Mapping[str, str] | Non
 
 
 def why_not_at_hand() -> str:
-    """Return why the emulators cannot be started without a download or an installation; empty if they can."""
+    """Return why the emulators cannot be started as things are, and what would help; empty if they can."""
     try:
         find_java()
     except LocalCloudError:
-        return "no Java was found"
+        return "no Java was found (the official emulators need 17 or later)"
     has_firestore = find_firestore_jar() or (cache_folder() / FIRESTORE.file).is_file()
     has_pubsub = find_pubsub_jar() or (cache_folder() / PUBSUB.file).is_file()
-    return "" if has_firestore and has_pubsub else "the official emulators are not installed"
+    are_here = has_firestore and has_pubsub
+    return "" if are_here else "the official emulators are not installed (--store emulators downloads them)"
 
 
 def start_firestore(

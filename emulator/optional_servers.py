@@ -225,7 +225,7 @@ def _start_cloud_build(
         clock,
         pubsub,
         port=require_free(options.ports.cloud_build, "Cloud Build"),
-        default_plan=RunSteps(sources) if options.run_steps else None,
+        default_plan=_plan(options, sources),
         triggers=choose_triggers(options.triggers, options.folder),
         resolve=sources.resolve,
     )
@@ -233,6 +233,13 @@ def _start_cloud_build(
     server.start()
     stack.callback(server.stop)
     return server
+
+
+def _plan(options: Options, sources: Sources) -> RunSteps | None:
+    """Return the plan of builds: their steps, else the command of every build, else None for that of the server."""
+    if options.run_steps:
+        return RunSteps(sources)
+    return RunSteps(sources, options.build) if options.build else None
 
 
 def _say_build(feed: Feed, url: Callable[[], str], build: Build) -> None:

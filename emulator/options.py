@@ -57,7 +57,8 @@ class Options:
     plan: Plan | None = None
     """The default plan of builds; `LocalCloud.buildbucket` accepts others while it runs."""
     build: str = ""
-    """A line for the shell that every build runs, on a checkout of its commit; empty: builds follow ``plan``."""
+    """A line for the shell that every build runs, on a checkout of its commit; empty: builds follow ``plan``. Builds of
+    Cloud Build run it unless they run their steps."""
     builders: Path | None = None
     """A file that maps builders to commands (see `emulator.builds.builders_file`), which precede ``build``; if None,
     ``builders.toml`` in ``folder``, if there is one."""

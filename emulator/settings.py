@@ -11,7 +11,7 @@ from emulator.cloud_tasks.model import RateLimits, RetryConfig
 from emulator.errors import LocalCloudError
 from emulator.front_end.front_end import Accounts
 from luci_scheduler.core.instants import SECOND
-from luci_scheduler.settings import SettingsError, read_settings
+from luci_scheduler.settings_reader import SettingsError, read_settings
 
 __all__ = [
     "BUILDBUCKET_HOST",

@@ -9,11 +9,12 @@ from emulator.buildbucket.builds import Outcome
 from emulator.buildbucket.faults import Fault
 from emulator.buildbucket.notifications import NotificationFault
 from emulator.buildbucket.plans import End, Plan, Script, Start
+from emulator.github.faults import GitHubFault
 from emulator.gitiles.faults import GitilesFault
 from emulator.local_cloud import LocalCloud
 from luci_scheduler.core.instants import SECOND
 
-__all__ = ["CLOUD_BUILD_SWITCHES", "SWITCHES", "Switches"]
+__all__ = ["CLOUD_BUILD_SWITCHES", "GITHUB_SWITCHES", "SWITCHES", "Switches"]
 
 SWITCHES: Mapping[str, str] = {
     "builds_fail": "new builds fail",
@@ -32,6 +33,8 @@ CLOUD_BUILD_SWITCHES: Mapping[str, str] = {
     "cloud_build_lost": "Cloud Build makes builds, and its answers are lost",
 }
 """The same for a local cloud that serves Cloud Build."""
+GITHUB_SWITCHES: Mapping[str, str] = {"github_fail": "GitHub answers 503"}
+"""The same for a local cloud that serves GitHub."""
 _SLOW_SECONDS = 3.0
 _BODY = "this failure was switched on, on the start page of the local cloud"
 _FAILING = Script((Start(SECOND), End(2 * SECOND, Outcome("FAILURE", summary=_BODY))))
@@ -49,7 +52,12 @@ class Switches:
     @property
     def texts(self) -> Mapping[str, str]:
         """The switches that this local cloud has: name → the effect."""
-        return {**SWITCHES, **(CLOUD_BUILD_SWITCHES if self._cloud.optional.cloud_build else {})}
+        optional = self._cloud.optional
+        return {
+            **SWITCHES,
+            **(CLOUD_BUILD_SWITCHES if optional.cloud_build else {}),
+            **(GITHUB_SWITCHES if optional.github else {}),
+        }
 
     def turn(self, name: str, *, on: bool) -> None:
         """Turn a switch on or off.
@@ -63,6 +71,7 @@ class Switches:
         self._apply_to_buildbucket()
         self._apply_to_gitiles()
         self._apply_to_cloud_build()
+        self._apply_to_github()
         messages = self._cloud.pubsub
         messages.loses = "messages_lost" in self.on
         messages.copies = 2 if "messages_doubled" in self.on else 1
@@ -93,6 +102,14 @@ class Switches:
         if "cloud_build_lost" in self.on:
             for method in ("create", "run"):
                 server.faults.add(cloud_build.Fault("cut", method, "after", None))
+
+    def _apply_to_github(self) -> None:
+        server = self._cloud.optional.github
+        if server is None:
+            return
+        server.faults.clear()
+        if "github_fail" in self.on:
+            server.faults.add(GitHubFault("error", times=None))
 
     def _cloud_build_plan(self) -> cloud_build.Script | None:
         working = cloud_build.Change("WORKING", SECOND)

@@ -62,6 +62,7 @@ def up(options: argparse.Namespace) -> int:
         is_new = options.folder is None or _is_new(options.folder)
         kept = stack.enter_context(kept_state(options.folder, fresh=options.fresh)) if options.folder else None
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-cloud-")))
+        folder = folder.resolve()  # sentences that name it are read in other terminals, which have another folder
         form: Form = "json" if options.json else "quiet" if options.quiet else "text"
         local = _read_options(options, folder, kept, form)
         is_watching = _watch(options, folder, local, form)
@@ -114,7 +115,9 @@ def _watch(options: argparse.Namespace, folder: Path, local: Options, form: Form
     if found is None:
         return False
     configs, is_ours = options.configs or folder / "configs", options.configs is None
-    said = watch(found, folder / "repositories", configs, rules=local.config_rules, is_ours=is_ours)
+    said = watch(
+        found, folder / "repositories", configs, rules=local.config_rules, is_ours=is_ours, command=local.build
+    )
     local.on_progress(said)
     return True
 
@@ -142,7 +145,7 @@ def _add_sample(folder: Path, options: Options) -> None:
 def _read_options(options: argparse.Namespace, folder: Path, kept: KeptState | None, form: Form) -> Options:
     store, reason = choose_store(options.store, kept, download_url=options.download_url)
     if form == "text" and reason:
-        _say(f"{reason}, so everything runs in memory; --store emulators downloads the official emulators")
+        _say(f"{reason}, so everything runs in memory")
     return Options(
         # Only in memory all parts run on the local cloud's clock, so only there it can be adjusted.
         clock=AdjustableClock(options.speed, _start_time(kept)) if store == "memory" else None,
@@ -184,10 +187,10 @@ def _with_servers(options: argparse.Namespace, configs: Path, local: Options) ->
     needed = _needed(configs, local)
     return replace(
         local,
-        cloud_build=options.cloud_build or options.run_steps or "Cloud Build" in needed,
+        cloud_build=any((options.cloud_build, options.cloud_build_port, options.run_steps, "Cloud Build" in needed)),
         run_steps=options.run_steps,
         triggers=options.triggers,
-        github=options.github or "GitHub" in needed,
+        github=any((options.github, options.github_port, "GitHub" in needed)),
     )
 
 

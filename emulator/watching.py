@@ -6,6 +6,7 @@ config names it, a config with a job.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from emulator.local_configs import watched_repositories
 from emulator.settings import BUILDBUCKET_HOST
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FILE
-from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, HostKind, https_form
+from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl
 
 __all__ = ["WATCH_HOST", "UserRepository", "choose_repository", "find_repository_of", "watch"]
 
@@ -35,9 +37,14 @@ trigger {{
 }}
 job {{
   id: "build"
-  buildbucket {{ server: "{server}" bucket: "ci" builder: "{name}" }}
+  {task}
 }}
 """
+_BUILDBUCKET = f'buildbucket {{{{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "{{name}}" }}}}'
+_CLOUD_BUILD = """\
+# In the cloud, this image must have all programs that the script calls.
+  cloud_build {{ steps {{ name: "ubuntu" script: {script} }} }}"""
+_SCRIPT = 'echo "testing $COMMIT_SHA"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +64,8 @@ class UserRepository:
 def find_repository_of(path: Path) -> UserRepository | None:
     """Return the git repository that holds a folder; None if there is none.
 
-    A clone of a repository on a Gitiles host is served under the address of its remote ``origin``, so that configs that
-    name it work unchanged. Other repositories have addresses on `WATCH_HOST`.
+    A clone of a repository on GitHub or on a Gitiles host is served under the address of its remote ``origin``, so that
+    configs that name it work unchanged. Other repositories have addresses on `WATCH_HOST`.
 
     Raises:
         GitError: git is not installed, or refuses the repository.
@@ -88,7 +95,7 @@ def _ask_git(path: Path, *arguments: str) -> str:
 
 def _address(origin: str, name: str) -> str:
     try:
-        return str(parse_repo_url(origin))
+        return str(DEFAULT_HOSTS.parse(https_form(origin) or origin))
     except BadRepoUrlError:
         return f"https://{WATCH_HOST}/{name}"
 
@@ -110,7 +117,8 @@ def choose_repository(
     if wanted is not None:
         found = find_repository_of(wanted)
         if found is None:
-            raise LocalCloudError(f"{wanted} is in no git repository: run git init there, or name another folder")
+            remedy = "run git init there, or name" if wanted.is_dir() else "there is no such folder, so name"
+            raise LocalCloudError(f"{wanted} is in no git repository: {remedy} another folder")
         return found
     try:
         found = find_repository_of(here)
@@ -124,7 +132,9 @@ def choose_repository(
     return found if ask(f"Start a build for each commit in {found.place}?") else None
 
 
-def watch(found: UserRepository, repositories: Path, configs: Path, *, rules: ConfigRules, is_ours: bool) -> str:
+def watch(
+    found: UserRepository, repositories: Path, configs: Path, *, rules: ConfigRules, is_ours: bool, command: str = ""
+) -> str:
     """Serve a repository from its place, and return a line that says so. Safe to repeat.
 
     Args:
@@ -133,6 +143,7 @@ def watch(found: UserRepository, repositories: Path, configs: Path, *, rules: Co
         configs: the folder of configs, which gets one for the repository if no config in it names the repository.
         rules: the rules by which configs are read.
         is_ours: whether the folder of configs is the local cloud's own. The user's folder gets nothing.
+        command: the line of the shell that builds run, which becomes the step of a Cloud Build job; empty for none.
 
     Raises:
         LocalCloudError: another repository has the same address, or a folder cannot be written.
@@ -141,7 +152,7 @@ def watch(found: UserRepository, repositories: Path, configs: Path, *, rules: Co
         _link(found, repositories)
         is_named = found.repo in watched_repositories(configs, rules)
         if not is_named and is_ours:
-            _add_config(found, configs)
+            _add_config(found, configs, command)
     except OSError as error:
         raise LocalCloudError(f"{error.filename} cannot be written: {error.strerror}; name another folder") from error
     where = f"watching {found.place} as {found.repo}"
@@ -153,7 +164,7 @@ def watch(found: UserRepository, repositories: Path, configs: Path, *, rules: Co
 
 
 def _link(found: UserRepository, repositories: Path) -> None:
-    url = parse_repo_url(found.repo)
+    url = RepoUrl.read_back(found.repo)
     link = repositories / url.host / url.project
     if link.is_symlink() and not link.exists():
         link.unlink()  # the repository that it led to has moved
@@ -164,11 +175,17 @@ def _link(found: UserRepository, repositories: Path) -> None:
         raise LocalCloudError(f"{link} is another repository with the address {found.repo}: move it away")
 
 
-def _add_config(found: UserRepository, configs: Path) -> None:
+def _add_config(found: UserRepository, configs: Path, command: str) -> None:
     file = configs / found.name / FILE
     if file.exists():
         raise LocalCloudError(f"{file} names another repository: add a gitiles trigger for {found.repo}, or move it")
     file.parent.mkdir(parents=True, exist_ok=True)
     place = str(found.place) if str(found.place).isprintable() else found.name
-    text = _CONFIG.format(place=place, repo=found.repo, server=BUILDBUCKET_HOST, name=found.name)
-    file.write_text(text, encoding="utf-8")
+    file.write_text(_CONFIG.format(place=place, repo=found.repo, task=_task(found, command)), encoding="utf-8")
+
+
+def _task(found: UserRepository, command: str) -> str:
+    """Return the task of a job: for GitHub a build of Cloud Build, else one of Buildbucket."""
+    if DEFAULT_HOSTS.kind(RepoUrl.read_back(found.repo)) is HostKind.GITHUB:
+        return _CLOUD_BUILD.format(script=json.dumps(command or _SCRIPT, ensure_ascii=False))
+    return _BUILDBUCKET.format(name=found.name)

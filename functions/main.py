@@ -58,6 +58,7 @@ if flask.current_app.name == on_github_push.__name__:
     from luci_scheduler import webhook
 
     guards.refuse_other_sites(flask.current_app, webhook.is_local)
+    webhook.answer_every_path(flask.current_app)
 else:
     from luci_scheduler import entry
 

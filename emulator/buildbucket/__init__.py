@@ -5,7 +5,7 @@ from emulator.buildbucket.builds import Build, Outcome
 from emulator.buildbucket.canned import CannedResponse
 from emulator.buildbucket.faults import Fault
 from emulator.buildbucket.identifiers import BuilderId
-from emulator.buildbucket.notifications import NotificationFault, Publisher
+from emulator.buildbucket.notifications import NotificationFault
 from emulator.buildbucket.plans import Announce, Command, End, Manual, Script, Start
 from emulator.buildbucket.server import BuildbucketServer
 from emulator.buildbucket.state import BuildbucketRequest
@@ -24,7 +24,6 @@ __all__ = [
     "Manual",
     "NotificationFault",
     "Outcome",
-    "Publisher",
     "Script",
     "Start",
 ]

@@ -9,11 +9,12 @@ from pathlib import Path
 from signal import Signals
 
 from emulator.buildbucket.builds import Build, Outcome
-from emulator.buildbucket.output import BuildOutput, Outputs
-from emulator.buildbucket.plans import Command, Workplace
-from emulator.buildbucket.program_pool import PARALLEL, ProgramPool
-from emulator.buildbucket.programs import Exit, Programs
-from emulator.buildbucket.variables import inherited, variables
+from emulator.buildbucket.plans import Command
+from emulator.buildbucket.variables import variables
+from emulator.building.output import BuildOutput, Outputs
+from emulator.building.program_pool import PARALLEL, ProgramPool
+from emulator.building.programs import Exit, Programs, inherited
+from emulator.building.workplace import Workplace
 from emulator.errors import LocalCloudError
 from luci_scheduler.core.humanized import ui_duration
 from luci_scheduler.core.instants import SECOND

@@ -15,7 +15,7 @@ from emulator.buildbucket.plans import announce_from_json, outcome_from_json, pl
 from emulator.buildbucket.service import Service
 from emulator.buildbucket.state import BuildbucketState
 from emulator.buildbucket.v2_build import build_to_json
-from emulator.buildbucket.wire_time import parse_duration
+from emulator.building.wire_time import parse_duration
 from emulator.serving.control import ControlEndpoint, Handler, state_handlers
 
 __all__ = ["Control"]

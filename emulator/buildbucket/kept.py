@@ -11,7 +11,7 @@ from typing import Any
 from emulator.buildbucket.builders import BuilderConfig
 from emulator.buildbucket.builds import Build, BuildSpec, BuildStore, Callback, Outcome
 from emulator.buildbucket.identifiers import BuilderId
-from emulator.buildbucket.output import Outputs
+from emulator.building.output import Outputs
 
 __all__ = ["build_from_kept", "build_to_kept", "export_builds", "import_builds"]
 

@@ -11,7 +11,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from emulator.buildbucket.schema import STATUS_NUMBERS
-from emulator.buildbucket.wire_time import parse_timestamp
+from emulator.building.wire_time import parse_timestamp
 from luci_scheduler.core.instants import SECOND
 
 __all__ = ["compressed_large_fields"]

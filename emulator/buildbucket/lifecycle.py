@@ -10,7 +10,7 @@ from emulator.buildbucket.builds import Build, BuildStore, Outcome
 from emulator.buildbucket.commands import Commands
 from emulator.buildbucket.notifications import Notifier
 from emulator.buildbucket.plans import Announce, Command, End, Manual, Plan, Plans, Script, Start
-from emulator.buildbucket.timeline import Timeline
+from emulator.building.timeline import Timeline
 from emulator.clock import Clock
 from luci_scheduler.core.instants import HOUR, SECOND
 

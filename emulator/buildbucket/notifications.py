@@ -9,25 +9,24 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from emulator.buildbucket.builds import Build, BuildStore, Callback
 from emulator.buildbucket.large_fields import compressed_large_fields
 from emulator.buildbucket.plans import Announce
-from emulator.buildbucket.timeline import Timeline
 from emulator.buildbucket.v1_build import build_to_v1
 from emulator.buildbucket.v2_build import build_to_json
+from emulator.building.messages import Message, Publisher
+from emulator.building.timeline import Timeline
 from emulator.clock import Clock
 from emulator.serving.faults import Faults
 from luci_scheduler.core.instants import SECOND
 
 __all__ = [
     "Event",
-    "Message",
     "NotificationEffect",
     "NotificationFault",
     "Notifier",
-    "Publisher",
     "v1_message",
     "v2_message",
 ]
@@ -41,27 +40,6 @@ LARGE_FIELDS_LIMIT = 8_500_000
 WRONG_TOKEN = b"this-is-not-the-token"
 # Buildbucket publishes the end of a build from a retried task, and the other events at most once.
 _END_ATTEMPTS = 10
-
-
-class Publisher(Protocol):
-    """A Pub/Sub client with the service's account."""
-
-    def publish(self, topic: str, data: bytes, attributes: dict[str, str]) -> object:
-        """Publish one message to ``projects/P/topics/T``; raise an exception on failure.
-
-        The return value is ignored.
-        """
-
-    def topic_exists(self, topic: str) -> bool:
-        """Return whether the topic exists and the service may publish to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message for the publisher."""
-
-    data: bytes
-    attributes: dict[str, str]
 
 
 @dataclass(slots=True)

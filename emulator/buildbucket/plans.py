@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from emulator.buildbucket.builds import ENDED, Build, BuildSpec, Outcome
-from emulator.buildbucket.wire_time import parse_duration
+from emulator.building.wire_time import parse_duration
+from emulator.building.workplace import Workplace
 from luci_scheduler.core.instants import SECOND
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "Plans",
     "Script",
     "Start",
-    "Workplace",
     "plan_from_json",
 ]
 
@@ -81,23 +81,6 @@ class Script:
     steps: tuple[Start | End, ...] = (Start(SECOND), End(2 * SECOND))
     created: Announce = Announce()
     cancel_after: int | None = CANCEL_NOTICE
-
-
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """The commit at which a build runs, and how its folder gets its files.
-
-    Attributes:
-        commit: ``host``, ``project``, ``ref`` and ``id``; any may be missing.
-        prepare: a program that runs in the empty folder before the build's program; none if empty.
-        prepare_env: its whole environment.
-        notes: lines for the build's output, before that.
-    """
-
-    commit: Mapping[str, Any]
-    prepare: tuple[str, ...] = ()
-    prepare_env: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

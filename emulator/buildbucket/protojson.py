@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emulator.buildbucket.schema import MESSAGES, STATUS_NUMBERS, FieldType
-from emulator.buildbucket.wire_time import parse_duration, parse_timestamp
+from emulator.building.wire_time import parse_duration, parse_timestamp
 
 __all__ = ["DecodeError", "camel_case", "decode_message", "normalize_struct"]
 

@@ -15,11 +15,12 @@ from emulator.buildbucket.control import Control
 from emulator.buildbucket.faults import Fault
 from emulator.buildbucket.identifiers import BuilderId
 from emulator.buildbucket.kept import export_builds, import_builds
-from emulator.buildbucket.notifications import Notifier, Publisher
-from emulator.buildbucket.output import Outputs
+from emulator.buildbucket.notifications import Notifier
 from emulator.buildbucket.plans import Announce, Manual, Plan, Plans, PlanSource, Script
 from emulator.buildbucket.service import Service
 from emulator.buildbucket.state import BuildbucketRequest, BuildbucketState, Surroundings
+from emulator.building.messages import Publisher
+from emulator.building.output import Outputs
 from emulator.clock import Clock
 from emulator.serving.emulated_server import EmulatedServer
 from emulator.serving.faults import Faults

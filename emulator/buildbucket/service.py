@@ -11,10 +11,11 @@ from emulator.buildbucket.builders import BuilderConfig, Registry
 from emulator.buildbucket.builds import BuildStore
 from emulator.buildbucket.commands import PARALLEL, Commands
 from emulator.buildbucket.lifecycle import LifeCycle
-from emulator.buildbucket.notifications import Notifier, Publisher
-from emulator.buildbucket.output import Outputs
+from emulator.buildbucket.notifications import Notifier
 from emulator.buildbucket.plans import Plan, Plans, PlanSource
-from emulator.buildbucket.timeline import Timeline
+from emulator.building.messages import Publisher
+from emulator.building.output import Outputs
+from emulator.building.timeline import Timeline
 from emulator.clock import Clock
 from luci_scheduler.core.instants import HOUR
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emulator.buildbucket.builds import Build
-from emulator.buildbucket.wire_time import microseconds
+from emulator.building.wire_time import microseconds
 
 __all__ = ["build_to_v1", "dump_parameters"]
 

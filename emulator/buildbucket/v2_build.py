@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emulator.buildbucket.builds import Build
-from emulator.buildbucket.wire_time import format_duration, format_timestamp
+from emulator.building.wire_time import format_duration, format_timestamp
 
 __all__ = ["HIDDEN_TAGS", "build_to_json", "status_details", "summary_markdown"]
 

@@ -8,25 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from emulator.buildbucket.builds import Build
-from emulator.processes import environment_without
 
-__all__ = ["LONGEST", "inherited", "variables"]
+__all__ = ["LONGEST", "variables"]
 
 LONGEST = 100_000
 """Bytes of a variable's value. Linux starts no program with a longer one than 128 KiB, and others are stricter."""
-
-# Settings and credentials of the local cloud's functions, of the command (for a real console) and of gcloud, and
-# variables that lead git to another repository.
-_NOT_INHERITED = (
-    "SCHEDULER_", "LUCI_SCHEDULER_", "CLOUDSDK_", "GOOGLE_", "FUNCTION_", "GUNICORN_", "K_SERVICE",
-    "FIRESTORE_EMULATOR_", "PUBSUB_EMULATOR_",
-    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_", "GIT_OBJECT_", "GIT_ALTERNATE_", "GIT_COMMON_DIR", "GIT_PREFIX",
-)  # fmt: skip
-
-
-def inherited() -> dict[str, str]:
-    """Return this process's environment without the variables that concern the local cloud or a git command."""
-    return environment_without(*_NOT_INHERITED)
 
 
 def variables(build: Build, commit: Mapping[str, Any], say: Callable[[str], object]) -> dict[str, str]:

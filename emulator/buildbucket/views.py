@@ -14,24 +14,18 @@ from emulator.buildbucket.builds import Build
 from emulator.buildbucket.identifiers import ANONYMOUS
 from emulator.buildbucket.state import CommitKey, Surroundings
 from emulator.buildbucket.v2_build import summary_markdown
-from emulator.buildbucket.wire_time import format_timestamp
-from luci_scheduler.core.humanized import relative
-from luci_scheduler.core.instants import HOUR, MINUTE, SECOND
+from emulator.building.views import CommitView, Moment, duration, moment
 from luci_scheduler.web.addresses import address
 
 __all__ = [
     "COLORS",
     "BuildView",
     "Chosen",
-    "CommitView",
-    "Moment",
     "Row",
     "build_view",
     "choose",
     "commit_of",
-    "duration",
     "list_address",
-    "moment",
     "row",
 ]
 
@@ -50,27 +44,6 @@ _SHORT = 12  # digits of a hash that people read
 _LONGEST_SEARCH = 200
 _ID = re.compile(r"[0-9]{1,19}")
 _CODE = "    "  # begins a line of code in Markdown
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A time: exact for programs, and relative for people."""
-
-    exact: str
-    shown: str
-
-
-@dataclass(frozen=True, slots=True)
-class CommitView:
-    """The commit of a build."""
-
-    short: str
-    repository: str
-    ref: str
-    subject: str
-    """Its first line; empty if it is not known."""
-    url: str
-    """Its page on the local Gitiles; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,24 +167,10 @@ def build_view(build: Build, now: int, around: Surroundings, subjects: Mapping[C
     )
 
 
-def duration(nanoseconds: int) -> str:
-    """Return how long something took: ``0.8 s``, ``3 min 05 s``, ``2 h 07 min``."""
-    if nanoseconds < MINUTE:
-        return f"{max(0, nanoseconds) / SECOND:.1f} s"
-    if nanoseconds < HOUR:
-        return f"{nanoseconds // MINUTE} min {nanoseconds % MINUTE // SECOND:02} s"
-    return f"{nanoseconds // HOUR} h {nanoseconds % HOUR // MINUTE:02} min"
-
-
 def _ran(build: Build, now: int) -> str:
     if build.start_time is None:
         return ""
     return duration((now if build.end_time is None else build.end_time) - build.start_time)
-
-
-def moment(instant: int, now: int) -> Moment:
-    """Return an instant for a page that is made now."""
-    return Moment(format_timestamp(instant // SECOND * SECOND), relative(now - instant, "ago", "from now"))
 
 
 def _commit(build: Build, around: Surroundings, subjects: Mapping[CommitKey, str]) -> CommitView | None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from emulator.buildbucket.builds import Build
-from emulator.buildbucket.plans import Workplace
+from emulator.building.workplace import Workplace
 from emulator.errors import LocalCloudError
 from emulator.gitiles.git import GitError, git, git_environment
 from emulator.gitiles.projects import find_repository, repositories
 from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
+from luci_scheduler.core.git_names import is_hash
 from luci_scheduler.core.ref_sets import ref_set
 from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.core.watcher import Watcher
@@ -23,7 +23,6 @@ __all__ = ["Checkouts", "Remote", "checkout", "find_folder", "resolve_ref"]
 Remote = Callable[[str, str], str]
 """Returns the address at which git clients reach a repository, by host and project."""
 
-_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _JOB_TAG = "scheduler_job_id"
 # A shared clone copies no objects and writes nothing into the repository. It also has commits that no branch has any
 # more. The remote is the local server, so that `git fetch` and `git push` in a build reach no other machine.
@@ -128,9 +127,9 @@ def checkout(root: Path, remote: Remote, commit: Mapping[str, Any], note: str) -
             f"or put it into {root / host / project}"
         )
     revision = str(commit.get("id") or commit.get("ref"))
-    if not (_HASH.fullmatch(revision) or revision.startswith("refs/") or revision == "HEAD"):
+    if not (is_hash(revision) or revision.startswith("refs/") or revision == "HEAD"):
         raise LocalCloudError(f"{revision!r} is neither the whole hash of a commit nor the full name of a ref")
-    if not _HASH.fullmatch(revision):
+    if not is_hash(revision):
         revision = resolve_ref(path, revision)
     argv = ("/bin/sh", "-c", _SCRIPT, "sh", str(path.resolve()), revision, remote(host, project))
     environment = {**git_environment(), "GIT_ALLOW_PROTOCOL": "file"}  # for the clone of a folder

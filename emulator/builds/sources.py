@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from emulator.buildbucket.plans import Workplace
+from emulator.building.workplace import Workplace
 from emulator.builds.checkouts import Remote, checkout, find_folder, resolve_ref
 from emulator.cloud_build.builds import Build
 from emulator.errors import LocalCloudError
+from luci_scheduler.core.git_names import BRANCHES, TAGS, is_hash
 
 __all__ = ["Sources"]
 
 _EMPTY = "This build has no source, so its folder is empty."
-_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _REPOSITORY = "_REPOSITORY"
-_HEADS, _TAGS = "refs/heads/", "refs/tags/"
 
 
 class Sources:
@@ -52,7 +50,7 @@ class Sources:
             )
         host, project = _host_and_project(url)
         revision = str(wanted.get("revision", "")) or "HEAD"
-        if not _HASH.fullmatch(revision) and revision != "HEAD":
+        if not is_hash(revision) and revision != "HEAD":
             revision = self._full_ref(host, project, revision)
         commit = {"host": host, "project": project, "id": revision}
         return checkout(self._repositories, self._remote, commit, f"Checkout of {revision}")
@@ -67,7 +65,7 @@ class Sources:
 
     def _full_ref(self, host: str, project: str, revision: str) -> str:
         """Return the full name of a branch or a tag; a name that is neither is returned as it is."""
-        names = [revision] if revision.startswith("refs/") else [f"{_HEADS}{revision}", f"{_TAGS}{revision}"]
+        names = [revision] if revision.startswith("refs/") else [f"{BRANCHES}{revision}", f"{TAGS}{revision}"]
         return next((name for name in names if self.resolve(f"https://{host}/{project}", name)), names[0])
 
 

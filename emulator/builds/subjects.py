@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -11,10 +10,10 @@ from emulator.buildbucket.state import CommitKey
 from emulator.gitiles.git import GitError, git
 from emulator.gitiles.projects import find_repository
 from luci_scheduler.core.foreign_text import escaped
+from luci_scheduler.core.git_names import is_hash
 
 __all__ = ["Subjects"]
 
-_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _LONGEST = 160
 _KEPT = 10_000  # a commit never changes
 
@@ -34,7 +33,7 @@ class Subjects:
     def __call__(self, commits: Collection[CommitKey]) -> Mapping[CommitKey, str]:
         """Return the first lines of commits; commits that the repositories do not have are left out."""
         with self._lock:
-            missing = [key for key in commits if key not in self._known and _HASH.fullmatch(key[2])]
+            missing = [key for key in commits if key not in self._known and is_hash(key[2])]
             for place in {key[:2] for key in missing}:
                 hashes = [key[2] for key in missing if key[:2] == place]
                 self._known |= {(*place, revision): subject for revision, subject in self._read(place, hashes)}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from emulator.buildbucket.wire_time import parse_duration, parse_timestamp
+from emulator.building.wire_time import parse_duration, parse_timestamp
 
 __all__ = ["FINAL", "WAITING", "Build", "BuildStore", "Place", "operation", "project_number"]
 
@@ -86,7 +86,7 @@ class Build:
 
     @property
     def invocation(self) -> str:
-        """The scheduler's invocation that asked for the build; empty for builds of others."""
+        """The scheduler's invocation that requested the build; empty for builds of others."""
         return self.substitutions.get(_INVOCATION, "")
 
     @property

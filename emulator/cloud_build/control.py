@@ -7,7 +7,7 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from emulator.buildbucket.wire_time import parse_duration
+from emulator.building.wire_time import parse_duration
 from emulator.cloud_build.faults import fault_from_json
 from emulator.cloud_build.notifications import notification_fault_from_json
 from emulator.cloud_build.plans import change_from_json, rule_from_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from emulator.buildbucket.wire_time import format_timestamp
+from emulator.building.wire_time import format_timestamp
 from emulator.cloud_build.builds import Build
 from emulator.cloud_build.plans import FAILURES, Change
 

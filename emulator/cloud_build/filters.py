@@ -38,7 +38,10 @@ def parse_filter(text: str) -> Condition:
     if not text.strip():
         return lambda _: True
     parser = _Parser(text)
-    condition = parser.alternatives()
+    try:
+        condition = parser.alternatives()
+    except RecursionError as error:
+        raise parser.refused() from error
     if parser.left:
         raise parser.refused()
     return condition

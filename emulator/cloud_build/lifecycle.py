@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from emulator.buildbucket.program_pool import ProgramPool
-from emulator.buildbucket.timeline import Timeline
-from emulator.buildbucket.wire_time import format_timestamp
+from emulator.building.program_pool import ProgramPool
+from emulator.building.timeline import Timeline
+from emulator.building.wire_time import format_timestamp
 from emulator.clock import Clock
 from emulator.cloud_build.builds import FINAL, WAITING, Build, BuildStore
 from emulator.cloud_build.endings import end_members

@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args
 
 from google.api_core.exceptions import NotFound
 
-from emulator.buildbucket.notifications import Message, Publisher
-from emulator.buildbucket.timeline import Timeline
-from emulator.buildbucket.wire_time import parse_duration
+from emulator.building.messages import Message, Publisher
+from emulator.building.timeline import Timeline
+from emulator.building.wire_time import parse_duration
 from emulator.clock import Clock
 from emulator.cloud_build.builds import Build
 from emulator.serving.faults import Faults

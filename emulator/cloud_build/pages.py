@@ -69,7 +69,8 @@ class Pages:
             return f"The steps have not started. At most {self._service.parallel} builds run at once."
         return (
             "The steps did not run: the local cloud started and ended the build by itself. "
-            "To run the steps of builds on this machine, start the local cloud with --run-steps."
+            "To run the steps of builds on this machine, start the local cloud with --run-steps. "
+            "To run a command in their place, start it with --build COMMAND."
         )
 
     def _log(self, request: Request, build: Build) -> Response:

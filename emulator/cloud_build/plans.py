@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from emulator.buildbucket.plans import Workplace
-from emulator.buildbucket.wire_time import parse_duration
+from emulator.building.wire_time import parse_duration
+from emulator.building.workplace import Workplace
 from emulator.cloud_build.builds import FINAL, WAITING, Build
 from luci_scheduler.core.instants import SECOND
 
@@ -67,9 +67,12 @@ class RunSteps:
 
     Attributes:
         workspace: returns the workplace of a build, in whose folder the steps run. It may raise `LocalCloudError`.
+        command: a line for the shell that runs in the place of the steps, with the environment of this process; empty
+            for none.
     """
 
     workspace: Callable[[Build], Workplace]
+    command: str = ""
 
 
 Plan: TypeAlias = Script | RunSteps

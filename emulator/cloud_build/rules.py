@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emulator.buildbucket.wire_time import parse_duration
+from emulator.building.wire_time import parse_duration
 from emulator.cloud_build.errors import CallError, invalid
 from emulator.cloud_build.substitutions import check_substitutions, is_loose, replaced
 from luci_scheduler.core.instants import HOUR

@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from emulator.buildbucket.notifications import Publisher
-from emulator.buildbucket.output import Outputs
-from emulator.buildbucket.program_pool import PARALLEL
+from emulator.building.messages import Publisher
+from emulator.building.output import Outputs
+from emulator.building.program_pool import PARALLEL
 from emulator.clock import Clock
 from emulator.cloud_build.app import CloudBuildApp
 from emulator.cloud_build.builds import Build, BuildStore, Place

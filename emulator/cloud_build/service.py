@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from emulator.buildbucket.notifications import Publisher
-from emulator.buildbucket.output import Outputs
-from emulator.buildbucket.program_pool import PARALLEL, ProgramPool
-from emulator.buildbucket.timeline import Timeline
-from emulator.buildbucket.wire_time import format_timestamp
+from emulator.building.messages import Publisher
+from emulator.building.output import Outputs
+from emulator.building.program_pool import PARALLEL, ProgramPool
+from emulator.building.timeline import Timeline
+from emulator.building.wire_time import format_timestamp
 from emulator.clock import Clock
 from emulator.cloud_build.builds import Build, BuildStore, Place, operation, project_number
 from emulator.cloud_build.errors import CallError, invalid, not_found
@@ -26,6 +26,7 @@ from emulator.cloud_build.rules import check_build, filled
 from emulator.cloud_build.shapes import check_shape
 from emulator.cloud_build.substitutions import replaced
 from emulator.cloud_build.triggers import Trigger, Triggers
+from luci_scheduler.core.git_names import BRANCHES, TAGS, is_hash
 
 __all__ = ["Call", "Resolve", "Service", "console_url", "find_call"]
 
@@ -48,9 +49,8 @@ _ROUTES: Sequence[tuple[str, str, re.Pattern[str]]] = [
 ]
 _DEFAULT_PAGE, _LARGEST_PAGE = 100, 1000
 _SHORT = 7
-_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _NO_REVISION = "source.revision must be specified to run this trigger"
-_REVISIONS = {"commitSha": "", "branchName": "refs/heads/", "tagName": "refs/tags/"}
+_REVISIONS = {"commitSha": "", "branchName": BRANCHES, "tagName": TAGS}
 """Member of a ``RepoSource`` → the beginning of the full ref that it names."""
 
 
@@ -92,7 +92,7 @@ class Service:
         resolve: finds the commits of branches and tags that a trigger is run at.
         parallel: the number of builds that run their steps at once.
         list_lag: how many nanoseconds pass until a list shows a new build.
-        make_timeline: returns what runs the changes of builds at their instants.
+        make_timeline: makes the timeline, which runs the changes of builds at their instants.
     """
 
     clock: Clock
@@ -192,7 +192,7 @@ class Service:
         return answer
 
     def empty_page(self, query: Mapping[str, str]) -> dict[str, Any]:
-        """Return a page without builds whose token leads to the page that the query asks for."""
+        """Return a page without builds whose token leads to the requested page."""
         return {"nextPageToken": query.get("pageToken") or _START}
 
     def _create(
@@ -242,7 +242,7 @@ class Service:
 
     def _commit_values(self, trigger: Trigger, revision: str, ref: str) -> dict[str, str]:
         """Return the built-in substitutions of a trigger's commit. A run by hash names no branch and no tag."""
-        commit = revision if _HASH.fullmatch(revision) else self.resolve(trigger.repository, ref or revision)
+        commit = revision if is_hash(revision) else self.resolve(trigger.repository, ref or revision)
         path = trigger.repository.removesuffix(".git").rstrip("/")
         found = {
             "COMMIT_SHA": commit,
@@ -250,8 +250,8 @@ class Service:
             "SHORT_SHA": commit[:_SHORT],
             "REPO_NAME": path.rpartition("/")[2],
             "REPO_FULL_NAME": "" if trigger.is_connected else "/".join(path.split("/")[3:]),
-            "BRANCH_NAME": ref.removeprefix("refs/heads/") if ref.startswith("refs/heads/") else "",
-            "TAG_NAME": ref.removeprefix("refs/tags/") if ref.startswith("refs/tags/") else "",
+            "BRANCH_NAME": ref.removeprefix(BRANCHES) if ref.startswith(BRANCHES) else "",
+            "TAG_NAME": ref.removeprefix(TAGS) if ref.startswith(TAGS) else "",
             "TRIGGER_NAME": trigger.name,
         }
         return {name: value for name, value in found.items() if value}

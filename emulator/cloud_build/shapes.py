@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from emulator.buildbucket.wire_time import parse_duration
+from emulator.building.wire_time import parse_duration
 from emulator.cloud_build.errors import CallError, invalid
 
 __all__ = ["check_shape"]

@@ -16,10 +16,10 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
-from emulator.buildbucket.output import BuildOutput
-from emulator.buildbucket.plans import Workplace
-from emulator.buildbucket.programs import Exit, Programs
-from emulator.buildbucket.wire_time import format_timestamp, parse_duration
+from emulator.building.output import BuildOutput
+from emulator.building.programs import Exit, Programs, inherited
+from emulator.building.wire_time import format_timestamp, parse_duration
+from emulator.building.workplace import Workplace
 from emulator.cloud_build.builds import Build, project_number
 from emulator.cloud_build.plans import Change, RunSteps
 from emulator.cloud_build.substitutions import replaced
@@ -40,9 +40,13 @@ IMAGES: Mapping[str, str] = {
     "gcr.io/cloud-builders/git": "git",
 }
 """Name of an image, without its tag → the program that stands for it where a step has no entrypoint."""
+_SHORT_NAMES = {"REVISION": "_REVISION", "REF": "_BRANCH", "REPOSITORY": "_REPOSITORY"}
+"""Variables of the command in builds of Buildbucket, so that one command serves both → the substitution."""
 _SCRIPT_MODE = 0o700
 _SHELL = "#!/bin/sh\n"
 _TAG = re.compile(r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?(?:@sha256:[0-9a-f]+)?\Z")
+_COMMAND = "--build"
+"""The name of the step that runs the command of a plan, after the option that sets it."""
 _OUTSIDE = "the folder of the step is not within the source"
 
 
@@ -66,8 +70,14 @@ class _Bench:
     programs: Programs
     output: BuildOutput
     now: Callable[[], int]
+    command: str = ""
+    """That of the plan, which runs in the place of the steps."""
     values: Mapping[str, str] = field(default_factory=dict)
     """The substitutions, the service's own included."""
+
+    @property
+    def steps(self) -> Sequence[Mapping[str, Any]]:
+        return [{"name": _COMMAND, "script": self.command}] if self.command else self.build.steps
 
     @property
     def folder(self) -> Path:
@@ -91,7 +101,7 @@ def run_steps(
         programs: runs the programs.
         output: gets their output, and lines about the steps.
     """
-    bench = _Bench(build, programs, output, now, _values(build))
+    bench = _Bench(build, programs, output, now, plan.command, _values(build))
     try:
         for folder in (bench.folder, bench.home):
             folder.mkdir()
@@ -136,8 +146,8 @@ def _run_all(bench: _Bench) -> StepsEnd:
     """Run the steps in their order. Each waits only for earlier ones, so this order keeps every ``waitFor``."""
     bench.output.say("BUILD")
     done: list[Mapping[str, Any]] = []
-    rest = list(bench.build.steps)
-    for place, step in enumerate(bench.build.steps):
+    rest = list(bench.steps)
+    for place, step in enumerate(bench.steps):
         begun = format_timestamp(bench.now())
         ended = _run_one(bench, place, step)
         result = {**ended.members, "timing": {"startTime": begun, "endTime": format_timestamp(bench.now())}}
@@ -240,6 +250,9 @@ def _folder(bench: _Bench, step: Mapping[str, Any]) -> Path:
 
 
 def _environment(bench: _Bench, step: Mapping[str, Any]) -> Mapping[str, str]:
+    if bench.command:
+        short = {name: bench.values.get(key, "") for name, key in _SHORT_NAMES.items()}
+        return {**inherited(), **bench.values, **short, "CI": "true"}
     options: Mapping[str, Any] = bench.build.body.get("options", {})
     is_mapped = options.get("automapSubstitutions") or step.get("automapSubstitutions")
     pairs = [replaced(pair, bench.values) for pair in (*options.get("env", ()), *step.get("env", ()))]

@@ -39,7 +39,7 @@ def check_substitutions(build: Mapping[str, Any], *, loose: bool) -> None:
 
     Args:
         build: the message ``Build`` of the request.
-        loose: whether every key needs a use, and every use a value.
+        loose: whether keys may have no use, and uses no value.
 
     Raises:
         CallError: INVALID_ARGUMENT, with the service's words where they are known.

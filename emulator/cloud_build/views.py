@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
-from emulator.buildbucket.views import CommitView, Moment, duration, moment
+from emulator.building.views import CommitView, Moment, duration, moment
 from emulator.cloud_build.builds import Build
 from emulator.cloud_build.state import Surroundings
 from luci_scheduler.web.addresses import address
@@ -92,7 +92,7 @@ class BuildView:
 
 
 def choose(builds: Iterator[Build], query: Mapping[str, str]) -> Chosen:
-    """Return the page of the list that a query asks for.
+    """Return the requested page of the list.
 
     Args:
         builds: all builds, newest first.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request, Response
@@ -145,9 +145,10 @@ class GitHubApp:
         exchange.caller = self._state.tokens.caller(request.headers.get("Authorization", ""))
         is_write = request.method not in {"GET", "HEAD"}
         caller = exchange.caller
-        if refusal := self._state.meter.enter(caller.name, is_write=is_write, is_anonymous=caller.is_anonymous):
-            raise refusal
         exchange.is_counted = request.path != "/rate_limit"
+        refusal = self._state.meter.enter(caller.name, is_write=is_write, is_anonymous=caller.is_anonymous)
+        if refusal and exchange.is_counted:
+            raise refusal
         if failed := self._fail(exchange):
             return failed
         self._check(request, caller)
@@ -185,7 +186,8 @@ class GitHubApp:
         if request.method == "GET" and request.path == "/meta":
             return reply({"verifiable_password_authentication": False, "hooks": _HOOKS})
         if request.method == "GET" and request.path == "/rate_limit":
-            return reply({"used": self._state.meter.used(caller.name), "limits": asdict(self._state.rates)})
+            core = self._state.meter.quota(caller.name, is_anonymous=caller.is_anonymous)
+            return reply({"resources": {"core": core}, "rate": core})
         raise ApiError(404)
 
     def _repository(self, request: Request, caller: Caller, match: re.Match[str]) -> Response:

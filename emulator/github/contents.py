@@ -31,6 +31,8 @@ def contents(
     """
     pages = RepositoryPages(addresses.found.path, (), zones=False)
     path = path.strip("/")
+    if ".." in path.split("/"):
+        raise ApiError(404)
     try:
         kind, identifier, mode = pages.entry(revision, path)
     except GitilesError as error:

@@ -16,7 +16,7 @@ from typing import Any
 
 import requests
 
-from luci_scheduler.adapters.http import Deadline, sessions
+from luci_scheduler.adapters.http import Deadline, answer_to, sessions
 from luci_scheduler.core.errors import TransientError
 
 __all__ = ["HOOK_ID", "Deliveries", "Delivery", "Webhook", "signatures"]
@@ -182,13 +182,9 @@ class Deliveries:
         if hook is None:
             return replace(delivery, answer="the webhook was removed")
         try:
-            answer = self._session().post(
-                hook.url,
-                data=delivery.body.encode(),
-                headers=delivery.headers(hook.secret),
-                timeout=Deadline(self._seconds),  # type: ignore[arg-type] # any Timeout works
-                allow_redirects=False,
-                stream=True,
+            headers, deadline = delivery.headers(hook.secret), Deadline(self._seconds)
+            answer = answer_to(
+                self._session(), "POST", hook.url, deadline, data=delivery.body.encode(), headers=headers
             )
             answer.close()
         except (requests.RequestException, TransientError) as error:

@@ -110,17 +110,17 @@ class Meter:
 
     def headers(self, caller: str, *, is_anonymous: bool, is_exhausted: bool = False) -> dict[str, str]:
         """Return the headers of an answer; ``is_exhausted`` shows a quota that is used up."""
+        quota = self.quota(caller, is_anonymous=is_anonymous, is_exhausted=is_exhausted)
+        named = {f"X-RateLimit-{name.capitalize()}": str(value) for name, value in quota.items()}
+        return {**named, "X-RateLimit-Resource": "core"}
+
+    def quota(self, caller: str, *, is_anonymous: bool, is_exhausted: bool = False) -> dict[str, int]:
+        """Return the quota of an hour as ``/rate_limit`` shows it; ``is_exhausted`` shows a quota that is used up."""
         with self._lock:
             window = self._window(caller)
             limit = self._limit(is_anonymous=is_anonymous)
             used = limit if is_exhausted else min(window.used, limit)
-        return {
-            "X-RateLimit-Limit": str(limit),
-            "X-RateLimit-Remaining": str(limit - used),
-            "X-RateLimit-Used": str(used),
-            "X-RateLimit-Reset": str(window.ends),
-            "X-RateLimit-Resource": "core",
-        }
+            return {"limit": limit, "remaining": limit - used, "used": used, "reset": window.ends}
 
     def _limit(self, *, is_anonymous: bool) -> int:
         return self.limits.anonymous if is_anonymous else self.limits.requests

@@ -70,7 +70,7 @@ class Names:
 
         Raises:
             ValueError: there is no repository of the old name, the new name is taken or not allowed, or the
-                repository belongs to its user.
+                repository, or the folder of the new name, belongs to its user.
         """
         before = self.find(old)
         place = repository_path(self._base, new)
@@ -80,6 +80,8 @@ class Names:
             raise ValueError(read_only_sentence(before.path))
         if place is None or new.count("/") != _SEGMENTS - 1 or self.find(new):
             raise ValueError(f"a repository cannot be named {new}")
+        if is_read_only(place, self._root):
+            raise ValueError(read_only_sentence(place))
         place.parent.mkdir(parents=True, exist_ok=True)
         before.path.rename(place)
         with self._lock:

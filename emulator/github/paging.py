@@ -18,7 +18,7 @@ _LAST_PAGE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The part of a list that a request asks for.
+    """The requested part of a list.
 
     Attributes:
         number: the number of the page, from 1.
@@ -64,7 +64,7 @@ def is_paged(query: MultiDict[str, str]) -> bool:
 
 
 def page_of(query: MultiDict[str, str], default: int = _DEFAULT) -> Page:
-    """Return the page that a request asks for; a parameter that is no number has no effect."""
+    """Return the requested page; a parameter that is no number has no effect."""
     size = _number(query.get("per_page", ""), default)
     return Page(min(_number(query.get("page", ""), 1), _LAST_PAGE), size if size == default else min(size, _MOST))
 

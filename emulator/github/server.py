@@ -97,10 +97,6 @@ class GitHubServer(EmulatedServer[GitHubFaults, GitHubRequest]):
         """Return the address of ``owner/name`` for ``git clone`` and ``git push``."""
         return f"{self.url}/{name}.git"
 
-    def page_url(self, name: str, revision: str = "") -> str:
-        """Return the address of the page of ``owner/name``, or of one of its commits."""
-        return f"{self.url}/{name}" + (f"/commit/{revision}" if revision else "")
-
     def announce(self, push: Push) -> list[Delivery]:
         """Send the webhooks of a push that another server has taken, and return them.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from werkzeug.wrappers import Request, Response
 
+from emulator.errors import LocalCloudError
 from emulator.github.deliveries import Delivery
 from emulator.github.faults import HeldRefs
 from emulator.github.names import Found, Names
@@ -15,12 +17,16 @@ from emulator.github.payloads import ping_payload, push_payloads
 from emulator.github.state import GitHubState
 from emulator.gitiles.git import GitError
 from emulator.gitiles.git_service import GitService, missing_advice
+from emulator.gitiles.projects import is_read_only, read_only_sentence
 from emulator.gitiles.refs import Push, read_refs, read_typed_refs, ref_changes
 from emulator.gitiles.repository import Repository
-from emulator.gitiles.smart_http import Limits
+from emulator.gitiles.smart_http import Limits, refused
 from emulator.gitiles.state import Surroundings
 
 __all__ = ["GitHubService"]
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*/[A-Za-z0-9_-][A-Za-z0-9._-]*")
+"""``owner/name`` of a new repository. Folders with a leading dot are not served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,8 @@ class GitHubService:
     def serve_git(self, request: Request, path: str, endpoint: str) -> Response:
         """Answer a git client; ``path`` is the path of the repository."""
         name = path.strip("/").removesuffix(".git")
+        if name.count("/") != 1:
+            return refused(f"the address of a repository is {request.host_url}OWNER/NAME.git, not /{name}", 404)
         number = self.names.moved(name)
         found = self.names.find(name) or (self.names.by_id(number) if number else None)
         return self._git.answer(request, self.site, found.name if found else self._as_watched(name), endpoint)
@@ -142,10 +150,12 @@ class GitHubService:
         """Return a repository and its refs; it is made if there is none."""
         found = self.names.find(name)
         if found is None:
-            segments = name.split("/")
-            if len(segments) != 2 or any(not one or one.startswith(".") for one in segments):  # noqa: PLR2004 - owner, name
+            if not _NAME.fullmatch(name):
                 raise ValueError(f"not the name of a repository: {name}")
-            return Repository.create(self.root / self.site / name), {}
+            place = self.root / self.site / name
+            if is_read_only(place, self.root):
+                raise LocalCloudError(read_only_sentence(place))
+            return Repository.create(place), {}
         return Repository(found.path, self.root), read_refs(found.path)
 
     def _report(self, name: str, repository: Repository, before: dict[str, str]) -> None:

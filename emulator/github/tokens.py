@@ -109,12 +109,14 @@ class Tokens:
             wanted: the request's body, with optional ``permissions`` and ``repositories``.
 
         Raises:
-            ApiError: 401, the JWT is missing, is none, or GitHub does not take its times.
+            ApiError: 401, the JWT is missing, is none, or GitHub does not take its times; 422, another type.
         """
         _check_jwt(_token(authorization), self.clock.now())
-        permissions = {"metadata": "read", **(wanted.get("permissions") or _ALL)}
-        names = wanted.get("repositories")
-        repositories = frozenset(name.lower() for name in names) if names else None
+        given, names = wanted.get("permissions") or _ALL, wanted.get("repositories") or []
+        if not (isinstance(given, Mapping) and isinstance(names, list) and all(isinstance(one, str) for one in names)):
+            raise ApiError(422, "Invalid request")
+        permissions = {"metadata": "read", **given}
+        repositories = frozenset(name.lower() for name in names) or None
         token = "ghs_" + "".join(self.entropy.choices(_DIGITS, k=36))
         ends = self.clock.now() // SECOND * SECOND + HOUR
         caller = Caller(f"installation ID {installation}", permissions, repositories)

@@ -49,7 +49,7 @@ def missing_advice(root: Path, url: str, host: str, name: str, path_of: Callable
         path_of: returns the path of a host's repository on the server.
     """
     return (
-        f"no repository {name} on {host} in the local cloud: put it into {root / host / name}, "
+        f"no repository {name} on {host} in the local cloud: put it into {root.resolve() / host / name}, "
         f"or git push {url.rstrip('/')}/{path_of(host, name)} main"
     )
 
@@ -117,7 +117,7 @@ class GitService:
             return advice
         return (
             f"no config watches https://{host}/{name}, so a push does not make it: name it in a gitiles trigger "
-            f"and push again, or put a repository into {self._root / host / name}"
+            f"and push again, or put a repository into {self._root.resolve() / host / name}"
         )
 
     def _report(self, host: str, name: str, repository: Path, before: dict[str, str]) -> None:

@@ -9,13 +9,12 @@ from typing import Any
 
 from emulator.storm.faults import Kind
 from emulator.storm.invariants import Invariant, Violation
-from emulator.storm.run_checks import Film, Version
+from emulator.storm.run_checks import SKEW, Film, Version
 from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.managers.registry import kind_of
 
 __all__ = ["check_claims"]
 
-_SKEW = 11 * SECOND
-"""Two clocks that are five seconds wrong, and a task that comes a second early."""
 _REQUESTS = ("buildbucket.ScheduleBuild", "buildbucket.v1.put", "cloud_build.create", "cloud_build.run")
 _FOREIGN = frozenset({Kind.BUILD_ANSWER_BROKEN, Kind.EQUAL_SUFFIX})
 """With an answer about another's build, an attempt requests its own under a second ID."""
@@ -67,12 +66,14 @@ def _is_early(before: Any, after: Version) -> bool:
     """Whether an attempt began within the pause that the one before it had prescribed."""
     is_attempt = after.record.attempts > before.attempts > 0 and before.claim_until is None
     return is_attempt and before.status == "RETRYING" and before.next_due is not None and (
-        after.at < before.next_due - _SKEW
+        after.at < before.next_due - SKEW
     )  # fmt: skip
 
 
 def _breaks_claim(before: Any, after: Version, owner: int) -> bool:
-    lasts = before.claim_until is not None and after.at < before.claim_until - _SKEW
+    if after.record.abort_requested_by and not kind_of(after.record.task).is_multistage:
+        return False  # an abort may end a launch that leaves nothing running
+    lasts = before.claim_until is not None and after.at < before.claim_until - SKEW
     return lasts and after.record.claim_until != before.claim_until and after.commit.delivery != owner
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, cast
 
-from emulator.buildbucket.timeline import Timeline
+from emulator.building.timeline import Timeline
 from emulator.cloud_build.builds import Build as ServedBuild
 from emulator.cloud_build.errors import CallError, not_found, over_quota
 from emulator.cloud_build.exchange import Exchange, refused
@@ -27,19 +27,18 @@ from emulator.storm.choices import Choices
 from emulator.storm.faults import Fault, Kind
 from emulator.storm.history import Build, History, Listing
 from emulator.storm.kernel import Kernel
-from emulator.storm.scripts import CLOUD_HOST
+from emulator.storm.scripts import APPROVED_TRIGGER, CLOUD_HOST, CLOUD_TRIGGER
 from emulator.storm.wire import HttpRequest, Reply
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 
-__all__ = ["APPROVED", "TRIGGER", "CloudBuildHost", "CloudNotice"]
-
-TRIGGER, APPROVED = "run-me", "run-me-approved"
-"""The names of two triggers. A build of the second one waits until a person approves or rejects it."""
+__all__ = ["CloudBuildHost", "CloudNotice"]
 
 _LONGEST = 8 * MINUTE
 _LONGEST_APPROVAL = 5 * MINUTE
 _UNKNOWN = 45 * SECOND
 """How long a stale read may not know a new build. The functions expect a minute."""
+_FIRST_PAGE = "first-page"
+"""The token that an empty page names."""
 _OUTCOMES = ("SUCCESS", "SUCCESS", "SUCCESS", "FAILURE", "INTERNAL_ERROR")
 _SPELLED = {"CANCELLED": "CANCELED"}
 """Status of Cloud Build → the same status as `Build` spells it."""
@@ -57,7 +56,7 @@ class CloudNotice:
 
 
 class _Agenda(Timeline):
-    """The kernel, as what runs the changes of builds."""
+    """The kernel, which runs the changes of builds."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -113,7 +112,7 @@ class CloudBuildHost:
             make_timeline=lambda _: _Agenda(kernel),
         )
         self._service.plans = _DrawnPlans(choices)
-        for number, name in enumerate((TRIGGER, APPROVED), 1):
+        for number, name in enumerate((CLOUD_TRIGGER, APPROVED_TRIGGER), 1):
             self._service.triggers.add(Trigger(name, f"{number:08}-0000-4000-8000-000000000000", approval=number > 1))
         self._exchange = Exchange(self._service, Faults[ServedFault]())
         self._states: dict[str, list[tuple[Instant, Mapping[str, Any]]]] = {}
@@ -137,8 +136,10 @@ class CloudBuildHost:
                 return _reply(refused(CallError("PERMISSION_DENIED", "The caller does not have permission")))
         return None
 
-    def answer(self, request: HttpRequest, *, as_of: int, fault: Fault | None) -> Reply:  # noqa: ARG002
+    def answer(self, request: HttpRequest, *, as_of: int, fault: Fault | None) -> Reply:
         """Carry a request out."""
+        if fault is not None and fault.kind is Kind.BUILD_EMPTY_PAGE:
+            return Reply.of({"nextPageToken": _FIRST_PAGE})
         call, self._request = _call(request), request
         self._history.counts[f"cloud_build.{call.method}"] += 1
         if call.method == "get" and as_of < self._kernel.now():
@@ -146,9 +147,8 @@ class CloudBuildHost:
         if call.method == "list":
             self._note_list(request, as_of)
         self._service.list_lag = self._kernel.now() - as_of
-        reply = _reply(
-            self._exchange.answer(request.method, request.path, dict(request.query), request.body, lambda _: None)
-        )
+        query = {name: value for name, value in request.query if value != _FIRST_PAGE}
+        reply = _reply(self._exchange.answer(request.method, request.path, query, request.body, lambda _: None))
         if call.method == "cancel" and reply.status_code == 200 and call.id in self._builds:  # noqa: PLR2004 - HTTP
             self._builds[call.id].canceled_by.append(request.delivery)
         return reply

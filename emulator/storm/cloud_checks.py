@@ -15,15 +15,14 @@ from emulator.storm.faults import Kind
 from emulator.storm.history import Build, Call, Delivery
 from emulator.storm.invariants import Invariant, Violation
 from emulator.storm.ledger import Key
-from emulator.storm.run_checks import Film, Version, by_invocation
+from emulator.storm.run_checks import SKEW, Film, Version, by_invocation
 from emulator.storm.scripts import CLOUD_HOST
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 
 __all__ = ["check_cloud_builds"]
 
-_PAUSE = MINUTE - 11 * SECOND
-"""The least pause between a request and the look-up of the next attempt, less the errors of two clocks (five seconds
-each), and a task that comes a second early."""
+_PAUSE = MINUTE - SKEW
+"""The least pause between a request and the look-up of the next attempt, as it may appear."""
 _REQUESTS = ("/cloud_build.create", "/cloud_build.run")
 _LIST = "/cloud_build.list"
 _CHECKS = ("on_task timer", "on_cloud_build")
@@ -50,6 +49,8 @@ class _Facts:
     hidden: Collection[tuple[int, str]]
     """Delivery and build, for each build that the last list of a delivery hid."""
     deliveries: dict[int, Delivery]
+    stalled: Collection[tuple[str, int]]
+    """Point and occurrence of each call that had landed when its process stood still."""
 
     @classmethod
     def of(cls, film: Film) -> _Facts:
@@ -58,7 +59,12 @@ class _Facts:
         denials = {(fault.point, fault.nth) for fault in film.run.faults if fault.kind is Kind.BUILD_DENIED}
         denied = {call.delivery for call in history.calls if (f"{call.point}/before", call.before) in denials}
         hidden = {(listing.delivery, build) for listing in history.listings for build in listing.hidden}
-        return cls(film, denied, hidden, {delivery.number: delivery for delivery in history.deliveries})
+        stalled = {
+            (fault.point.removesuffix("/after"), fault.nth)
+            for fault in film.run.faults
+            if fault.kind is Kind.STALL and fault.point.endswith("/after")
+        }
+        return cls(film, denied, hidden, {delivery.number: delivery for delivery in history.deliveries}, stalled)
 
 
 def check_cloud_builds(film: Film) -> Iterator[Violation]:
@@ -76,7 +82,7 @@ def _wrong(facts: _Facts, key: Key, builds: Sequence[Build]) -> Iterator[tuple[I
         yield Invariant.ONE_BUILD, at, text
     attempts = list(_attempts(facts.film, versions))
     for before, after in pairwise(attempts):
-        yield from _hasty(before, after)
+        yield from _hasty(facts, before, after)
     settled = next((version for version in versions if _recorded(version)), None)
     if settled is not None:
         for build in builds:
@@ -116,15 +122,20 @@ def _calls(film: Film, delivery: int, since: Instant, until: Instant) -> Sequenc
     return [call for call in film.run.history.calls if call.delivery == delivery and since <= call.at <= until]
 
 
-def _hasty(before: _Attempt, after: _Attempt) -> Iterator[tuple[Invariant, Instant, str]]:
+def _hasty(facts: _Facts, before: _Attempt, after: _Attempt) -> Iterator[tuple[Invariant, Instant, str]]:
     """A further attempt requests a build without a look-up, or begins too soon after the last request."""
     request = next(iter(after.requests), None)
     if request is not None and not any(call.ended <= request.at for call in after.lists):
         yield Invariant.ONE_BUILD, request.at, f"attempt {after.number} requested a build without a look-up"
-    ended = max((call.ended for call in before.requests), default=Instant(0))
+    ended = max((_over(facts, call) for call in before.requests), default=Instant(0))
     if (after.requests or after.lists) and after.since - ended < _PAUSE:
         text = f"attempt {after.number} began {(after.since - ended) / SECOND:.1f} s after the request before it"
         yield Invariant.PAUSE, after.since, text
+
+
+def _over(facts: _Facts, call: Call) -> Instant:
+    """Return when a request was over. If it landed before its process stood still, it was over at once."""
+    return call.at if call.after is not None and (call.point, call.after) in facts.stalled else call.ended
 
 
 def _left(facts: _Facts, versions: Sequence[Version], settled: Instant, build: Build) -> Iterator[tuple[Instant, str]]:
@@ -137,11 +148,20 @@ def _left(facts: _Facts, versions: Sequence[Version], settled: Instant, build: B
             if _lived(build, at):
                 yield at, f"build {build.id} outlived its own message {delivery.key}"
     for version in versions:
-        number, record = version.commit.delivery, version.record
-        is_check = version.commit.handler in _CHECKS and version.at > settled and record.attempts > 1
+        number = version.commit.delivery
         can_see = (number, build.id) not in facts.hidden and facts.deliveries[number].began > build.created
+        is_check = version.at > settled and _is_check(facts, version)
         if is_check and can_see and number not in facts.denied and _lived(build, version.at):
             yield version.at, f"build {build.id} outlived a check of its invocation"
+
+
+def _is_check(facts: _Facts, version: Version) -> bool:
+    """Whether a commit is that of a check which looks for further builds.
+
+    The message of a further build only decides about that build.
+    """
+    about = facts.film.run.history.notices.get(facts.deliveries[version.commit.delivery].key, _recorded(version))
+    return version.commit.handler in _CHECKS and version.record.attempts > 1 and about == _recorded(version)
 
 
 def _lived(build: Build, at: Instant) -> bool:

@@ -52,6 +52,7 @@ class Kind(StrEnum):
     BUILD_SEARCH_LAG = "build-search-lag"
     BUILD_LIST_LAG = "build-list-lag"
     BUILD_ID_FORGOTTEN = "build-id-forgotten"
+    BUILD_EMPTY_PAGE = "build-empty-page"
     BUILD_OUTAGE = "build-outage"
 
     ENQUEUE_REFUSED = "enqueue-refused"
@@ -119,14 +120,13 @@ _ANY = r"[^/]+"
 _MINUTE = "platform/minute"
 _USERS = "platform/users"
 _BB = r"(buildbucket|cloud_build)\.[^/]+"
-_ASKED = r"(buildbucket\.[^/]+|cloud_build\.(?!list)[^/]+)"
-"""The calls whose answer may be empty. An empty list of builds is a list that lags."""
 _LISTS = r"(buildbucket\.(SearchBuilds|v1\.search)|cloud_build\.list)"
 _STORE = r"store\.commit"
 _READ = r"store\.(?!commit)[^/]+"
 _ADD = r"queue\.enqueue [^/]+"
 _HOST = r"(gitiles|github)\.[^/]+"
 _TOPIC = r"topic\.publish"
+_TAKEN = r"(topic\.publish|github\.status)"
 
 KINDS: dict[Kind, Spec] = {
     Kind.CRASH_BEFORE: Spec("the process dies before a call", _BEFORE.format(_ANY), 0.004),
@@ -183,8 +183,8 @@ KINDS: dict[Kind, Spec] = {
         1_000, 80_000, "milliseconds",
     ),
     Kind.BUILD_ANSWER_BROKEN: Spec(
-        "a call of a build service lands, and a proxy spoils its answer", _AFTER.format(_ASKED), 0.005, 0, 3,
-        "selects no JSON, an empty object, status 403 without a code, or status 400 without a code",
+        "a call of a build service lands, and a proxy spoils its answer", _AFTER.format(_BB), 0.005, 0, 3,
+        "selects no JSON, an empty object (of a list: array), status 403 without a code, or status 400 without one",
     ),
     Kind.BUILD_STALE: Spec(
         "a build is shown as it was", _AFTER.format(r"(buildbucket\.(GetBuild|v1\.get)|cloud_build\.get)"), 0.05,
@@ -199,6 +199,9 @@ KINDS: dict[Kind, Spec] = {
     ),
     Kind.BUILD_ID_FORGOTTEN: Spec(
         "the cache of v1 loses a request ID", _BEFORE.format(r"buildbucket\.v1\.put"), 0.3
+    ),
+    Kind.BUILD_EMPTY_PAGE: Spec(
+        "a list of Cloud Build begins with an empty page", _BEFORE.format(r"cloud_build\.list"), 0.1
     ),
     Kind.BUILD_OUTAGE: Spec("the build services are down", _MINUTE, 0.003, 1, 60, "minutes"),
     Kind.ENQUEUE_REFUSED: Spec("the queue refuses a task", _BEFORE.format(_ADD), 0.01),
@@ -229,7 +232,9 @@ KINDS: dict[Kind, Spec] = {
         "a commit's event comes twice", "platform/event", 0.1, 0, 300_000, "milliseconds to the copy"
     ),
     Kind.PUBLISH_REFUSED: Spec("an announcement is refused for now", _BEFORE.format(_TOPIC), 0.02),
-    Kind.PUBLISH_ANSWER_LOST: Spec("an announcement is sent, and its answer is lost", _AFTER.format(_TOPIC), 0.02),
+    Kind.PUBLISH_ANSWER_LOST: Spec(
+        "an announcement or a commit status is sent, and its answer is lost", _AFTER.format(_TAKEN), 0.02
+    ),
     Kind.HOST_UNAVAILABLE: Spec("the repository host is unavailable for a call", _BEFORE.format(_HOST), 0.02),
     Kind.HOST_QUOTA: Spec(
         "the repository host refuses a call for its quota", _BEFORE.format(_HOST), 0.01,
@@ -281,6 +286,7 @@ GENTLE = frozenset(
         Kind.BUILD_STALE,
         Kind.BUILD_SEARCH_LAG,
         Kind.BUILD_ID_FORGOTTEN,
+        Kind.BUILD_EMPTY_PAGE,
         Kind.ENQUEUE_SLOW,
         Kind.ENQUEUE_ANSWER_LOST,
         Kind.TASK_EARLY,

@@ -1,4 +1,7 @@
-"""The repository host of a world as GitHub's REST API shows it: refs with ETags, comparisons, limits, a new name."""
+"""The repository host of a world as GitHub's REST API shows it.
+
+It has refs with ETags, comparisons, commit statuses, limits, and a repository with a new name.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import Any
 from urllib.parse import unquote, urlencode
 
 from emulator.storm.faults import Fault, Kind
+from emulator.storm.history import History, Shown
+from emulator.storm.kernel import Kernel
 from emulator.storm.repositories import Commit, RepositoryHost
 from emulator.storm.scripts import GITHUB_REPO
 from emulator.storm.wire import HttpRequest, Reply
@@ -19,7 +24,13 @@ __all__ = ["API_HOST", "TOKEN", "GitHubHost"]
 API_HOST = "api.github.com"
 TOKEN = "ghp_token-of-the-storm"  # noqa: S105 - no real one
 _NAMED, _NUMBERED = "/repos/example/repo/", "/repositories/1/"
-_METHODS = {"git/matching-refs": "refs", "compare": "compare", "commits": "commits", "git/tags": "tag"}
+_METHODS = {
+    "git/matching-refs": "refs",
+    "compare": "compare",
+    "commits": "commits",
+    "git/tags": "tag",
+    "statuses": "status",
+}
 _CLOSED = 15 * MINUTE
 """How long the host answers nothing after the hourly limit is used up."""
 
@@ -27,8 +38,11 @@ _CLOSED = 15 * MINUTE
 class GitHubHost(RepositoryHost):
     """One repository with a linear history. Each read may show an earlier state than the one before it."""
 
-    is_renamed = False
-    """Whether the repository has another name. Its old address redirects to that with its number."""
+    def __init__(self, kernel: Kernel, history: History) -> None:
+        super().__init__(kernel)
+        self._records = history
+        self.is_renamed = False
+        """Whether the repository has another name. Its old address redirects to that with its number."""
 
     def rename(self) -> None:
         """Rename the repository."""
@@ -65,6 +79,8 @@ class GitHubHost(RepositoryHost):
                 return self._matching(f"refs/{last}", request.headers.get("If-None-Match", ""), as_of)
             case "compare":
                 return self._compared(last, query, as_of)
+            case "statuses":
+                return self._show(last, json.loads(request.body))
             case "commits" if last:
                 found = self._named(GITHUB_REPO, last.removeprefix("heads/"), as_of)
                 return Reply.of(_shown(found)) if found else _error(422, f"No commit found for SHA: {last}")
@@ -72,6 +88,11 @@ class GitHubHost(RepositoryHost):
                 head = self._named(GITHUB_REPO, query["sha"], as_of)
                 return Reply.of([_shown(item) for item in _page(self._history(head), query)]) if head else _error(404)
         return _error(404)
+
+    def _show(self, revision: str, body: Mapping[str, str]) -> Reply:
+        shown = Shown(self._kernel.now(), revision, body["context"], body["state"], body["target_url"])
+        self._records.statuses.append(shown)
+        return Reply.of(body, 201)
 
     def _matching(self, prefix: str, etag: str, as_of: int) -> Reply:
         found = [

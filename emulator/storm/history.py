@@ -29,6 +29,7 @@ __all__ = [
     "Request",
     "Run",
     "Schedule",
+    "Shown",
 ]
 
 
@@ -193,6 +194,18 @@ class Message:
     data: str
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A status of a commit that GitHub took."""
+
+    at: Instant
+    revision: str
+    context: str
+    state: str
+    page: str
+    """The link, which leads to an invocation's page."""
+
+
 @dataclass(slots=True)
 class Build:
     """A build of a Buildbucket server or of Cloud Build, from its creation to its end."""
@@ -248,6 +261,7 @@ class History:
     requests: list[Request] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
+    statuses: list[Shown] = field(default_factory=list)
     notices: dict[str, str] = field(default_factory=dict)
     """Message of the topic ``cloud-builds`` → the build that it is about."""
     log: list[dict[str, Any]] = field(default_factory=list)

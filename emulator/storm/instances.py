@@ -29,6 +29,7 @@ from luci_scheduler.adapters.cloud_build import CloudBuildClient
 from luci_scheduler.adapters.github import GitHubClient
 from luci_scheduler.adapters.github_api import GitHubApi
 from luci_scheduler.adapters.github_credentials import TokenCredentials
+from luci_scheduler.adapters.github_statuses import GitHubStatuses
 from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier
 from luci_scheduler.adapters.pubsub import PubsubTopic
 from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS
@@ -319,7 +320,7 @@ class Instance:
             "clock": clock,
             "entropy": _Entropy(parts, self.name, clock),
             "buildbucket": module("adapters.buildbucket").BuildbucketClient(_url, self._session, clock, deadline),
-            "gitiles": self._repositories(deadline),
+            **self._repositories(deadline),
             "fetch": NoFetch(),
             "config_sources": (
                 module("adapters.config_sources").BucketSource(
@@ -348,12 +349,12 @@ class Instance:
             "identify": _remembered(people.identify, _CONSOLE),
         }
 
-    def _repositories(self, deadline: int) -> Any:
+    def _repositories(self, deadline: int) -> dict[str, Any]:
         if self._parts.is_github:
-            hosts, session = DEFAULT_HOSTS, cast("Any", self._session)
-            return GitHubClient(GitHubApi(hosts, session, TokenCredentials(TOKEN), self._clock))
+            api = GitHubApi(DEFAULT_HOSTS, cast("Any", self._session), TokenCredentials(TOKEN), self._clock)
+            return {"gitiles": GitHubClient(api), "statuses": GitHubStatuses(DEFAULT_HOSTS, api)}
         gitiles = self.code.module("adapters.gitiles").GitilesClient
-        return gitiles(_url, self._session, deadline, authenticated=True, clock=self._clock)
+        return {"gitiles": gitiles(_url, self._session, deadline, authenticated=True, clock=self._clock)}
 
     def _session(self) -> WireSession:
         return self._parts.session

@@ -30,6 +30,7 @@ class Invariant(StrEnum):
     PAUSE = "pause"
     CONFIG = "config"
     ANNOUNCED = "announced"
+    SHOWN = "shown"
     SECRET = "secret"  # noqa: S105 - the name of an invariant
     SURPRISE = "surprise"
 
@@ -52,6 +53,7 @@ SENTENCES: Mapping[Invariant, str] = {
     Invariant.PAUSE: "An attempt does not begin before the pause after the last one is over.",
     Invariant.CONFIG: "An older config never replaces a newer one.",
     Invariant.ANNOUNCED: "Each start of a build and each end of an invocation is announced.",
+    Invariant.SHOWN: "A commit on GitHub shows the end of the latest invocation that built it, unless GitHub refuses.",
     Invariant.SECRET: "No key, token or password is in a log line, an answer, a document or an announcement.",
     Invariant.SURPRISE: "No function fails unexpectedly, and none refuses a message of the scheduler itself.",
 }

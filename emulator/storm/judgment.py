@@ -11,6 +11,7 @@ from emulator.storm.invariants import Violation
 from emulator.storm.output_checks import check_output
 from emulator.storm.prompt_checks import check_prompt
 from emulator.storm.run_checks import Film, check_run
+from emulator.storm.status_checks import check_statuses
 from emulator.storm.step_checks import Step, check_step
 
 __all__ = ["violations"]
@@ -33,3 +34,4 @@ def _found(run: Run) -> Iterator[Violation]:
     yield from check_prompt(film)
     yield from check_claims(film)
     yield from check_cloud_builds(film)
+    yield from check_statuses(film)

@@ -61,6 +61,8 @@ Cloud Build recognizes no repeated request. So a list that hides a build for lon
 The second build is canceled by its own first message, or by the next check. It runs to its end only if that message is
 lost, and the build ends before a check whose list shows it.
 
+A list without builds is an empty object. So a proxy never answers a list with one in the storm: no client could notice.
+
 A build service's own refusal is final.
 If it denies a status check for good, the invocation fails, although its build may run on.
 

@@ -15,13 +15,16 @@ from emulator.storm.ledger import Change, Key, Ledger, may_triage
 from emulator.storm.scripts import CLOUD_HOST
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 
-__all__ = ["BUILDING", "PATIENCE", "Film", "by_invocation", "check_run"]
+__all__ = ["BUILDING", "PATIENCE", "SKEW", "Film", "by_invocation", "check_run"]
 
 BUILDING = ("buildbucket", "cloud_build")
 """The kinds of tasks that make builds."""
 PATIENCE = 75 * MINUTE
 """The longest documented wait of overdue work: the sweep enqueues its task after two minutes, after ten and then each
 hour, and runs it itself after an hour. A document's own pauses (`next_due`) are at most an hour."""
+SKEW = 11 * SECOND
+"""How much sooner than it should a delivery may come: two clocks are wrong by five seconds each, and a task comes a
+second early."""
 _ORPHANED = 3 * MINUTE
 """How long a build may run unwatched: its cancellation is tried before the commit that ends its invocation, and the
 sweep finds an invocation without an attempt within three minutes."""

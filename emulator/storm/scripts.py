@@ -9,7 +9,9 @@ from emulator.storm.choices import Choices
 from emulator.storm.faults import Kind
 
 __all__ = [
+    "APPROVED_TRIGGER",
     "CLOUD_HOST",
+    "CLOUD_TRIGGER",
     "DRAWN",
     "GITHUB_REPO",
     "PROJECT",
@@ -27,6 +29,8 @@ PROJECT = "p"
 REPO = "https://r.googlesource.com/repo"
 GITHUB_REPO = "https://github.com/example/repo"
 CLOUD_HOST = "cloudbuild.googleapis.com"
+CLOUD_TRIGGER, APPROVED_TRIGGER = "run-me", "run-me-approved"
+"""The triggers of Cloud Build. A build of the second one waits until a person approves or rejects it."""
 V1_HOST = "v1-buildbucket.appspot.com"
 V2_HOST = "cr-buildbucket.appspot.com"
 MAIN = "refs/heads/main"
@@ -66,8 +70,8 @@ class JobSpec:
             "v1": f'buildbucket {{ server: "{V1_HOST}" bucket: "luci.p.ci" builder: "{self.name}" }}',
             "v2": f'buildbucket {{ server: "{V2_HOST}" bucket: "ci" builder: "{self.name}" }}',
             "steps": 'cloud_build { steps { name: "ubuntu" script: "make" } }',
-            "run": 'cloud_build { trigger: "run-me" }',
-            "approved": 'cloud_build { trigger: "run-me-approved" }',
+            "run": f'cloud_build {{ trigger: "{CLOUD_TRIGGER}" }}',
+            "approved": f'cloud_build {{ trigger: "{APPROVED_TRIGGER}" }}',
             "noop": "noop { sleep_ms: 100 triggers_count: 1 }",
             "gitiles": f'gitiles {{ repo: "{self.repo}" refs: "{MAIN}" }}',
         }[self.kind]
@@ -75,11 +79,6 @@ class JobSpec:
         targets = "".join(f' triggers: "{name}"' for name in self.targets)
         policy = f"triggering_policy {{ {_POLICIES[self.policy % len(_POLICIES)]} }}"
         return f'{what} {{ id: "{self.name}" realm: "ci" schedule: "{self.schedule}" {policy} {task}{targets} }}'
-
-    @property
-    def is_polling(self) -> bool:
-        """Whether it looks for commits itself."""
-        return self.kind == "gitiles" and self.schedule != "triggered"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ _PROXY = (400, 401, 403, 404, 429, 502)
 _SLOW = 10
 """How many times as long a request to run a trigger may take to land: Cloud Build ends it after three minutes, and does
 not know its caller's limit of two."""
+_LISTS = ("SearchBuilds", "v1.search", "cloud_build.list")
 _HTML = b"<html><body>Something on the way went wrong</body></html>"
 
 
@@ -99,12 +100,8 @@ class WireSession:
         self._server_of = server_of
 
     def get(self, url: str, *, params: Any = (), **named: Any) -> Reply:
-        """Send a GET."""
+        """Send a GET, as clients of earlier releases do."""
         return self.request("GET", url, params=params, **named)
-
-    def post(self, url: str, *, json: object, **named: Any) -> Reply:
-        """Send a POST with JSON."""
-        return self.request("POST", url, data=jsons.dumps(json).encode(), **named)
 
     def request(
         self,
@@ -114,13 +111,15 @@ class WireSession:
         timeout: Deadline,
         params: Any = (),
         data: bytes | None = None,
+        json: object = None,
         headers: Mapping[str, str] | None = None,
         **_: Any,
     ) -> Reply:
         """Send a request; ``timeout`` is the whole call's."""
         parts, sender = urlsplit(url), self._outside.running.delivery.number
         query = tuple(params.items() if isinstance(params, Mapping) else params or parse_qsl(parts.query))
-        request = HttpRequest(method, parts.hostname or "", parts.path, query, data or b"", sender, headers or {})
+        body = data or (b"" if json is None else jsons.dumps(json).encode())
+        request = HttpRequest(method, parts.hostname or "", parts.path, query, body, sender, headers or {})
         server = self._server_of(request.host)
         with self._outside.call(server.method(request)) as calling:
             return self._send(server, request, calling, timeout)
@@ -173,7 +172,7 @@ class WireSession:
             case Kind.PUBLISH_ANSWER_LOST:
                 raise requests.ConnectionError("connection reset")
             case Kind.BUILD_ANSWER_BROKEN if fault:
-                return _broken(fault.amount)
+                return _broken(fault.amount, is_list=server.method(request).endswith(_LISTS))
             case Kind.BUILD_STALE | Kind.BUILD_SEARCH_LAG | Kind.BUILD_LIST_LAG if fault:
                 as_of = self._outside.kernel.now() - fault.amount * SECOND
                 return server.answer(request, as_of=as_of, fault=None)
@@ -195,8 +194,10 @@ def _land(server: Server, request: HttpRequest, at: Instant) -> None:
     server.answer(request, as_of=at, fault=None)
 
 
-def _broken(which: int) -> Reply:
-    bodies: Iterable[tuple[int, bytes]] = ((200, b"<html>"), (200, b"{}"), (403, _HTML), (400, _HTML))
+def _broken(which: int, *, is_list: bool) -> Reply:
+    # A list without builds is an empty object. No client could recognize it as the word of a proxy.
+    empty = b"[]" if is_list else b"{}"
+    bodies: Iterable[tuple[int, bytes]] = ((200, b"<html>"), (200, empty), (403, _HTML), (400, _HTML))
     status, body = list(bodies)[which % 4]
     headers = {"X-Prpc-Grpc-Code": "0"} if status == 200 else {"Content-Type": "text/html"}  # noqa: PLR2004 - HTTP
     return Reply(status, body, headers)

@@ -94,7 +94,7 @@ class World:
         self.outside = Outside(self.kernel, self.choices, self.history, self.trace)
         self.platform = Platform(self.kernel, self.choices, self.history, self.trace, self.outside)
         self.script = SCENARIOS[schedule.scenario](self.choices)
-        self._github = GitHubHost(self.kernel) if self.script.repo == GITHUB_REPO else None
+        self._github = GitHubHost(self.kernel, self.history) if self.script.repo == GITHUB_REPO else None
         self.host, self.bucket = self._github or RepositoryHost(self.kernel), ConfigBucket(self.kernel)
         self.users = Users(self.script, self.kernel, self.platform, self.history, self.store, self.host, self.bucket)
         self._observers = observers

@@ -25,6 +25,7 @@ from luci_scheduler.ports import (
     Fetch,
     Gitiles,
     Headers,
+    HostQuotas,
     Queue,
     QueueTask,
     Store,
@@ -81,6 +82,8 @@ class Ports:
     """The turns of deliveries in this process; None: deliveries do not wait for each other."""
     cloud_build: CloudBuild | None = None
     """The Cloud Build API; None: the installation has no ``cloud_build`` jobs."""
+    quotas: HostQuotas | None = None
+    """The quotas of GitHub hosts; None: no probe reads them."""
 
 
 @frozen
@@ -93,7 +96,9 @@ class App:
     verify_push: VerifyCaller
     identify: Identify
     config_sources: Sequence[ConfigSource]
-    buildbucket: Buildbucket
+    environment: Environment
+    """The ports and values of task managers."""
+    quotas: HostQuotas | None
 
     @property
     def access(self) -> Access:
@@ -118,6 +123,8 @@ class App:
             queue=settings.queue,
             account=settings.task_account,
             topics=tuple(sorted(topics)),
+            build_projects=self._build_projects,
+            build_accounts=self._build_accounts,
             config_projects=tuple(source.project for source in settings.config_sources if source.project),
         )
 
@@ -131,7 +138,23 @@ class App:
             item.host: BuildServer(item.protocol, _topic(settings, item)) for item in settings.buildbucket_servers
         }
         repos = [source.repo for source in settings.config_sources if source.repo]
-        return Prober(self.runtime, settings.verifying_secrets, revision, schema, self.buildbucket, servers, repos)
+        own = (settings.verifying_secrets, revision, schema)
+        return Prober(self.runtime, *own, self.environment, servers, repos, self.quotas)
+
+    @property
+    def _build_projects(self) -> tuple[str, ...]:
+        """The projects with builds of Cloud Build, the default first; none without Cloud Build jobs."""
+        defaults = self.environment.cloud_build_defaults
+        found = dict.fromkeys([defaults.project, *sorted(defaults.projects)])
+        return tuple(found) if self.settings.cloud_build else ()
+
+    @property
+    def _build_accounts(self) -> tuple[str, ...]:
+        """The e-mails of the accounts that builds of Cloud Build may run as, the default first."""
+        defaults = self.environment.cloud_build_defaults
+        named = [defaults.account, *sorted(account for own in defaults.projects.values() for account in own)]
+        found = dict.fromkeys(account.rpartition("/")[2] for account in named if account)
+        return tuple(found) if self.settings.cloud_build else ()
 
     def context(self, headers: Headers) -> Context:
         """Return the service layer's context for a request to the console.
@@ -192,7 +215,7 @@ def make_app(settings: Settings, ports: Ports) -> App:
         hosts=settings.commit_hosts,
     )
     verifiers = (ports.verify_caller, ports.verify_push)
-    return App(settings, runtime, *verifiers, ports.identify, ports.config_sources, ports.buildbucket)
+    return App(settings, runtime, *verifiers, ports.identify, ports.config_sources, environment, ports.quotas)
 
 
 def _environment(settings: Settings, ports: Ports) -> Environment:

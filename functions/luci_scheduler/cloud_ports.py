@@ -33,6 +33,7 @@ from luci_scheduler.ports import (
     Fetch,
     Gitiles,
     Headers,
+    HostQuotas,
     LogPage,
     Queue,
     Store,
@@ -89,6 +90,7 @@ def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock 
         identify=late(lambda: make_identify(settings, clock)),
         config_sources=late(lambda: make_config_sources(settings, github)),
         statuses=_make_statuses(settings, github) if settings.github_statuses else None,
+        quotas=late(lambda: _make_quotas(github)),
         topic=_make_topic(settings) if settings.events_topic else None,
         turns=ProcessTurns(),
         cloud_build=late(lambda: make_cloud_build(settings, clock)) if settings.cloud_build else None,
@@ -251,6 +253,12 @@ def _make_statuses(settings: Settings, github: GitHubApi) -> CommitStatuses:
     from luci_scheduler.adapters.github_statuses import GitHubStatuses  # noqa: PLC0415 - most report no status
 
     return GitHubStatuses(settings.commit_hosts, github)
+
+
+def _make_quotas(github: GitHubApi) -> HostQuotas:
+    from luci_scheduler.adapters.github_quotas import GitHubQuotas  # noqa: PLC0415 - only probes read quotas
+
+    return GitHubQuotas(github)
 
 
 def _github_credentials(settings: Settings, clock: Clock) -> TokenSource:

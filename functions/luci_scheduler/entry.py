@@ -103,16 +103,12 @@ def finish_event(response: EventResponse) -> None:
 
 
 def commit(app: App, event: Event) -> EventResponse:
-    """Handle a message of the topic ``gitiles-commit``, after its sender's token is verified."""
+    """Handle a message of the topic ``gitiles-commit``."""
     from luci_scheduler.core.commit_event import parse_commit_events  # noqa: PLC0415 - see the top
     from luci_scheduler.engine.commit import on_commits  # noqa: PLC0415
 
     with _responding_to("on_gitiles_commit", event) as response:
-        app.verify_push(_headers())
-        message = open_message(event)
-        if ATTRIBUTE in message.attributes:
-            _mark_probe(app, "on_gitiles_commit", message)
-        else:
+        if (message := _opened(app, "on_gitiles_commit", event)) is not None:
             events = parse_commit_events(message.data, app.settings.commit_hosts)
             app.note_config_changes(events)
             on_commits(app.runtime, events, message.published, f"commit-{message.id}")
@@ -125,13 +121,32 @@ def notification(app: App, event: Event) -> EventResponse:
     Nothing is read or written unless both tokens are valid: the sender's, and that of the notification.
     """
     with _responding_to("on_build_completion", event) as response:
-        app.verify_push(_headers())
-        message = open_message(event)
-        if ATTRIBUTE in message.attributes:
-            _mark_probe(app, "on_build_completion", message)
-        else:
+        if (message := _opened(app, "on_build_completion", event)) is not None:
             _on_notification(app, message, response)
     return response.body, response.code
+
+
+def cloud_build(app: App, event: Event) -> EventResponse:
+    """Handle a message of the topic ``cloud-builds``.
+
+    The topic has the messages of all builds of the project. A message about a build of others, or without a readable
+    build, is acknowledged without a read.
+    """
+    with _responding_to("on_cloud_build", event) as response:
+        if (message := _opened(app, "on_cloud_build", event)) is not None:
+            _on_cloud_build(app, message)
+    return response.body, response.code
+
+
+def _opened(app: App, function: str, event: Event) -> Message | None:
+    """Return the message of an event, after its sender's token is verified; None for a probe, which is recorded."""
+    app.verify_push(_headers())
+    message = open_message(event)
+    if ATTRIBUTE not in message.attributes:
+        return message
+    label = message.attributes.get(LABEL, "")
+    _prober(app).mark(function, message.attributes[ATTRIBUTE], label)
+    return None
 
 
 def _on_notification(app: App, message: Message, response: DeliveryResponse) -> None:
@@ -145,22 +160,6 @@ def _on_notification(app: App, message: Message, response: DeliveryResponse) -> 
         _await_key(response, app.runtime.clock.now() - message.published, error)
     else:
         on_notification(app.runtime, job_id, invocation_id, message.id)
-
-
-def cloud_build(app: App, event: Event) -> EventResponse:
-    """Handle a message of the topic ``cloud-builds``, after its sender's token is verified.
-
-    The topic has the messages of all builds of the project. A message about a build of others, or without a readable
-    build, is acknowledged without a read.
-    """
-    with _responding_to("on_cloud_build", event) as response:
-        app.verify_push(_headers())
-        message = open_message(event)
-        if ATTRIBUTE in message.attributes:
-            _mark_probe(app, "on_cloud_build", message)
-        else:
-            _on_cloud_build(app, message)
-    return response.body, response.code
 
 
 def _on_cloud_build(app: App, message: Message) -> None:
@@ -185,11 +184,6 @@ def _await_key(response: DeliveryResponse, age: int, error: UnknownKeyError) -> 
         raise error
     _logger().warning("key_unknown", reason=str(error), age_seconds=age // SECOND)
     response.set(f"Transient error: {error}\n", 500)
-
-
-def _mark_probe(app: App, function: str, message: Message) -> None:
-    """Record that a probe message has reached a function; the caller has authenticated the delivery."""
-    _prober(app).mark(function, message.attributes[ATTRIBUTE], message.attributes.get(LABEL, ""))
 
 
 def _prober(app: App) -> Prober:

@@ -50,6 +50,8 @@ __all__ = [
     "Gitiles",
     "GitilesError",
     "Headers",
+    "HostQuota",
+    "HostQuotas",
     "JobList",
     "LogPage",
     "Pollers",
@@ -644,6 +646,28 @@ class Gitiles(Protocol):
         Raises:
             GitilesError: the server did not answer, or answered with an error: NOT_FOUND if ``revision``, ``exclude``
                 or the repository does not exist.
+        """
+
+
+@frozen
+class HostQuota:
+    """How many requests a commit host still answers us."""
+
+    limit: int
+    """In an hour."""
+    left: int
+    renewed: Instant
+    """When the hour ends."""
+
+
+class HostQuotas(Protocol):
+    """The quotas of commit hosts of the kind GitHub. Each call is one attempt, with a deadline."""
+
+    def quota(self, host: str) -> HostQuota | None:
+        """Return the quota of our credentials at a host; None if the host limits no requests. Costs none of it.
+
+        Raises:
+            GitilesError: the host refuses the credentials, or answers no request now.
         """
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from luci_scheduler.bootstrap import App, make_app
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.logs import configure_logging
-from luci_scheduler.settings import read_settings
+from luci_scheduler.settings_reader import read_settings
 
 __all__ = ["AppHolder", "app", "use"]
 

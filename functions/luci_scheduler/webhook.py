@@ -43,19 +43,25 @@ from luci_scheduler.core.untrusted import check_values
 from luci_scheduler.guards import ANSWERED
 from luci_scheduler.logs import configure_logging
 from luci_scheduler.respond import DeliveryResponse, responding
-from luci_scheduler.settings import WebhookSettings, read_webhook_settings
+from luci_scheduler.settings import WebhookSettings
+from luci_scheduler.settings_reader import read_webhook_settings
 from luci_scheduler.tracing import delivery_trace
 
 if TYPE_CHECKING:
     from luci_scheduler.ports import Clock, Topic
 
-__all__ = ["Hook", "current_hook", "is_local", "push"]
+__all__ = ["Hook", "answer_every_path", "current_hook", "is_local", "push"]
 
 _FUNCTION = "on_github_push"
+_ENDPOINT = "run"  # the framework's name for the function
 _SMALL_BYTES = 1 << 20
 """Larger bodies are read and parsed one after another: 40 requests at once, each with the largest payload, would not
 fit into a function's memory, and the form of a signature costs an attacker nothing."""
 _PAUSE = MINUTE  # between two log lines about refused requests
+_REPEATED = 10 * MINUTE
+"""How long a repetition of a published delivery is ignored. Its commit would have no effect, but each message costs a
+request of GitHub's limit, and a captured delivery can be sent a million times."""
+_MOST_KNOWN = 1000  # published deliveries of this time
 _NOT_ALLOWED = 405
 _MAX_LOGGED = 100  # characters of a header in a log line
 _PATIENCE = 3.0  # seconds that a large body waits for its turn
@@ -81,9 +87,11 @@ class Hook:
         self._clock = clock
         self._refusals = _Refusals(clock)
         self._large = threading.Lock()
+        self._published: dict[str, Instant] = {}
+        """Signature of a delivery → when its commit event was published."""
 
     def answer(self, request: flask.Request, response: DeliveryResponse) -> None:
-        """Set the answer to a delivery. At most one message is published; a repetition publishes it again.
+        """Set the answer to a delivery. At most one message is published. A repetition publishes it after ten minutes.
 
         Raises:
             MalformedError: the payload is signed, and it is no push. The sender must change it.
@@ -92,7 +100,8 @@ class Hook:
             _check_headers(request)
             with self._turn(request.content_length):
                 body = self._genuine_body(request)
-                self._take(request.headers.get("X-GitHub-Event", ""), body, response)
+                signature, event = (request.headers.get(name, "") for name in ("X-Hub-Signature-256", "X-GitHub-Event"))
+                self._take(event, signature, body, response)
         except _RefusedError as refusal:
             response.set(f"{refusal}\n", refusal.code)
             self._refusals.note(refusal)
@@ -109,7 +118,7 @@ class Hook:
             raise _RefusedError("Wrong signature: the secret of the webhook is none of the function's secrets", 401)
         return body
 
-    def _take(self, event: str, body: bytes, response: DeliveryResponse) -> None:
+    def _take(self, event: str, signature: str, body: bytes, response: DeliveryResponse) -> None:
         """Publish the commit event of a genuine delivery, if it has one."""
         if event != "push":
             response.set("Ignored: only pushes count\n", 200)
@@ -121,13 +130,23 @@ class Hook:
             _logger.info("push_ignored", **about, reason=commit.reason)
             response.set(f"Ignored: {commit.reason}\n", 200)
             return
+        if self._is_repeated(signature):
+            response.set("Ignored: the same delivery was published a few minutes ago\n", 200)
+            return
         try:
             self._topic.publish({}, message_of(pushed, commit))
         except (TransientError, PermanentError) as error:
             _logger.warning("push_not_published", **about, reason=str(error))
             response.set("The topic does not take the commit event; redeliver the push later\n", 503)
             return
+        if len(self._published) >= _MOST_KNOWN:
+            self._published.clear()
+        self._published[signature] = self._clock.now()
         _logger.info("push_published", **about)
+
+    def _is_repeated(self, signature: str) -> bool:
+        published = self._published.get(signature)
+        return published is not None and self._clock.now() - published < _REPEATED
 
     @contextmanager
     def _turn(self, length: int | None) -> Iterator[None]:
@@ -188,6 +207,18 @@ def push(hook: Hook, request: flask.Request) -> flask.typing.ResponseReturnValue
         request.stream = BytesIO()
     allow = {"Allow": "POST"} if response.code == _NOT_ALLOWED else {}
     return response.body, response.code, {ANSWERED: "true", "Content-Type": "text/plain; charset=utf-8", **allow}
+
+
+def answer_every_path(server: flask.Flask) -> None:
+    """Answer the requests that the framework would refuse, such as ``GET /favicon.ico``, as all others.
+
+    Each refusal of the framework leaves a line and counts for an alert, and here anyone can cause it.
+    """
+
+    def answer() -> flask.typing.ResponseReturnValue | None:
+        return None if flask.request.endpoint == _ENDPOINT else push(current_hook(), flask.request)
+
+    server.before_request(answer)
 
 
 def current_hook() -> Hook:

@@ -34,7 +34,8 @@ from luci_scheduler.core.notification_token import make_token
 from luci_scheduler.core.queue_tasks import TimerTask, with_version
 from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.logs import configure_logging
-from luci_scheduler.settings import Settings, read_settings
+from luci_scheduler.settings import Settings
+from luci_scheduler.settings_reader import read_settings
 from tests.answering import Answer, answering
 from tests.benchmarks import servers
 from tests.benchmarks.handlers import made_up

@@ -34,7 +34,8 @@ from luci_scheduler.cloud_ports import cloud_ports
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.logs import configure_logging
 from luci_scheduler.ports import QueueTask
-from luci_scheduler.settings import Settings, read_settings
+from luci_scheduler.settings import Settings
+from luci_scheduler.settings_reader import read_settings
 from tests.benchmarks import servers
 from tests.benchmarks.measure import Measure, interleave
 

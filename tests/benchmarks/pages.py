@@ -17,7 +17,7 @@ from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.logs import configure_logging
-from luci_scheduler.settings import read_settings
+from luci_scheduler.settings_reader import read_settings
 from luci_scheduler.web.page_request import PageRequest
 from luci_scheduler.web.routes import answer
 from tests.benchmarks.measure import Measure, interleave

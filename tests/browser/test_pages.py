@@ -576,6 +576,15 @@ def _abort_alone(running: Sample, browser: Any) -> None:
     leave(page.context)
 
 
+_BROKEN_WORDS = """all => all.flatMap(one => [...one.textContent.matchAll(/\\S+/g)].filter(word => {
+    const range = document.createRange();
+    range.setStart(one.firstChild, word.index);
+    range.setEnd(one.firstChild, word.index + word[0].length);
+    return range.getClientRects().length > 1;
+}).map(word => word[0]))"""
+"""Returns the words of elements that take more than one line."""
+
+
 def test_a_phone_shows_the_whole_start_page(browser: Any, running: Sample) -> None:
     """Repository addresses are long, and a pattern of branches adds a second form."""
     config = running.cloud.configs / "patterns" / "luci-scheduler.cfg"
@@ -595,6 +604,7 @@ def test_a_phone_shows_the_whole_start_page(browser: Any, running: Sample) -> No
                 "all => all.map(one => one.getClientRects().length)"
             )
             assert set(lines) == {1}, f"a word is broken at {width}"
+            assert page.locator("td:first-child").evaluate_all(_BROKEN_WORDS) == [], f"at {width}"
         # A new entry of the feed appears in the open page.
         running.cloud.feed.post("failure", "an entry <b>now</b>", f"{running.url}/somewhere")
         entry = page.get_by_role("link", name="an entry <b>now</b>")

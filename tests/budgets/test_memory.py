@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from luci_scheduler.adapters.gitiles import MAX_BODY_BYTES
+from luci_scheduler.adapters.commit_answers import MAX_BODY_BYTES
 from luci_scheduler.core.commit_event import MAX_GERRIT_BYTES
 from luci_scheduler.core.github_push import MAX_PAYLOAD_BYTES
 from luci_scheduler.core.untrusted import MAX_VALUES

@@ -22,6 +22,7 @@ from emulator.memory.system import SeededEntropy
 from luci_scheduler.adapters.github import MAX_FILES, GitHubClient
 from luci_scheduler.adapters.github_api import GitHubApi, TokenSource
 from luci_scheduler.adapters.github_credentials import AppCredentials, TokenCredentials
+from luci_scheduler.adapters.github_quotas import GitHubQuotas
 from luci_scheduler.adapters.github_source import GitHubSource
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.core.commit_hosts import CommitHosts, ConfiguredHost, HostKind
@@ -173,7 +174,7 @@ def test_a_moved_branch_and_a_deleted_one_are_seen(site: Site) -> None:
     ],
 )
 def test_a_range_is_gits_first_parent_line(site: Site, base: str, head: str) -> None:
-    """Merges, force pushes, rewinds, unrelated histories."""
+    """The pairs cover merges, force pushes, rewinds and unrelated histories."""
     world = site.world
     wanted = _line(world, world[head], world[base])
     assert _ids(site.client().log(REPO, world[head], limit=500, exclude=world[base])) == wanted
@@ -373,6 +374,22 @@ def test_the_real_quota_ends_as_the_fault_does(site: Site) -> None:
         limits.requests = most
 
 
+def test_the_quota_is_read_for_nothing(site: Site) -> None:
+    """Also when it is used up: GitHub answers this request then as well."""
+    limits, quotas = site.server.meter.limits, GitHubQuotas(site.api())
+    site.client().refs(REPO, "refs/heads")
+    found = [quotas.quota(HOST) for _ in range(2)]
+    assert [(item.limit, item.left) for item in found if item] == [(5000, 4999)] * 2
+    assert site.counted() == 1
+    most, limits.requests = limits.requests, 1
+    try:
+        used_up = quotas.quota(HOST)
+    finally:
+        limits.requests = most
+    assert used_up is not None
+    assert (used_up.left, used_up.renewed > site.clock.now()) == (0, True)
+
+
 def test_a_listed_head_that_is_not_found_yet(site: Site) -> None:
     """The range and the commit are NOT_FOUND until GitHub knows the commit everywhere; so is a lost end."""
     world, client = site.world, site.client()
@@ -486,6 +503,21 @@ def test_a_config_is_read_from_a_repository(site: Site) -> None:
     gone = repository.commit("Fourth", {"luci.cfg": None})
     (file,) = source.configs(lambda _: large)
     assert (file.error, file.text, file.revision) == ("", b"", gone)
+
+
+def test_a_tag_cannot_pass_for_the_branch_of_a_config(site: Site) -> None:
+    """Many people may push tags who may not push to a protected branch."""
+    repository = site.repository("shadowed")
+    ours = repository.commit("Ours", {"luci.cfg": "ours"})
+    theirs = repository.commit("Theirs", {"luci.cfg": "theirs"}, branch="topic")
+    repository.tag("main", theirs)
+    api = site.api()
+    listed = api.get(HOST, f"/repos/{OWNER}/shadowed/commits", [("sha", "main")]).document
+    assert listed[0]["sha"] == theirs, "the short name is ambiguous, and the server prefers the tag as git does"
+    (file,) = GitHubSource("proj", RepoUrl(HOST, f"{OWNER}/shadowed"), "refs/heads/main", "luci.cfg", api).configs(
+        lambda _: ""
+    )
+    assert (file.error, file.text, file.revision) == ("", b"ours", ours)
 
 
 # Polls ----------------------------------------------------------------------------------------------------------------

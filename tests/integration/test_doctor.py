@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -16,6 +17,8 @@ import pytest
 from google.cloud import tasks_v2
 
 from emulator.buildbucket.faults import Fault
+from emulator.cloud_build.faults import Fault as CloudFault
+from emulator.github import GitHubFault
 from emulator.gitiles.faults import GitilesFault
 from emulator.local_cloud import LocalCloud
 from emulator.local_control_plane import LocalControlPlane
@@ -32,17 +35,32 @@ from luci_scheduler.cli.doctor import inside as inside_module
 from luci_scheduler.cli.doctor.control_plane import INDEXES
 from luci_scheduler.cli.main import main
 from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.instants import HOUR, Instant
+from luci_scheduler.ports import HostQuota
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 
 CHECKS = (
     "console", "caller", "access-policy", "inside", "clock", "config", "revisions", "queue", "schedules",
-    "index-states", "dead-letters", "key-rotation", "alerts", "task", "commit-message", "build-messages",
-    "signing-keys", "versions", "indexes", "gitiles", "buildbucket",
+    "index-states", "dead-letters", "key-rotation", "alerts", "webhook", "build-projects", "task", "commit-message",
+    "build-messages", "cloud-messages", "signing-keys", "versions", "indexes", "github", "gitiles", "buildbucket",
+    "cloud-build",
 )  # fmt: skip
-LOSABLE = ("task", "commit-message", "build-messages")
+LOSABLE = ("task", "commit-message", "build-messages", "cloud-messages")
 """Checks whose fault is a probe that never arrives."""
+BUILD_ACCOUNT = "steps@builds.iam.gserviceaccount.com"
+APP = "https://github.com/Team/App"
+MORE_JOBS = f"""
+trigger {{
+  id: "app-poller"
+  schedule: "triggered"
+  gitiles {{ repo: "{APP}" refs: "refs/heads/main" }}
+  triggers: "app-tests"
+}}
+job {{ id: "app-tests" cloud_build {{ steps {{ name: "bash" script: "true" }} }} }}
+job {{ id: "app-release" cloud_build {{ trigger: "release" }} }}
+"""
 PATIENCE = 60.0
 """Far longer than a busy machine takes for a probe that arrives."""
 
@@ -71,6 +89,15 @@ def _alerts(**changes: Any) -> dict[str, Any]:
     return {"alertPolicies": [policy]}
 
 
+def _deliveries(**counts: int) -> dict[str, Any]:
+    """Return the answers of the webhook, by class, as Cloud Monitoring counts them."""
+    series = [
+        {"metric": {"labels": {"response_code_class": name}}, "points": [{"value": {"int64Value": str(count)}}]}
+        for name, count in counts.items()
+    ]
+    return {"timeSeries": series}
+
+
 class Installation:
     """A local cloud with Google's APIs in front, which parts are scripted in a test."""
 
@@ -85,7 +112,10 @@ class Installation:
         """Script the healthy control plane of the parts that the local cloud does not have."""
         self.answers = {
             "firestore.googleapis.com": (200, _fields()),
-            "monitoring.googleapis.com": (200, _alerts()),
+            "alertPolicies": (200, _alerts()),
+            "timeSeries": (200, _deliveries(**{"2xx": 3, "4xx": 1})),
+            "serviceusage.googleapis.com": (200, {"state": "ENABLED"}),
+            "iam.googleapis.com": (200, {"email": BUILD_ACCOUNT}),
             "/versions": (200, {"versions": [{"createTime": _ago(1)}, {"createTime": _ago(91)}]}),
             "secretmanager.googleapis.com": (200, {"rotation": {"rotationPeriod": f"{90 * 86400}s"}}),
         }
@@ -97,10 +127,21 @@ class Installation:
 @pytest.fixture(name="installation", scope="module")
 def _installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     folder = tmp_path_factory.mktemp("cloud")
-    make_sample(folder / "configs")
-    options = Options(folder=folder, store="memory", sweep_seconds=1, sync_seconds=1)
+    file = make_sample(folder / "configs")
+    file.write_text(file.read_text(encoding="utf-8") + MORE_JOBS, encoding="utf-8")
+    (folder / "triggers.toml").write_text("[triggers.release]\n", encoding="utf-8")
+    options = Options(
+        folder=folder,
+        store="memory",
+        sweep_seconds=1,
+        sync_seconds=1,
+        cloud_build=True,
+        github=True,
+        settings={"SCHEDULER_CLOUD_BUILD_ACCOUNT": BUILD_ACCOUNT},
+    )
     with start_local_cloud(options) as cloud:
         cloud.repository("https://sample.googlesource.com/engine")
+        cloud.repository(APP)
         until(lambda: all(schedule.last for schedule in cloud.schedules.values()), "the schedules run")
         installation = Installation(cloud)
         with LocalControlPlane(cloud, installation.scripted) as apis:
@@ -144,6 +185,12 @@ def test_a_healthy_installation_passes_every_check(doctor: Doctor) -> None:
     assert "sample at " in checks["config"]["text"]
     assert "https://sample.googlesource.com/engine" in checks["gitiles"]["text"]
     assert "sample:ci on cr-buildbucket.appspot.com" in checks["buildbucket"]["text"]
+    assert re.fullmatch(r"github\.com answers [0-9]+ of 5000 requests until .+Z", checks["github"]["text"])
+    assert "trigger release in " in checks["cloud-build"]["text"]
+    assert f"builds run as {BUILD_ACCOUNT}" in checks["build-projects"]["text"]
+    assert "on_cloud_build: on-cloud-build-local-1 100 %" in checks["revisions"]["text"]
+    assert "on_github_push: on-github-push-local-1 100 %" in checks["revisions"]["text"]
+    assert checks["webhook"]["text"] == "deliveries of GitHub in 30 days: 3 taken, 1 refused, 0 failed"
     assert checks["indexes"]["text"] == "6 queries have their indexes"
 
 
@@ -175,7 +222,7 @@ def test_a_task_for_later_is_not_late(installation: Installation, doctor: Doctor
 def test_text_for_people(installation: Installation, capsys: pytest.CaptureFixture[str]) -> None:
     """Each check has a line, and a fault has its remedy on the next line."""
     where = ["--url", installation.url, "--google-apis", installation.google_apis]
-    plant = _scripted({"monitoring.googleapis.com": (200, {})})
+    plant = _scripted({"alertPolicies": (200, {})})
     with plant(installation), mock.patch.object(inside_module, "_POLL", 0.02):
         assert main(["doctor", *where], {}) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -183,7 +230,7 @@ def test_text_for_people(installation: Installation, capsys: pytest.CaptureFixtu
     place = next(number for number, line in enumerate(lines) if line.startswith("failed"))
     assert lines[place].split()[:2] == ["failed", "alerts"]
     assert "-> set monitoring.enabled" in lines[place + 1]
-    assert lines[-1] == "21 checks: 20 ok, 1 failed"
+    assert lines[-1] == "26 checks: 25 ok, 1 failed"
 
 
 # Plants: each breaks one part, and mends it at the end ----------------------------------------------------------------
@@ -297,6 +344,35 @@ def _gitiles(fault: GitilesFault) -> Plant:
     return plant
 
 
+def _github(fault: GitHubFault) -> Plant:
+    @contextmanager
+    def plant(installation: Installation) -> Iterator[None]:
+        installation.cloud.github.faults.add(fault)
+        try:
+            yield
+        finally:
+            installation.cloud.github.faults.clear()
+
+    return plant
+
+
+def _quota(limit: int) -> Plant:
+    used_up = HostQuota(limit, 0, Instant(HOUR))
+    return _changed_app(lambda app, _: replace(app, quotas=SimpleNamespace(quota=lambda _: used_up)))
+
+
+def _cloud_build(fault: CloudFault) -> Plant:
+    @contextmanager
+    def plant(installation: Installation) -> Iterator[None]:
+        installation.cloud.cloud_build.faults.add(fault)
+        try:
+            yield
+        finally:
+            installation.cloud.cloud_build.faults.clear()
+
+    return plant
+
+
 def _buildbucket(code: int, message: str) -> Plant:
     @contextmanager
     def plant(installation: Installation) -> Iterator[None]:
@@ -310,15 +386,18 @@ def _buildbucket(code: int, message: str) -> Plant:
     return plant
 
 
-@contextmanager
-def _dead_letter(installation: Installation) -> Iterator[None]:
-    pubsub: Any = installation.cloud.pubsub
-    letters = pubsub._inner._dead_letters[installation.cloud.subscriptions[1].topic]
-    letters.append(Message("1", b"x", {}, 1))
-    try:
-        yield
-    finally:
-        letters.clear()
+def _dead_letter(place: int) -> Plant:
+    @contextmanager
+    def plant(installation: Installation) -> Iterator[None]:
+        pubsub: Any = installation.cloud.pubsub
+        letters = pubsub._inner._dead_letters[installation.cloud.subscriptions[place].topic]
+        letters.append(Message("1", b"x", {}, 1))
+        try:
+            yield
+        finally:
+            letters.clear()
+
+    return plant
 
 
 def _schedule(kind: str, schedule: Any) -> Plant:
@@ -428,7 +507,13 @@ PLANTS: dict[str, tuple[str, Plant, str, str]] = {
         "terraform apply",
     ),
     "query without index": ("indexes", _no_index, "requires an index", "gcloud firestore indexes fields list"),
-    "dead letter": ("dead-letters", _dead_letter, "refused too often", "luci-scheduler dead-letters list"),
+    "dead letter": ("dead-letters", _dead_letter(1), "refused too often", "luci-scheduler dead-letters list"),
+    "dead letter of Cloud Build": (
+        "dead-letters",
+        _dead_letter(2),
+        "cloud-builds-dead-letter holds messages",
+        "luci-scheduler dead-letters list",
+    ),
     "key overdue": (
         "key-rotation",
         _scripted({"/versions": (200, {"versions": [{"createTime": _ago(91)}]})}),
@@ -438,21 +523,63 @@ PLANTS: dict[str, tuple[str, Plant, str, str]] = {
     "no key": ("key-rotation", _scripted({"/versions": (200, {})}), "no enabled version", "terraform apply"),
     "no alerts": (
         "alerts",
-        _scripted({"monitoring.googleapis.com": (200, {})}),
+        _scripted({"alertPolicies": (200, {})}),
         "no alert policy",
         "monitoring.enabled",
     ),
     "silent alerts": (
         "alerts",
-        _scripted({"monitoring.googleapis.com": (200, _alerts(notificationChannels=[]))}),
+        _scripted({"alertPolicies": (200, _alerts(notificationChannels=[]))}),
         "no-sweep notifies no channel",
         "monitoring.emails",
     ),
     "disabled alerts": (
         "alerts",
-        _scripted({"monitoring.googleapis.com": (200, _alerts(enabled=False))}),
+        _scripted({"alertPolicies": (200, _alerts(enabled=False))}),
         "no-sweep is disabled",
         "terraform apply",
+    ),
+    "no delivery of GitHub": (
+        "webhook",
+        _scripted({"timeSeries": (200, _deliveries())}),
+        "on_github_push has taken no delivery in 30 days",
+        "terraform output -raw github_webhook",
+    ),
+    "no request of anyone": (
+        "webhook",
+        _scripted({"timeSeries": (404, {})}),
+        "on_github_push has taken no delivery in 30 days",
+        "redeliver the ping",
+    ),
+    "wrong secret of the webhook": (
+        "webhook",
+        _scripted({"timeSeries": (200, _deliveries(**{"4xx": 7}))}),
+        "refused all 7 requests",
+        "as a new version of github.webhook.secret",
+    ),
+    "webhook not ready": (
+        "revisions",
+        _scripted({"services/luci-scheduler-on-github-push": (200, NOT_READY)}),
+        "luci-scheduler-on-github-push: Image not found",
+        "gcloud run services describe luci-scheduler-on-github-push",
+    ),
+    "Cloud Build switched off": (
+        "build-projects",
+        _scripted({"serviceusage.googleapis.com": (200, {"state": "DISABLED"})}),
+        "the Cloud Build API is not enabled in local-",
+        "gcloud services enable cloudbuild.googleapis.com --project=local-",
+    ),
+    "no account for builds": (
+        "build-projects",
+        _scripted({"projects/builds/serviceAccounts": (404, {})}),
+        f"there is no account {BUILD_ACCOUNT}",
+        "name another account in cloud_build.account",
+    ),
+    "disabled account of builds": (
+        "build-projects",
+        _scripted({"iam.googleapis.com": (200, {"disabled": True})}),
+        f"{BUILD_ACCOUNT}, which builds run as, is disabled",
+        f"gcloud iam service-accounts enable {BUILD_ACCOUNT} --project=builds",
     ),
     "wrong audience of tasks": (
         "task",
@@ -467,6 +594,18 @@ PLANTS: dict[str, tuple[str, Plant, str, str]] = {
         _entry("notification", _refuse),
         "reached on_build_completion",
         "push account",
+    ),
+    "push of Cloud Build refused": (
+        "cloud-messages",
+        _entry("cloud_build", _refuse),
+        "reached on_cloud_build",
+        "push account",
+    ),
+    "no topic of Cloud Build": (
+        "cloud-messages",
+        _scripted({"cloud-builds:publish": (404, {})}),
+        "/topics/cloud-builds",
+        "terraform apply",
     ),
     "no commit topic": (
         "commit-message",
@@ -486,6 +625,38 @@ PLANTS: dict[str, tuple[str, Plant, str, str]] = {
         _gitiles(GitilesFault("error", status=403, times=None)),
         "HTTP 403",
         "terraform output -raw grant_in_luci",
+    ),
+    "GitHub refuses the credentials": (
+        "github",
+        _github(GitHubFault("error", "*/rate_limit", times=None, status=401)),
+        "UNAUTHENTICATED: HTTP 401",
+        "renew the token, or install the GitHub App again",
+    ),
+    "GitHub's requests are used up": ("github", _quota(5000), "all 5000 requests", "poll less often"),
+    "GitHub's anonymous requests are used up": ("github", _quota(60), "all 60 requests", "set github.token"),
+    "GitHub hides a repository": (
+        "gitiles",
+        _github(GitHubFault("error", "*/git/matching-refs/*", times=None, status=404)),
+        "HTTP 404",
+        "give the GitHub App or the token the right to read",
+    ),
+    "Cloud Build refuses our account": (
+        "cloud-build",
+        _cloud_build(CloudFault("error", "list", times=None, code="PERMISSION_DENIED", message="no right")),
+        f"as {BUILD_ACCOUNT}: PERMISSION_DENIED: no right",
+        "terraform apply",
+    ),
+    "a trigger is gone": (
+        "cloud-build",
+        _cloud_build(CloudFault("error", "trigger", times=None, code="NOT_FOUND", message="no such trigger")),
+        "trigger release in ",
+        "make the trigger in Cloud Build",
+    ),
+    "Cloud Build is down": (
+        "cloud-build",
+        _cloud_build(CloudFault("error", times=None)),
+        "UNAVAILABLE",
+        "run the command again",
     ),
     "Buildbucket refuses": (
         "buildbucket",
@@ -530,7 +701,24 @@ def test_servers_without_notifications(doctor: Doctor, installation: Installatio
     assert code == 0
     assert checks["build-messages"]["text"] == "no server has a topic"
     assert checks["signing-keys"]["text"] == "no server sends notifications, so no function verifies their tokens"
-    assert checks["dead-letters"]["text"] == "subscriptions without a message: 1"
+    assert checks["dead-letters"]["text"] == "subscriptions without a message: 2"
+
+
+def test_an_installation_of_luci_alone(doctor: Doctor, installation: Installation) -> None:
+    """Without Cloud Build and a webhook, each of their checks says that the part is not there."""
+
+    def change(app: App, _: LocalCloud) -> App:
+        return replace(app, settings=replace(app.settings, cloud_build=False))
+
+    nothing = {"services/luci-scheduler-on-github-push": (404, {})}
+    with _changed_app(change)(installation), _scripted(nothing)(installation):
+        code, checks = doctor.run("--strict")
+    assert {name: item["text"] for name, item in checks.items() if item["outcome"] != "ok"} == {}
+    assert code == 0
+    assert checks["webhook"]["text"] == "there is no webhook: polls and published events deliver commits"
+    assert checks["build-projects"]["text"] == checks["cloud-messages"]["text"] == "no job builds with Cloud Build"
+    assert checks["dead-letters"]["text"] == "subscriptions without a message: 2"
+    assert "on_cloud_build" not in checks["revisions"]["text"] + checks["versions"]["text"]
 
 
 @pytest.mark.parametrize("name", PLANTS)
@@ -565,8 +753,8 @@ def test_checks_without_credentials_are_not_failures(
     skipped = {name for name, item in checks.items() if item["outcome"] == "not checked"}
     assert code == 0
     assert skipped == {
-        "revisions", "queue", "schedules", "index-states", "dead-letters", "key-rotation", "alerts",
-        "commit-message", "build-messages",
+        "revisions", "queue", "schedules", "index-states", "dead-letters", "key-rotation", "alerts", "webhook",
+        "build-projects", "commit-message", "build-messages", "cloud-messages",
     }  # fmt: skip
     assert checks["alerts"]["remedy"] == "run `gcloud auth application-default login`"
     assert checks["task"]["outcome"] == "ok"
@@ -576,7 +764,7 @@ def test_checks_without_credentials_are_not_failures(
 def test_a_part_that_may_not_be_read_is_not_checked(installation: Installation, doctor: Doctor) -> None:
     """The remedy names the role."""
     refusal = {"error": {"message": "Permission denied"}}
-    with _scripted({"monitoring.googleapis.com": (403, refusal)})(installation):
+    with _scripted({"alertPolicies": (403, refusal)})(installation):
         code, checks = doctor.run()
     assert (code, checks["alerts"]["outcome"]) == (0, "not checked")
     assert "roles/viewer" in checks["alerts"]["remedy"]

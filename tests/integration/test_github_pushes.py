@@ -21,7 +21,7 @@ from luci_scheduler.adapters.github_credentials import TokenCredentials
 from luci_scheduler.adapters.github_statuses import GitHubStatuses
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.core.commit_hosts import CommitHosts, ConfiguredHost, HostKind
-from luci_scheduler.core.instants import SECOND, format_rfc3339, parse_rfc3339
+from luci_scheduler.core.instants import MINUTE, SECOND, format_rfc3339, parse_rfc3339
 from tests.pushes import Hooked, hooked, server_app
 from tests.unit.engine.world import REPO, World, config
 from tests.waiting import until
@@ -63,7 +63,7 @@ def _commit(github: GitHubServer, text: str, branch: str = "main") -> str:
 
 
 def test_each_kind_of_push_has_its_event(github: GitHubServer, hook: Hooked, tmp_path: Path) -> None:
-    """A commit, a branch, a rewind, a force push, tags, a deletion, a ping and a redelivery."""
+    """A deletion and a ping have none. A redelivery repeats its event, if the event is ten minutes old."""
     first, second = _commit(github, "one"), _commit(github, "two")
     github.service.move_ref(_NAME, "refs/heads/new", first)
     github.service.move_ref(_NAME, "refs/heads/main", first)
@@ -83,7 +83,11 @@ def test_each_kind_of_push_has_its_event(github: GitHubServer, hook: Hooked, tmp
     assert {event["repo"] for event in hook.published} == {_REPO}
     github.deliveries.redeliver(github.deliveries.all()[0].id)
     assert _delivered(github, 10)[-1] == 200
-    assert hook.published[-1] == hook.published[0]
+    assert len(hook.published) == len(expected)
+    hook.clock.advance(10 * MINUTE)
+    github.deliveries.redeliver(github.deliveries.all()[0].id)
+    assert _delivered(github, 11)[-1] == 200
+    assert hook.published[len(expected) :] == hook.published[:1]
 
 
 def test_a_wrong_secret_is_shown_beside_the_delivery(github: GitHubServer, hook: Hooked) -> None:
@@ -95,7 +99,7 @@ def test_a_wrong_secret_is_shown_beside_the_delivery(github: GitHubServer, hook:
 
 
 def test_a_push_becomes_a_build_and_its_commit_shows_the_end(github: GitHubServer, hook: Hooked) -> None:
-    """Webhook, topic, trigger, build, status: the whole way with the real clients of GitHub."""
+    """The real clients of GitHub go the whole way: webhook, topic, trigger, build, status."""
     hosts = CommitHosts({"github.com": ConfiguredHost(HostKind.GITHUB, github.url, credentials=True)})
     api = GitHubApi(hosts, sessions(authenticated=False), TokenCredentials("a-token"), SteppedClock(_NOW))
     world = World(config().replace(REPO, _REPO), statuses=GitHubStatuses(hosts, api))

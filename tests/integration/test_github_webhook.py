@@ -74,7 +74,7 @@ def test_an_answer_comes_before_the_body(port: int, changes: Mapping[str, str], 
 
 
 def test_a_push_reaches_the_topic(port: int, pubsub: Answering) -> None:
-    """With the second secret, through the real client of Pub/Sub."""
+    """The second secret signs it, and the real client of Pub/Sub sends it."""
     asked: list[Any] = []
 
     def answer(path: str, body: Any) -> Answer:
@@ -88,4 +88,5 @@ def test_a_push_reaches_the_topic(port: int, pubsub: Answering) -> None:
     assert path == f"/v1/{_TOPIC}:publish"
     assert json.loads(base64.b64decode(published["messages"][0]["data"]))["ref"] == "refs/heads/main"
     pubsub.otherwise = lambda *_: Answer(500)
+    body += b" "  # another delivery
     assert _send(port, {"Content-Length": str(len(body)), **delivery(body)}, body)[0] == 503

@@ -27,7 +27,7 @@ from luci_scheduler.core.notification_token import LIFETIME, make_token
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.engine.triggers import accept_triggers
-from luci_scheduler.settings import read_settings
+from luci_scheduler.settings_reader import read_settings
 from tests.unit.api.support import world_for
 from tests.unit.engine.world import JOB, REPO, World, config
 from tests.unit.web.support import Visitor

@@ -38,6 +38,7 @@ def test_the_tutorial(user: Reader) -> None:
     assert "linux-tests" in user.run("export LUCI_SCHEDULER_URL")
 
     user.save("../my-cloud/builders.toml", user.block("[builders]"))
+    user.run("mkdir ../my-cloud")
     user.save("../my-cloud/configs/hello/luci-scheduler.cfg", user.block("trigger {"))
     user.waits_for(r"config +the config of hello is in force: 3 jobs, 0 warnings")
     user.run("git push http://127.0.0.1:8081/example")

@@ -26,6 +26,7 @@ def _user(tmp_path: Path, gate: Path) -> Iterator[Reader]:
     wait = f"until test -e {gate}; do sleep 0.1; done"
     user = Reader(TUTORIAL, tmp_path, ("8080", "8081"), {"sleep 5": wait})
     user.run("mkdir ../hello")
+    user.run("mkdir -p ../my-cloud")
     user.save(CONFIG, user.block('trigger {\n  id: "main"'))
     with reading(user, "luci-scheduler local up --folder"):
         yield user

@@ -181,6 +181,22 @@ def test_a_crash_at_each_call_of_cloud_build_holds() -> None:
         assert outcome.holds, outcome.violations
 
 
+def test_the_message_of_one_of_three_builds_decides_about_that_build_alone() -> None:
+    """Lists hide two builds of lost answers. The handler of the message is no check, so it leaves the other build."""
+    faults = (
+        Fault(Kind.BUILD_ANSWER_LOST, "on_task launch/cloud_build.run/after", 1, 0),
+        Fault(Kind.BUILD_ANSWER_LOST, f"{_CREATE}/after", 0, 1),
+        Fault(Kind.BUILD_LIST_LAG, f"{_LIST}/after", 0, 129),
+        Fault(Kind.BUILD_ANSWER_LOST, "on_task launch/cloud_build.run/after", 2, 0),
+        Fault(Kind.BUILD_LIST_LAG, f"{_LIST}/after", 2, 160),
+        Fault(Kind.BUILD_EMPTY_PAGE, "on_cloud_build/cloud_build.list/before", 0),
+        Fault(Kind.BUILD_LIST_LAG, "on_cloud_build/cloud_build.list/after", 1, 172),
+    )
+    outcome = play_and_judge(Schedule(700_422, faults, scenario="cloud-build"))
+    assert outcome.holds, outcome.violations
+    assert set(outcome.faults) == set(faults)
+
+
 def test_the_document_of_a_doubled_invocation_names_both_builds() -> None:
     """One is kept, and nothing needs to look for the other one any more."""
     result = run(_schedule(*DOUBLED))
@@ -195,3 +211,20 @@ def test_the_document_of_a_doubled_invocation_names_both_builds() -> None:
     ]
     assert ends[0].task_data["build_id"] == second.id
     assert ends[0].task_data["others"] == [first.id]
+
+
+def test_a_process_that_stands_still_after_its_request_shortens_no_pause() -> None:
+    """The build was there before the process stood still. The next attempt begins when the claim has expired."""
+    result = run(Schedule(100_314, (Fault(Kind.STALL, f"{_CREATE}/after", 0, 170),)))
+    assert violations(result) == []
+    (stalled,) = (call for call in result.history.calls if call.point == _CREATE and call.after == 0)
+    assert any(call.point == _LIST and stalled.at < call.at < stalled.ended for call in result.history.calls)
+
+
+def test_a_list_that_a_proxy_spoils_is_no_empty_list() -> None:
+    """The look-up fails, and a later one finds the build of the lost answer."""
+    spoiled = [Fault(Kind.BUILD_ANSWER_BROKEN, f"{_LIST}/after", 0, which) for which in range(4)]
+    for fault in spoiled:
+        result = run(_schedule(*LOST, fault))
+        assert violations(result) == []
+        assert len([build for build in result.history.builds if build.job_id == "p/steps"]) == 1

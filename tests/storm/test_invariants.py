@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 
 from emulator.storm.faults import Fault, Kind
-from emulator.storm.history import Commit, Run
+from emulator.storm.history import Commit, Run, Schedule
 from emulator.storm.invariants import SENTENCES, Invariant
 from emulator.storm.judgment import violations
+from emulator.storm.world import run as play
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status
@@ -211,10 +213,51 @@ def test_each_invariant_can_fail(good_run: Run, invariant: Invariant, spoil: Spo
     assert invariant in found(good_run)
 
 
+def hide_ends(run: Run) -> None:
+    """Let GitHub have taken no status but pending."""
+    run.history.statuses = [shown for shown in run.history.statuses if shown.state == "pending"]
+
+
+def show_late(run: Run) -> None:
+    """Let GitHub take a pending once more after all ends."""
+    run.history.statuses.append(next(shown for shown in run.history.statuses if shown.state == "pending"))
+
+
+def drop_early(run: Run) -> None:
+    """Let a status be dropped as soon as it is recorded."""
+    shown = run.history.statuses[-1]
+    number = shown.page.rpartition("/")[2]
+    members = {"job_id": shown.context.removeprefix("scheduler/"), "revision": shown.revision, "state": shown.state}
+    log(run, "commit_status_dropped", invocation_id=number, reason="no", **members)
+
+
+@pytest.fixture(scope="module")
+def _github_run() -> Run:
+    return play(Schedule(1, (), scenario="github"))
+
+
+@pytest.fixture
+def github_run(_github_run: Run) -> Run:
+    """Return a run with commits on GitHub, whose statuses and log a test may change."""
+    mine = copy.copy(_github_run)
+    mine.history = copy.copy(_github_run.history)
+    mine.history.statuses, mine.history.log = [*_github_run.history.statuses], [*_github_run.history.log]
+    return mine
+
+
+@pytest.mark.parametrize("spoil", [hide_ends, show_late, drop_early, lambda run: run.history.statuses.clear()])
+def test_the_invariant_of_statuses_can_fail(github_run: Run, spoil: Spoil) -> None:
+    """A commit on GitHub that shows no end violates it."""
+    assert found(github_run) == set()
+    spoil(github_run)
+    assert Invariant.SHOWN in found(github_run)
+
+
 def test_all_invariants_are_tested_and_explained() -> None:
     """Each invariant has a sentence, and a case above."""
     (mark,) = (m for m in test_each_invariant_can_fail.pytestmark if m.name == "parametrize")  # type: ignore[attr-defined]
-    tested = {case[0] for case in mark.args[1]} | {Invariant.LOST_BUILD}  # `test_cloud_builds` has its cases
+    # `test_cloud_builds` has the cases of the first, and the test above those of the second.
+    tested = {case[0] for case in mark.args[1]} | {Invariant.LOST_BUILD, Invariant.SHOWN}
     assert tested == set(Invariant) == set(SENTENCES)
 
 
@@ -252,3 +295,14 @@ def test_the_word_of_buildbucket_ends_an_invocation(good_run: Run) -> None:
     assert Invariant.END in found(good_run)
     good_run.faults = (Fault(Kind.BUILD_DENIED, f"{call.point}/before", call.before),)
     assert Invariant.END not in found(good_run)
+
+
+def test_an_abort_may_end_a_launch_that_leaves_nothing_running() -> None:
+    """A no-op job is claimed by a delivery that died, and a person aborts all invocations of the job."""
+    faults = (
+        Fault(Kind.CRASH_AFTER, "on_task launch/store.job/after", 0),
+        Fault(Kind.ABORT_JOB, "platform/users", 10, 119),
+    )
+    result = play(Schedule(101_184, faults))
+    assert any(commit.handler == "on_task deferred" for commit in result.history.commits)
+    assert violations(result) == []

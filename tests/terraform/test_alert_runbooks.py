@@ -45,11 +45,13 @@ _GCLOUD_BEYOND_ALERTS = {
     "projects set-iam-policy",
     "projects undelete",
     "run revisions delete",
+    "secrets versions add",
     "storage buckets create",
     "storage buckets update",
     "storage ls",
 }
-"""Commands of the pages about audit, recovery and personal data. They concern what Terraform does not manage."""
+"""Commands of the pages about audit, recovery, personal data and credentials. They concern what Terraform does not
+manage."""
 
 
 def _commands(text: str) -> Iterator[str]:

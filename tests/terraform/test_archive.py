@@ -109,7 +109,15 @@ def test_the_archive_starts_and_takes_pushes(
     messages = {
         "on_gitiles_commit": {"repo": "https://h.googlesource.com/r", "ref": "refs/heads/main", "revision": "a" * 40},
         "on_build_completion": {"build": {"id": 1}},
-        "on_cloud_build": {"id": "a-build-of-another-system", "status": "SUCCESS"},
+        # It names an invocation that does not exist, so the function reads the store.
+        "on_cloud_build": {
+            "id": "a-build",
+            "substitutions": {
+                "_SCHEDULER_APP": everything.environments["on_cloud_build"]["SCHEDULER_APP_ID"],
+                "_SCHEDULER_JOB": "project/job",
+                "_SCHEDULER_INVOCATION": "9000000000000000016",
+            },
+        },
     }
     # Path of a request without a token or a signature → its answer.
     refusals = {"on_task": ("/sweep", 401), "console": ("/sweep", 403), "on_github_push": ("/github", 401)}

@@ -9,20 +9,17 @@ import functions_framework
 import pytest
 
 from emulator import settings as local
+from emulator.memory.ports import memory_ports
 from emulator.supervisor import ALL_FUNCTIONS, FUNCTIONS
 from emulator.topics import subscriptions
 from luci_scheduler.api.access import Permission, load_access
+from luci_scheduler.bootstrap import make_app
+from luci_scheduler.cli.doctor.inside import Names
 from luci_scheduler.core.identity import user
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.topic_names import topic_names
-from luci_scheduler.settings import (
-    PREFIX,
-    Settings,
-    WebhookSettings,
-    read_settings,
-    read_webhook_settings,
-    variable_of,
-)
+from luci_scheduler.settings import PREFIX, Settings, WebhookSettings, variable_of
+from luci_scheduler.settings_reader import read_settings, read_webhook_settings
 from tests.terraform.configurations import BUILDS, EVERYTHING, PROJECT, SERVERS
 from tests.terraform.life import Life
 from tests.terraform.services import EVENTS
@@ -370,6 +367,26 @@ def test_the_local_subscriptions_are_the_cloud_s(minimal: Life) -> None:
         assert kept[item.dead_letter_subscription]["topic"] == item.dead_letter_topic
         assert push["push_endpoint"] == item.endpoint(token["audience"])
         assert token["audience"].startswith(f"https://{names[item.function]}-")
+
+
+def test_the_doctor_knows_the_parts_of_an_installation(minimal: Life, everything: Life) -> None:
+    """It makes the names of functions and subscriptions from the console's answer, those of optional parts included."""
+    for life in (minimal, everything):
+        found = make_app(_settings(life, "console"), memory_ports()).installation
+        names = Names(
+            project=found.project,
+            location=found.location,
+            database=found.database,
+            queue=found.queue,
+            prefix=life.services["console"].name.removesuffix("luci-scheduler-console"),
+            build_topics=found.topics,
+            build_projects=found.build_projects,
+            build_accounts=found.build_accounts,
+        )
+        pushed = [item["id"] for item in life.all("google_pubsub_subscription") if item["push_config"]]
+        assert sorted(names.subscriptions) == sorted(pushed)
+        functions = {*names.functions, *(["on_github_push"] if life is everything else [])}
+        assert {names.service(function) for function in functions} == {item.name for item in life.services.values()}
 
 
 def test_notifications_of_builds_come_from_every_project_of_builds(github: Life, everything: Life) -> None:

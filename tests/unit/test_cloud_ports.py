@@ -55,7 +55,8 @@ def test_the_clients_of_a_deployment_have_the_documented_limits(monkeypatch: pyt
     ports: Any = cloud_ports(_settings(console_oauth_clients=("service-accounts",), config_sources=sources))
     assert ports.store._limit == 20
     assert ports.queue._limit == 10
-    assert ports.buildbucket._deadline == ports.gitiles._gitiles._deadline == 60 * SECOND
+    assert ports.buildbucket._limit == 60
+    assert ports.gitiles._gitiles._deadline == 60 * SECOND
     assert inspect.signature(GitHubApi).parameters["deadline"].default == github_api.CALL_LIMIT == 15 * SECOND
     assert inspect.signature(GitHubClient).parameters["limit"].default == 60
     assert [source._limit for source in ports.config_sources] == [20, 20]

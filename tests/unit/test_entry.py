@@ -18,7 +18,7 @@ from luci_scheduler import process
 from luci_scheduler.adapters.identity import OidcVerifier
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND
-from luci_scheduler.settings import SettingsError
+from luci_scheduler.settings_reader import SettingsError
 from luci_scheduler.web.page_request import PageRequest
 from luci_scheduler.web.tokens import form_token
 from tests.fuzz.site import ACCOUNT, CONSOLE, ON_TASK, Answer, Site, site

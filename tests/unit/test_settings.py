@@ -8,7 +8,8 @@ import pytest
 
 from luci_scheduler.core.commit_hosts import ConfiguredHost, HostKind
 from luci_scheduler.core.era import Era
-from luci_scheduler.settings import PREFIX, Settings, SettingsError, read_settings, variable_of
+from luci_scheduler.settings import PREFIX, Settings, variable_of
+from luci_scheduler.settings_reader import SettingsError, read_settings
 
 GOOD = {
     "SCHEDULER_PROJECT": "p",
@@ -298,11 +299,20 @@ def test_commit_hosts() -> None:
 _TWO = '{"github.com": {"kind": "github"}, "git.example.com": {"kind": "github"}}'
 
 
+def test_credentials_for_github_may_end_with_a_line_break() -> None:
+    """As a secret does that a person wrote with ``echo``. No header can carry it."""
+    app = {"GITHUB_APP_ID": "1\n", "GITHUB_INSTALLATION_ID": "2\r\n", "GITHUB_PRIVATE_KEY": "k\n"}
+    read = read_settings({**GOOD, **{f"{PREFIX}{name}": value for name, value in app.items()}})
+    assert (read.github_app_id, read.github_installation_id, read.github_private_key) == ("1", "2", "k")
+    assert read_settings({**GOOD, f"{PREFIX}GITHUB_TOKEN": "t\n"}).github_token == "t"
+
+
 @pytest.mark.parametrize(
     ("environment", "faults"),
     [
         ({"GITHUB_TOKEN": "t"}, []),
         ({"GITHUB_APP_ID": "1", "GITHUB_INSTALLATION_ID": "2", "GITHUB_PRIVATE_KEY": "k"}, []),
+        ({"GITHUB_TOKEN": " \n"}, ["GITHUB_TOKEN: has only blanks"]),
         ({"GITHUB_APP_ID": "1"}, ["GITHUB_INSTALLATION_ID: is required", "GITHUB_PRIVATE_KEY: is required"]),
         (
             {"GITHUB_APP_ID": "1", "GITHUB_INSTALLATION_ID": "2", "GITHUB_PRIVATE_KEY": "k", "GITHUB_TOKEN": "t"},

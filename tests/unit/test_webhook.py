@@ -24,7 +24,8 @@ from luci_scheduler.budget import BUDGETS, time_left
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.github_push import MAX_PAYLOAD_BYTES
 from luci_scheduler.core.instants import DAY, MINUTE
-from luci_scheduler.settings import SettingsError, WebhookSettings, read_settings, read_webhook_settings, variable_of
+from luci_scheduler.settings import WebhookSettings, variable_of
+from luci_scheduler.settings_reader import SettingsError, read_settings, read_webhook_settings
 from tests.answering import Answer, answering
 from tests.outside_calls import OUTSIDE_CALLS, SERVERS
 from tests.pushes import PUSHED, SAMPLES, SECRET, delivery, hooked, payload, signature
@@ -164,7 +165,7 @@ def test_a_rotation_has_two_secrets() -> None:
 
 
 def test_ten_thousand_unsigned_requests_cost_no_message() -> None:
-    """No message, no byte of a body in memory, and one log line a minute."""
+    """No message is published. A body is read only under the form of a signature. The log has one line a minute."""
     body = b"x" * 10_000
     headers = [
         {"Content-Type": "application/json"},
@@ -193,6 +194,25 @@ def test_only_post_counts(method: str) -> None:
         answer = served.send(_BODY, delivery(_BODY), method)
         assert (answer.code, answer.taken, served.published) == (405, 0, [])
         assert answer.headers["Allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/favicon.ico"), ("GET", "/robots.txt"), ("TRACE", "/"), ("X", "/x")]
+)
+def test_the_framework_refuses_nothing(method: str, path: str) -> None:
+    """Its refusals would leave a line each, and count for an alert that anyone could raise."""
+    with hooked() as served:
+        for _ in range(3):
+            answer = served.send(_BODY, delivery(_BODY), method, PATH_INFO=path)
+            assert (answer.code, answer.taken, served.published) == (405, 0, [])
+        assert served.events == ["webhook_refused"]
+
+
+@pytest.mark.parametrize("path", ["/", "/favicon.ico", "/robots.txt"])
+def test_every_path_is_the_webhook(path: str) -> None:
+    with hooked() as served:
+        assert served.send(_BODY, delivery(_BODY), PATH_INFO=path).code == 200
+        assert served.published == [_HEAD]
 
 
 @pytest.mark.parametrize("kind", ["", "application/x-www-form-urlencoded", "text/json", "multipart/form-data", "json"])
@@ -254,7 +274,8 @@ def test_large_bodies_take_turns() -> None:
         finally:
             ended.set()
             other.join()
-        assert served.send(large, delivery(large)).code == 200
+        other_large = json.dumps(payload(commits=["y" * (1 << 20)])).encode()
+        assert served.send(other_large, delivery(other_large)).code == 200
         assert served.published == [_HEAD] * 3
 
 
@@ -308,6 +329,20 @@ def test_an_ignored_push_leaves_a_line() -> None:
         assert len(line["repo"]) < 120
 
 
+def test_a_repeated_delivery_is_published_once_in_ten_minutes() -> None:
+    """Each message costs a request of GitHub's limit, and a delivery that was captured can be sent a million times."""
+    with hooked() as served:
+        assert served.push(payload()).text == "OK\n"
+        for _ in range(3):
+            served.clock.advance(3 * MINUTE)
+            assert served.push(payload()).text == "Ignored: the same delivery was published a few minutes ago\n"
+        assert (served.published, served.events) == ([_HEAD], ["push_published"])
+        assert served.push(payload(after="a" * 40)).text == "OK\n"
+        served.clock.advance(MINUTE)
+        assert served.push(payload()).text == "OK\n"
+        assert [event["revision"] for event in served.published] == [_HEAD["revision"], "a" * 40, _HEAD["revision"]]
+
+
 def test_a_replay_is_ignored_after_a_week() -> None:
     with hooked(now=PUSHED + 7 * DAY) as served:
         assert served.push(payload()).code == 200
@@ -342,6 +377,9 @@ def test_a_push_that_the_topic_does_not_take_is_answered_503(error: Exception) -
         answer = served.push(payload())
         assert (answer.code, served.published, served.events) == (503, [], ["push_not_published"])
         assert str(error) not in answer.text
+        served.topic.before_publish = lambda: None
+        assert served.push(payload()).code == 200
+        assert served.published == [_HEAD]
 
 
 def test_the_call_of_the_topic_has_the_budget_of_a_delivery() -> None:
@@ -375,6 +413,8 @@ _ENVIRONMENT = {
 def test_the_settings_of_the_function() -> None:
     settings = read_webhook_settings({**_ENVIRONMENT, "SCHEDULER_QUEUE": "q", "PATH": "/bin"})
     assert settings.github_webhook_secrets == ("the new secret of a hook", "the old secret of a hook")
+    lines = {"SCHEDULER_GITHUB_WEBHOOK_SECRETS": "the new secret of a hook\r\nthe old secret of a hook\n"}
+    assert read_webhook_settings({**_ENVIRONMENT, **lines}) == settings, "a person may write one secret in each line"
     assert settings.commit_hosts.knows("https://github.com/a/b")
     assert "secret of a hook" not in repr(settings)
 

@@ -9,14 +9,14 @@ import pytest
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.managers.cloud_build.lookup import look_up_query
-from luci_scheduler.managers.cloud_build.request import Given, make_request, place_of
+from luci_scheduler.managers.cloud_build.request import BuildRequest, make_request, place_of
 from luci_scheduler.managers.environment import CloudBuildDefaults
 from tests.vectors.support import Case, cases
 
 
-def _given(case: Case) -> Given:
+def _given(case: Case) -> BuildRequest:
     defaults = case["defaults"]
-    return Given(
+    return BuildRequest(
         task=case["task"],
         job_id=JobId(case["job_id"]),
         invocation_id=InvocationId(int(case["invocation_id"])),

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import requests
-from google.auth.exceptions import GoogleAuthError
 
-from luci_scheduler.adapters.http import Deadline, TooLargeError, read_json_body
-from luci_scheduler.budget import time_left
+from luci_scheduler.adapters.rest import JSON, RawAnswer, RestCalls
 from luci_scheduler.core import transience
 from luci_scheduler.core.foreign_json import read_answer
-from luci_scheduler.core.frozen import frozen
-from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant
 from luci_scheduler.ports import BuildbucketError, Clock
 
-__all__ = ["MAX_BODY_BYTES", "BuildbucketClient"]
-
-MAX_BODY_BYTES = 16 << 20
-"""The limit of an unpacked answer. A build has at most about 1 MB of properties, and a search returns ten builds."""
+__all__ = ["BuildbucketClient"]
 
 _MAX_TEXT = 4096  # of an error's body; a proxy in front of the service may answer with a long page
-
-
-@frozen
-class _Answer:
-    status: int
-    headers: Mapping[str, str]
-    """Keys are found in any case."""
-    body: bytes
 
 
 class BuildbucketClient:
@@ -48,9 +33,8 @@ class BuildbucketClient:
             deadline: the limit of one call, until its last byte, in nanoseconds.
         """
         self._base_url = base_url
-        self._session = session
-        self._clock = clock
-        self._deadline = deadline
+        self._calls = RestCalls(BuildbucketError, "INTERNAL", session, clock)
+        self._limit = deadline / SECOND
 
     def v1(
         self,
@@ -69,12 +53,12 @@ class BuildbucketClient:
             TransientError: the delivery has no time left.
         """
         url = f"{self._base_url(server)}/_ah/api/buildbucket/v1/{path}"
-        answer = self._send(http_method, url, {}, body, query, self._left(until))
+        left = self._calls.time_left(self._limit, until)
+        answer = self._calls.send(http_method, url, {"Content-Type": JSON}, body, query, left)
         if answer.status != requests.codes.ok:
-            raise self._error(
-                transience.rest_failure(answer.status, is_own=_is_own_error(answer)), _text(answer), answer
-            )
-        return _object(answer)
+            failure = transience.rest_failure(answer.status, is_own=_is_own_error(answer))
+            raise self._calls.failure(failure, _text(answer), answer)
+        return self._calls.document(answer)
 
     def v2(
         self, server: str, method: str, request: Mapping[str, Any], *, until: Instant | None = None
@@ -87,84 +71,19 @@ class BuildbucketClient:
             TransientError: the delivery has no time left.
         """
         url = f"{self._base_url(server)}/prpc/buildbucket.v2.Builds/{method}"
-        left = self._left(until)
-        headers = {"Accept": "application/json", "X-Prpc-Grpc-Timeout": f"{left // 10**6}m"}
-        answer = self._send("POST", url, headers, request, (), left)
+        left = self._calls.time_left(self._limit, until)
+        timeout = f"{round(left * SECOND) // MILLISECOND}m"
+        headers = {"Accept": JSON, "Content-Type": JSON, "X-Prpc-Grpc-Timeout": timeout}
+        answer = self._calls.send("POST", url, headers, request, (), left)
         code = answer.headers.get("X-Prpc-Grpc-Code")
         failure = transience.prpc_failure(answer.status, code)
         if failure is None:
-            return _object(answer)
+            return self._calls.document(answer)
         reason = _text(answer) if transience.has_code(code) else f"HTTP {answer.status}: {_text(answer)}"
-        raise self._error(failure, reason, answer)
-
-    def _error(self, failure: transience.Failure, reason: str, answer: _Answer) -> BuildbucketError:
-        return BuildbucketError(
-            failure.code,
-            reason,
-            transient=failure.transient,
-            throttled=failure.throttled,
-            retry_after=transience.requested_pause(answer.headers.get("Retry-After"), self._clock.now()),
-        )
-
-    def _left(self, until: Instant | None) -> int:
-        """Return the limit of a call in nanoseconds.
-
-        It is the smallest of the client's deadline, the time until ``until``, and the delivery's remaining time.
-        """
-        left = self._deadline if until is None else min(self._deadline, until - self._clock.now())
-        if left <= 0:
-            raise _late()
-        return round(time_left(left / SECOND) * SECOND)
-
-    def _send(
-        self,
-        http_method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: Mapping[str, Any] | None,
-        query: Sequence[tuple[str, str]],
-        left: int,
-    ) -> _Answer:
-        data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
-        deadline = Deadline(left / SECOND)
-        try:
-            with self._session().request(
-                http_method,
-                url,
-                params=list(query) or None,
-                data=data,
-                headers={"Content-Type": "application/json", **headers},
-                timeout=deadline,  # type: ignore[arg-type] # any Timeout works
-                # A redirect would carry the account's token to another host.
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
-                return _Answer(answer.status_code, answer.headers, read_json_body(answer, MAX_BODY_BYTES))
-        except TooLargeError as error:
-            raise _broken(str(error)) from error
-        except (requests.RequestException, GoogleAuthError) as error:
-            if deadline.passed:
-                raise _late() from error
-            # The library's text may hold the URL, but never the body or the headers.
-            raise BuildbucketError("UNAVAILABLE", f"no answer: {type(error).__name__}", transient=True) from error
+        raise self._calls.failure(failure, reason, answer)
 
 
-def _late() -> BuildbucketError:
-    return BuildbucketError("DEADLINE_EXCEEDED", "no complete answer in time", transient=True)
-
-
-def _broken(message: str) -> BuildbucketError:
-    return BuildbucketError("INTERNAL", message, transient=True)
-
-
-def _object(answer: _Answer) -> dict[str, Any]:
-    try:
-        return read_answer(answer.body)
-    except ValueError as error:
-        raise _broken(str(error)) from error
-
-
-def _is_own_error(answer: _Answer) -> bool:
+def _is_own_error(answer: RawAnswer) -> bool:
     """Whether the body is an error object of the v1 service itself."""
     try:
         return bool(read_answer(answer.body).get("error"))
@@ -172,7 +91,7 @@ def _is_own_error(answer: _Answer) -> bool:
         return False
 
 
-def _text(answer: _Answer) -> str:
+def _text(answer: RawAnswer) -> str:
     if "html" in answer.headers.get("Content-Type", ""):
         return "an HTML page"
     return answer.body[:_MAX_TEXT].decode(errors="replace").strip()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -16,8 +15,9 @@ from urllib.parse import quote
 import requests
 from google.auth.exceptions import GoogleAuthError
 
-from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
+from luci_scheduler.adapters.http import Deadline, TooLargeError, answer_to, read_body
 from luci_scheduler.core.foreign_json import read_answer
+from luci_scheduler.core.git_names import is_hash
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import ConfigFile
 
@@ -29,7 +29,6 @@ REQUEST_LIMIT = 20.0
 """Seconds for all of one request, including its token."""
 
 _MAX_BYTES = 6_000_000  # of an answer: the largest file that is validated, in base64
-_REVISION = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 Sessions = Callable[[], requests.Session]
 
@@ -96,7 +95,7 @@ class GitilesSource:
         if log == []:
             raise _ReadError("no commit has changed the file; check the path")
         revision = log[0].get("commit") if isinstance(log, list) and isinstance(log[0], dict) else None
-        if not isinstance(revision, str) or not _REVISION.fullmatch(revision):
+        if not is_hash(revision):
             raise _ReadError("the log names no commit")
         return revision
 
@@ -175,14 +174,7 @@ class BucketSource:
 
 def _get(session: Sessions, url: str, query: Mapping[str, str], limit: float) -> bytes:
     try:
-        # A redirect would carry the request to a host that the settings do not name.
-        with session().get(
-            url,
-            params=query,
-            timeout=Deadline(limit),  # type: ignore[arg-type] # any Timeout works
-            stream=True,
-            allow_redirects=False,
-        ) as answer:
+        with answer_to(session(), "GET", url, Deadline(limit), params=query) as answer:
             if answer.status_code == requests.codes.not_found:
                 raise _NotFoundError("HTTP 404")
             if answer.status_code != requests.codes.ok:

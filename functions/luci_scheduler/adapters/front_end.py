@@ -9,7 +9,7 @@ from typing import Any
 import requests
 from google.auth.exceptions import GoogleAuthError
 
-from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
+from luci_scheduler.adapters.http import Deadline, TooLargeError, answer_to, read_body
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.foreign_text import sanitized
@@ -126,7 +126,7 @@ class FrontEnd:
         return open_door(service, self._get(f"{self._url}:getIamPolicy?options.requestedPolicyVersion=3", deadline))
 
     def _get(self, url: str, deadline: Deadline) -> Mapping[str, Any]:
-        with self._session().get(url, timeout=deadline, stream=True, allow_redirects=False) as answer:  # type: ignore[arg-type] # any Timeout works
+        with answer_to(self._session(), "GET", url, deadline) as answer:
             if answer.status_code != requests.codes.ok:
                 raise ValueError(_refused(answer.status_code))
             return read_object(read_body(answer, _MAX_BYTES))

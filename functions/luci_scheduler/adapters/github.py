@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import quote
 
-from luci_scheduler.adapters.github_api import Answer, AnswerTooLargeError, EmptyRepositoryError, GitHubApi, GitHubError
+from luci_scheduler.adapters.commit_answers import AnswerTooLargeError, broken
+from luci_scheduler.adapters.github_api import (
+    MOST_UNCHANGED,
+    Answer,
+    EmptyRepositoryError,
+    GitHubApi,
+    GitHubError,
+)
 from luci_scheduler.adapters.github_objects import (
     LinkedCommit,
-    broken,
     changes,
-    is_hash,
     linked,
     linked_list,
     refs_below,
@@ -29,6 +34,7 @@ from luci_scheduler.adapters.kept import Kept
 from luci_scheduler.budget import limited, time_left
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.git_names import is_hash
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import GitCommit, GitilesError, LogPage
 
@@ -36,6 +42,10 @@ __all__ = ["MAX_FILES", "GitHubClient"]
 
 MAX_FILES = 3000
 """The files of a commit that GitHub lists at most."""
+
+_MAX_PATHS = 800_000
+"""The characters of the paths of one commit that are read, give or take a page. A path has up to 4,096 characters, and
+3,000 long ones of each commit of a log would not fit into a function's memory."""
 
 _LIMIT = 60.0
 """Seconds for all requests of one call together."""
@@ -52,21 +62,29 @@ _LINE = 0
 """The number of the page that stands for a whole line, where GitHub cannot compare."""
 _STEP = re.compile(r"([~^])(\d*)")
 
-_KEPT_REFS = 200_000  # of all folders together; each takes about 200 bytes
+_KEPT_REFS = 200_000  # of all folders together; each takes about 200 bytes, and a long name more
 _KEPT_TAGS = 100_000
 _KEPT_COMMITS = 20_000  # of comparisons; each takes about 600 bytes
-_KEPT_PATHS = 50_000  # of commits with their changes
+_KEPT_CHANGES = 200_000  # of commits with their changes, in units of about 100 bytes
+_COMMIT_WEIGHT = 10
 
 T = TypeVar("T")
 _Commits = Sequence[LinkedCommit]
 
 
-@frozen
+@dataclass(slots=True)
 class _Folder:
     """The refs of a folder, as the host listed them last."""
 
     etag: str
     refs: Mapping[str, str]
+    left: int = MOST_UNCHANGED
+    """The number of times that the host may still say that nothing has changed."""
+
+    def take_etag(self) -> str:
+        """Return the ETag for the next request; empty if the refs must be listed again."""
+        self.left -= 1
+        return self.etag if self.left >= 0 else ""
 
 
 @frozen
@@ -88,7 +106,7 @@ class GitHubClient:
         self._tags = Kept[str, str | None](_KEPT_TAGS)
         """Hash of a tag object → hash of its commit; empty if it is a tag of no commit, None if that is unknown."""
         self._comparisons = Kept[tuple[str, str, str, int], _Comparison](_KEPT_COMMITS)
-        self._details = Kept[tuple[str, str], LinkedCommit](_KEPT_PATHS)
+        self._details = Kept[tuple[str, str], LinkedCommit](_KEPT_CHANGES)
 
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
         """Return the refs below a folder: one request. If nothing has changed, it costs nothing of the limit."""
@@ -139,30 +157,43 @@ class GitHubClient:
     # Refs
 
     def _refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
-        kept = self._folders.get((str(repo), prefix))
+        if not {"", ".", ".."}.isdisjoint(prefix.split("/")):
+            return {}  # git allows no such name, and its address would be that of another object
+        kept = self._folders.get((str(repo), prefix)) or _Folder("", {}, 0)
+        etag = kept.take_etag()
         path = f"/repos/{quote(repo.project)}/git/matching-refs/{quote(prefix.removeprefix('refs/'))}"
         try:
-            answer = self._api.get(repo.host, path, etag=kept.etag if kept else "")
+            answer = self._api.get(repo.host, path, etag=etag)
         except EmptyRepositoryError:
             return {}
-        if answer.document is None and kept:
+        if answer.is_unchanged and etag:
             return kept.refs
-        etag, found, tags = answer.etag, *refs_below(prefix, answer.document)
-        for _ in range(_MAX_REF_PAGES):
-            if not answer.next:
-                break
-            answer = self._api.get(repo.host, answer.next)
-            more, more_tags = refs_below(prefix, answer.document)
+        found, tags = refs_below(prefix, answer.document)
+        for page in self._following(repo, answer):
+            more, more_tags = refs_below(prefix, page.document)
             found |= more
             tags += more_tags
-            etag = ""  # the first page's ETag says nothing about the others
-        if answer.next:
-            raise broken("the list of refs does not end")
         for tag in tags:
             if self._tags.get(tag) is None:
                 self._tags.put(tag, None)
-        self._folders.put((str(repo), prefix), _Folder(etag, found), len(found) + 1)
+        # The ETag of a page says nothing about the pages after it.
+        kept = _Folder("" if answer.next else answer.etag, found)
+        self._folders.put((str(repo), prefix), kept, 1 + len(found) + sum(map(len, found)) // 200)
         return found
+
+    def _following(self, repo: RepoUrl, answer: Answer) -> Iterator[Answer]:
+        """Yield the pages of a list of refs after its first one.
+
+        Raises:
+            GitilesError: there are too many. A part of the refs must not be taken for all of them.
+        """
+        for _ in range(_MAX_REF_PAGES):
+            if not answer.next:
+                return
+            answer = self._api.get(repo.host, answer.next)
+            yield answer
+        if answer.next:
+            raise broken("the list of refs does not end")
 
     def _commit_of(self, repo: RepoUrl, name: str) -> str:
         """Return the commit that a hash or a ref names; empty if it is a tag of something else."""
@@ -231,14 +262,18 @@ class GitHubClient:
 
     def _comparison_pages(self, repo: RepoUrl, base: str, head: str, first: _Comparison) -> Iterator[_Commits | None]:
         yield first.commits
-        requests = 1
+        left, requests = first.total - len(first.commits), 1
         for number in range(-(-first.total // _PAGE), 1, -1):
             if (str(repo), base, head, number) not in self._comparisons:
                 requests += 1
             if requests > _MAX_PAGES:
                 yield None
                 return
-            yield self._comparison(repo, base, head, number).commits
+            page = self._comparison(repo, base, head, number)
+            left -= len(page.commits)
+            yield page.commits
+        if left > 0:  # the line may go on among them
+            raise broken(f"the comparison lacks {left} of its {first.total} commits")
 
     def _comparison(self, repo: RepoUrl, base: str, head: str, number: int) -> _Comparison:
         """Return a page of a comparison. Both ends are hashes, so it never changes."""
@@ -285,20 +320,35 @@ class GitHubClient:
         return replace(page, commits=tuple(self._with_changes(repo, commit.id).commit for commit in page.commits))
 
     def _with_changes(self, repo: RepoUrl, sha: str) -> LinkedCommit:
-        """Return a commit with its changes: one request for each 100 of them."""
+        """Return a commit with its changes: one request for each 100 of them.
+
+        If GitHub or a function cannot handle so large a commit, none of its changes are known. Otherwise one commit
+        would stop its ref forever.
+        """
         if kept := self._details.get((str(repo), sha)):
             return kept
+        try:
+            detailed = self._read_changes(repo, sha)
+        except GitilesError as error:
+            if error.code != "UNAVAILABLE" and not isinstance(error, AnswerTooLargeError):
+                raise
+            found = linked(self._commit(repo, sha).document)  # the error again, if GitHub has an outage
+            detailed = replace(found, commit=replace(found.commit, diff_cut=True))
+        paths = detailed.commit.diff
+        self._details.put((str(repo), sha), detailed, _COMMIT_WEIGHT + len(paths) + _characters(paths) // 100)
+        return detailed
+
+    def _read_changes(self, repo: RepoUrl, sha: str) -> LinkedCommit:
         answer = self._commit(repo, sha, _PAGE)
         found, paths = linked(answer.document), changes(sha, answer.document)
         for number in range(2, MAX_FILES // _PAGE + 1):
-            if not answer.next and len(paths) < (number - 1) * _PAGE:
+            is_last = not answer.next and len(paths) < (number - 1) * _PAGE
+            if is_last or _characters(paths) > _MAX_PATHS:
                 break
             answer = self._commit(repo, sha, _PAGE, number)
             paths += changes(sha, answer.document)
-        commit = replace(found.commit, diff=tuple(paths), diff_cut=len(paths) >= MAX_FILES)
-        detailed = replace(found, commit=commit)
-        self._details.put((str(repo), sha), detailed, len(paths) + 1)
-        return detailed
+        is_cut = len(paths) >= MAX_FILES or _characters(paths) > _MAX_PATHS
+        return replace(found, commit=replace(found.commit, diff=tuple(paths), diff_cut=is_cut))
 
     def _commit(self, repo: RepoUrl, name: str, size: int = 1, number: int = 1) -> Answer:
         return self._get(repo, f"commits/{quote(name)}", per_page=size, page=number)
@@ -352,8 +402,11 @@ class _Line:
 
     def walk(self, head: str, stop: str = "") -> Iterator[LinkedCommit]:
         """Yield the commits of the line, newest first, down to the one before ``stop``."""
-        place = head
+        place, seen = head, set[str]()
         while place and place != stop and (found := self._find(place)):
+            if place in seen:
+                raise broken("a commit of the answer leads to itself")
+            seen.add(place)
             yield found
             place = found.first_parent
         if place == head and self._known:
@@ -370,6 +423,10 @@ class _Line:
                 return None
             self._known |= {found.commit.id: found for found in page}
         return self._known[sha]
+
+
+def _characters(paths: Sequence[tuple[str, str]]) -> int:
+    return sum(len(old) + len(new) for old, new in paths)
 
 
 def _too_far(place: LinkedCommit) -> GitilesError:

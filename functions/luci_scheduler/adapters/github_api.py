@@ -7,6 +7,7 @@ The rules are those of GitHub's "Best practices for using the REST API" and "Rat
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import requests
 import structlog
 
-from luci_scheduler.adapters.gitiles import MAX_BODY_BYTES, call_failure
-from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body, read_json_body
+from luci_scheduler.adapters.commit_answers import MAX_BODY_BYTES, port_errors
+from luci_scheduler.adapters.http import Deadline, answer_to, read_body, read_json_body
 from luci_scheduler.core import transience
 from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.foreign_json import read_value
@@ -28,8 +29,8 @@ from luci_scheduler.ports import Clock, GitilesError
 
 __all__ = [
     "CALL_LIMIT",
+    "MOST_UNCHANGED",
     "Answer",
-    "AnswerTooLargeError",
     "EmptyRepositoryError",
     "Exchange",
     "GitHubApi",
@@ -42,6 +43,10 @@ CALL_LIMIT = 15 * SECOND
 """The limit of one call, in nanoseconds: the wait for the calls before it, redirects, and the answer. GitHub itself
 ends a request after ten seconds."""
 
+MOST_UNCHANGED = 100
+"""How many answers 304 in a row are believed; the next request has no condition. So after a wrong answer, commits are
+late and not lost. With a poll a minute, one request in 100 minutes counts."""
+
 _MAX_ERROR_BYTES = 1 << 16  # an error is an object of a few members
 _MAX_ERROR_TEXT = 300  # characters
 _MAX_REDIRECTS = 3
@@ -50,6 +55,7 @@ _AGENT = "serverless-luci-scheduler"  # GitHub refuses requests without a user a
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _PERMANENT_REDIRECTS = frozenset({301, 308})
 _NOT_MODIFIED, _UNAUTHORIZED, _CONFLICT, _FIRST_ERROR = 304, 401, 409, 400
+_ETAG = re.compile("[!-~]{1,500}")  # any other text would fail each later request
 _MOST_MOVED = 1000  # repositories whose last warning is kept
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
@@ -70,13 +76,6 @@ class GitHubError(GitilesError):
         """GitHub's own text, cut; empty if the answer has none."""
 
 
-class AnswerTooLargeError(GitilesError):
-    """An answer does not fit into the memory of a function. The same request would have it again."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("INTERNAL", message, transient=False)
-
-
 class EmptyRepositoryError(GitHubError):
     """The repository has no commit."""
 
@@ -92,6 +91,11 @@ class Answer:
     etag: str = ""
     next: str = ""
     """The address of a list's next page, for `GitHubApi.get`; empty if this page is the last."""
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the object still has the given ETag."""
+        return self.status == _NOT_MODIFIED
 
 
 Exchange = Callable[[str, str, Mapping[str, Any]], Any]
@@ -157,7 +161,8 @@ class GitHubApi:
         self._clock = clock
         self._deadline = deadline
         self._states = {host: _State() for host in hosts.configured}
-        self._moved: dict[str, Instant] = {}
+        self._moved: dict[str, tuple[int, str]] = {}
+        """Repository → the time of its next warning, and its new name or address in the last one."""
 
     def get(self, host: str, path: str, query: Sequence[tuple[str, str]] = (), *, etag: str = "") -> Answer:
         """Read an object.
@@ -173,7 +178,7 @@ class GitHubApi:
             GitilesError: there is no answer, or it cannot be read; or the host is not asked now.
             TransientError: the delivery has no time left.
         """
-        headers = {"If-None-Match": etag} if etag else {}
+        headers = {"If-None-Match": etag} if _ETAG.fullmatch(etag) else {}
         return self._call("GET", host, f"{path}?{urlencode(query)}" if query else path, headers, None)
 
     def post(self, host: str, path: str, body: Mapping[str, Any]) -> Answer:
@@ -197,15 +202,20 @@ class GitHubApi:
         return answer
 
     def _note_move(self, host: str, path: str, url: str, answer: Answer) -> None:
-        """Warn, once an hour, that a repository has another name: webhooks come under that name alone."""
+        """Warn, once an hour, that a repository has another name: webhooks come under that name alone.
+
+        The address that was followed has only the repository's number. The name is in most answers, and not in a 304.
+        """
         owner, name = [*path.split("/"), "", "", ""][2:4]
         repo, now = f"https://{host}/{owner}/{name}", self._clock.now()
-        if now < self._moved.get(repo, 0):
+        due, known = self._moved.get(repo, (0, ""))
+        if now < due:
             return
         if len(self._moved) >= _MOST_MOVED:
             self._moved.clear()
-        self._moved[repo] = Instant(now + HOUR)
-        _logger.warning("repository_moved", repo=repo, moved_to=sanitized(_new_name(answer.document) or url))
+        moved_to = _new_name(answer.document) or known or url
+        self._moved[repo] = now + HOUR, moved_to
+        _logger.warning("repository_moved", repo=repo, moved_to=sanitized(moved_to))
 
 
 class _State:
@@ -287,6 +297,8 @@ class _Call:
         self.url = self._api + path if path.startswith("/") else path
         if not self._is_ours(self.url):
             raise GitilesError("INTERNAL", "the address of the list's next page is on another host", transient=True)
+        if not (token.isascii() and token.isprintable()):  # the library's error would quote it
+            raise GitilesError("UNAUTHENTICATED", "the token for GitHub has characters of no token", transient=False)
         self._token = token
         sent = {**headers, **({"Authorization": f"Bearer {token}"} if token else {})}
         for _ in range(_MAX_REDIRECTS + 1):
@@ -301,23 +313,13 @@ class _Call:
     def _sent(self, method: str, headers: Mapping[str, str], body: Mapping[str, Any] | None) -> Answer | str:
         """Send one request, and return the answer or the target of a redirect."""
         common = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": _VERSION, "User-Agent": _AGENT}
-        try:
-            with self._session.request(
-                method,
-                self.url,
-                headers={**common, **headers},
-                json=body,
-                timeout=self._deadline,  # type: ignore[arg-type] # any Timeout works
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
-                return self._read(answer)
-        except ValueError as error:
-            raise GitilesError("INTERNAL", str(error), transient=True) from error
-        except TooLargeError as error:
-            raise AnswerTooLargeError(str(error)) from error
-        except requests.RequestException as error:
-            raise call_failure(error, late=self._deadline.passed) from error
+        with (
+            port_errors(self._deadline),
+            answer_to(
+                self._session, method, self.url, self._deadline, headers={**common, **headers}, json=body
+            ) as answer,
+        ):
+            return self._read(answer)
 
     def _read(self, answer: requests.Response) -> Answer | str:
         status = answer.status_code

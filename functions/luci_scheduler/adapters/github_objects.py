@@ -10,26 +10,23 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from luci_scheduler.adapters.gitiles import MAX_AUTHOR, MAX_SUBJECT, line_of, note_unreadable
+from luci_scheduler.adapters.commit_answers import MAX_AUTHOR, MAX_SUBJECT, broken, line_of, note_unreadable
 from luci_scheduler.core.frozen import frozen
-from luci_scheduler.core.instants import Instant, parse_rfc3339
-from luci_scheduler.ports import GitCommit, GitilesError
+from luci_scheduler.core.git_names import is_hash
+from luci_scheduler.core.instants import Instant, in_range, parse_rfc3339
+from luci_scheduler.ports import GitCommit
 
 __all__ = [
     "LinkedCommit",
     "Target",
-    "branch_of",
-    "broken",
     "changes",
     "files_of",
-    "is_hash",
     "linked",
     "linked_list",
     "refs_below",
     "target",
 ]
 
-_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
@@ -55,16 +52,6 @@ class Target:
     """``commit``, ``tag``, ``tree`` or ``blob``."""
 
 
-def is_hash(text: Any) -> bool:
-    """Whether a value is the hash of an object."""
-    return isinstance(text, str) and _HASH.fullmatch(text) is not None
-
-
-def broken(reason: str) -> GitilesError:
-    """Return the error of an answer with another shape than GitHub describes."""
-    return GitilesError("INTERNAL", reason, transient=True)
-
-
 def linked_list(entries: Any) -> list[LinkedCommit]:
     """Read a list of commits."""
     if not isinstance(entries, list):
@@ -76,7 +63,7 @@ def linked(entry: Any) -> LinkedCommit:
     """Read a commit. Its time is 0 if it is unreadable; the trigger then gets the time of the delivery."""
     sha = entry.get("sha") if isinstance(entry, dict) else None
     parents = [parent.get("sha") if isinstance(parent, dict) else None for parent in _list(entry, "parents")]
-    if not isinstance(sha, str) or not all(map(is_hash, (sha, *parents))):
+    if not is_hash(sha) or not all(map(is_hash, parents)):
         raise broken("the answer holds a commit without its hash or its parents")
     record = entry.get("commit")
     record = record if isinstance(record, dict) else {}
@@ -99,11 +86,6 @@ def files_of(entry: Any) -> list[Mapping[str, Any]]:
     """Return the readable files in a commit's answer."""
     files = _list(entry, "files")
     return [file for file in files if isinstance(file, dict) and isinstance(file.get("filename"), str)]
-
-
-def branch_of(ref: str) -> str:
-    """Return the name of a branch or tag, where the API takes no full ref."""
-    return ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
 
 
 def refs_below(folder: str, entries: Any) -> tuple[dict[str, str], list[str]]:
@@ -132,7 +114,7 @@ def target(entry: Any) -> Target:
     sha, kind = (aim.get(name) if isinstance(aim, dict) else None for name in ("sha", "type"))
     if not is_hash(sha) or not isinstance(kind, str):
         raise broken("the answer names no object")
-    return Target(str(sha), kind)
+    return Target(sha, kind)
 
 
 def _list(entry: Any, name: str) -> list[Any]:
@@ -144,7 +126,7 @@ def _committed(sha: str, record: Mapping[str, Any]) -> Instant:
     committer = record.get("committer")
     date = committer.get("date") if isinstance(committer, dict) else None
     try:
-        return parse_rfc3339(date)  # type: ignore[arg-type] # any other value raises
+        return in_range(parse_rfc3339(date))  # type: ignore[arg-type] # any other value raises
     except (AttributeError, TypeError, ValueError, OverflowError):
         note_unreadable(sha, "time")
         return Instant(0)

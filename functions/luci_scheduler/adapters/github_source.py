@@ -1,6 +1,6 @@
 """A source of configs: a file in a repository on GitHub.
 
-An unchanged config costs one conditional request, which GitHub does not count. Each sync makes one attempt. After a
+An unchanged ref costs one conditional request, which GitHub does not count. Each sync makes one attempt. After a
 failure, the next sync tries again.
 """
 
@@ -11,13 +11,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from luci_scheduler.adapters.github_api import Answer, GitHubApi
-from luci_scheduler.adapters.github_objects import branch_of, files_of, is_hash, linked_list
+from luci_scheduler.adapters.github_api import MOST_UNCHANGED, Answer, GitHubApi
+from luci_scheduler.adapters.github_objects import files_of, linked, linked_list
+from luci_scheduler.core.git_names import is_hash
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.untrusted import decode_base64
 from luci_scheduler.ports import ConfigFile, GitilesError
 
 __all__ = ["GitHubSource"]
+
+_MAX_PAGES = 30  # of a commit's files: GitHub lists at most 3,000
 
 
 class GitHubSource:
@@ -41,8 +44,10 @@ class GitHubSource:
         self._ref = ref
         self._path = path
         self._api = api
+        self._left = 0
+        """The number of times that GitHub may still say that the ref has not changed."""
         self._known: tuple[str, str] = ("", "")
-        """The ETag of the last answer about the file's commits, and the revision that it named."""
+        """The ETag of the last answer about the ref, and the last commit at that time that had changed the file."""
 
     def configs(self, active_revision: Callable[[str], str]) -> list[ConfigFile]:
         """Fetch the revision, and the file if that revision is not active.
@@ -61,15 +66,17 @@ class GitHubSource:
         return [ConfigFile(self._project, content, revision, f"{self._repo}/blob/{revision}/{quote(self._path)}")]
 
     def _revision(self) -> str:
-        etag, known = self._known
-        query = {"sha": branch_of(self._ref), "path": self._path, "per_page": "1"}
-        answer = self._get("commits", query, etag=etag)
-        if answer.document is None:
+        self._left -= 1
+        etag, known = self._known if self._left >= 0 else ("", "")
+        # Only a commit can be named by its full ref. In the list, a tag could hide the branch of the same name.
+        answer = self._get(f"commits/{quote(self._ref.removeprefix('refs/'))}", {"per_page": "1"}, etag=etag)
+        if answer.is_unchanged and etag:
             return known
-        commits = linked_list(answer.document)
+        query = {"sha": linked(answer.document).commit.id, "path": self._path, "per_page": "1"}
+        commits = linked_list(self._get("commits", query).document)
         if not commits:
             raise ValueError("no commit has changed the file; check the path")
-        self._known = answer.etag, commits[0].commit.id
+        self._known, self._left = (answer.etag, commits[0].commit.id), MOST_UNCHANGED
         return commits[0].commit.id
 
     def _content(self, revision: str) -> bytes:
@@ -90,11 +97,13 @@ class GitHubSource:
         Status 404 alone does not prove it, because a new commit may not be visible on every replica yet.
         """
         answer = self._get(f"commits/{revision}", {"per_page": "100"})
-        while not any(map(self._is_removal, files_of(answer.document))):
+        for _ in range(_MAX_PAGES):
+            if any(map(self._is_removal, files_of(answer.document))):
+                return True
             if not answer.next:
                 return False
             answer = self._api.get(self._repo.host, answer.next)
-        return True
+        raise ValueError("the list of files does not end")
 
     def _is_removal(self, file: Mapping[str, Any]) -> bool:
         names = {"removed": "filename", "renamed": "previous_filename"}

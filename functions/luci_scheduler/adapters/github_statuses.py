@@ -5,6 +5,8 @@ from __future__ import annotations
 from luci_scheduler.adapters.github_api import GitHubApi
 from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.commit_status import CommitStatus
+from luci_scheduler.core.repo_url import BadRepoUrlError
+from luci_scheduler.ports import GitilesError
 
 __all__ = ["GitHubStatuses"]
 
@@ -27,10 +29,14 @@ class GitHubStatuses:
 
         Raises:
             GitilesError: GitHub does not take the status. If the error is not transient, GitHub refuses it for good:
-                the token lacks ``statuses: write``, the commit does not exist, or it has too many statuses.
+                the token lacks ``statuses: write``, the commit does not exist, or it has too many statuses; or the
+                settings do not name its host any more.
             TransientError: the delivery has no time left.
         """
-        repo = self._hosts.parse(status.repo)
+        try:
+            repo = self._hosts.parse(status.repo)
+        except BadRepoUrlError as error:  # the settings have changed since the status was recorded
+            raise GitilesError("INVALID_ARGUMENT", f"{status.repo}: {error}", transient=False) from error
         body = {
             "state": str(status.state),
             "target_url": page,

@@ -9,44 +9,33 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
-import structlog
-from google.auth.exceptions import GoogleAuthError
 
-from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body, read_json_body
+from luci_scheduler.adapters.commit_answers import (
+    MAX_AUTHOR,
+    MAX_BODY_BYTES,
+    MAX_SUBJECT,
+    broken,
+    line_of,
+    note_unreadable,
+    port_errors,
+)
+from luci_scheduler.adapters.http import Deadline, answer_to, read_body, read_json_body
 from luci_scheduler.core import transience
 from luci_scheduler.core.foreign_json import read_answer
-from luci_scheduler.core.foreign_text import sanitized
-from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.instants import SECOND, Instant, in_range
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import Clock, GitCommit, GitilesError, LogPage
 
-__all__ = [
-    "MAX_AUTHOR",
-    "MAX_BODY_BYTES",
-    "MAX_SUBJECT",
-    "GitilesClient",
-    "call_failure",
-    "host_urls",
-    "line_of",
-    "note_unreadable",
-    "parse_time",
-]
-
-MAX_BODY_BYTES = 16 << 20
-"""The limit of an unpacked answer. 30,000 refs, which only the largest repositories have, take about 3 MiB."""
+__all__ = ["GitilesClient", "host_urls", "parse_time"]
 
 _MAX_ERROR_BYTES = 4096  # more than the first line needs
 _MAX_ERROR_TEXT = 300  # the first line has the reason
-MAX_AUTHOR = 100
-MAX_SUBJECT = 200  # characters; most projects ask for at most 72
-_MAX_READ = 2000  # characters of a text that are searched for its first line
 _HASH = re.compile(r"[0-9a-f]{40}")
 _PUBLIC_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.googlesource\.com")
 _TIME = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d{1,2}) (\d\d):(\d\d):(\d\d) (\d{4})(?: ([+-])(\d\d)(\d\d))?")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _NO_PATH = "/dev/null"
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
-_logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
 def host_urls(configured: Mapping[str, str]) -> Callable[[str], str | None]:
@@ -149,7 +138,7 @@ class GitilesClient:
         document = self._get(repo, f"+log/{quote(spec, safe='')}", query)
         entries = document.get("log")
         if not isinstance(entries, list):
-            raise _broken("the answer is not a log")
+            raise broken("the answer is not a log")
         return LogPage(tuple(_commit(entry) for entry in entries[:limit]), str(document.get("next", "")))
 
     def _get(self, repo: RepoUrl, path: str, query: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -158,23 +147,13 @@ class GitilesClient:
             raise GitilesError("INVALID_ARGUMENT", f"{repo.host} is not an allowed host", transient=False)
         url = f"{base}{self._root}/{quote(repo.project, safe='')}/{path}"
         deadline = Deadline(self._deadline / SECOND)
-        try:
-            with self._session().get(
-                url,
-                params=[("format", "JSON"), *query],
-                timeout=deadline,  # type: ignore[arg-type] # any Timeout works
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
-                if answer.status_code != requests.codes.ok:
-                    raise self._error(answer, read_body(answer, _MAX_ERROR_BYTES, cut=True))
-                return read_answer(read_json_body(answer, MAX_BODY_BYTES), needs_guard=True)
-        except ValueError as error:
-            raise _broken(str(error)) from error
-        except TooLargeError as error:
-            raise GitilesError("INTERNAL", str(error), transient=False) from error
-        except (requests.RequestException, GoogleAuthError) as error:
-            raise call_failure(error, late=deadline.passed) from error
+        with (
+            port_errors(deadline),
+            answer_to(self._session(), "GET", url, deadline, params=[("format", "JSON"), *query]) as answer,
+        ):
+            if answer.status_code != requests.codes.ok:
+                raise self._error(answer, read_body(answer, _MAX_ERROR_BYTES, cut=True))
+            return read_answer(read_json_body(answer, MAX_BODY_BYTES), needs_guard=True)
 
     def _error(self, answer: requests.Response, body: bytes) -> GitilesError:
         failure = transience.gitiles_failure(answer.status_code)
@@ -210,7 +189,7 @@ def parse_time(text: str) -> Instant:
 def _commit(entry: Any) -> GitCommit:
     identifier = entry.get("commit") if isinstance(entry, dict) else None
     if not isinstance(identifier, str) or not _HASH.fullmatch(identifier):
-        raise _broken("the answer is not a log: it holds a commit without a hash")
+        raise broken("the answer is not a log: it holds a commit without a hash")
     return GitCommit(
         identifier,
         _committed(identifier, entry),
@@ -225,17 +204,10 @@ def _author(entry: Mapping[str, Any]) -> str:
     return line_of(author.get("name"), MAX_AUTHOR) if isinstance(author, dict) else ""
 
 
-def line_of(text: Any, most: int) -> str:
-    """Return the first line of a text that a committer wrote, for people: without secrets, at most ``most`` long."""
-    lines = text[:_MAX_READ].strip().splitlines() if isinstance(text, str) else []
-    line = sanitized(lines[0]) if lines else ""
-    return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
-
-
 def _committed(identifier: str, entry: Mapping[str, Any]) -> Instant:
     """Return the commit time, or 0 if it is unreadable. The trigger then gets the time of the delivery."""
     try:
-        return parse_time(entry["committer"]["time"])
+        return in_range(parse_time(entry["committer"]["time"]))
     except (KeyError, TypeError, ValueError, OverflowError):
         note_unreadable(identifier, "time")
         return Instant(0)
@@ -249,26 +221,6 @@ def _diff(identifier: str, changes: Any) -> tuple[tuple[str, str], ...]:
     return tuple((_path(change.get("old_path")), _path(change.get("new_path"))) for change in readable)
 
 
-def note_unreadable(identifier: str, part: str) -> None:
-    """Log that a part of a commit could not be read: its ``time`` or its ``paths``."""
-    _logger.warning("commit_unreadable", revision=identifier, part=part)
-
-
 def _path(text: Any) -> str:
     """Return a path of a change; Gitiles writes the null device for a missing file."""
     return "" if text is None or text == _NO_PATH else str(text)
-
-
-def _broken(message: str) -> GitilesError:
-    return GitilesError("INTERNAL", message, transient=True)
-
-
-def call_failure(error: Exception, *, late: bool) -> GitilesError:
-    """Return the error of a request without a whole answer; ``late``: its deadline has passed."""
-    # The library's text may hold the URL, but never the headers. The error's name suffices.
-    name = type(error).__name__
-    if late or isinstance(error, requests.Timeout):
-        return GitilesError("DEADLINE_EXCEEDED", "no complete answer in time", transient=True)
-    if isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
-        return _broken(f"the answer broke off: {name}")
-    return GitilesError("UNKNOWN", f"no answer: {name}", transient=True)

@@ -39,6 +39,7 @@ __all__ = [
     "KEYS_LIMIT",
     "Deadline",
     "TooLargeError",
+    "answer_to",
     "default_credentials",
     "fetch",
     "limit_session",
@@ -117,6 +118,26 @@ def sessions(*, authenticated: bool, scopes: Sequence[str] = _SCOPES) -> Callabl
         return local.session  # type: ignore[no-any-return]
 
     return session
+
+
+def answer_to(session: requests.Session, method: str, url: str, deadline: Deadline, **named: Any) -> requests.Response:
+    """Send one request and return its answer, for a ``with`` statement; `read_body` reads the body.
+
+    A redirect is an answer like any other, because following it would carry a token to a host that no setting names.
+
+    Args:
+        session: from `sessions`.
+        method: ``GET`` or ``POST``.
+        url: the complete address.
+        deadline: the end of the call, until the last byte of the body.
+        named: ``params``, ``headers``, ``data`` and ``json``, as in ``requests.Session.request``.
+
+    Raises:
+        requests.RequestException: no answer, or not in time.
+        GoogleAuthError: the session is authenticated, and there are no credentials or there is no token.
+    """
+    timeout: Any = deadline  # the library takes any Timeout
+    return session.request(method, url, timeout=timeout, allow_redirects=False, stream=True, **named)
 
 
 def default_credentials(limit: float = CREDENTIALS_LIMIT) -> Credentials:

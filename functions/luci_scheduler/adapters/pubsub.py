@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import requests
 from google.auth.exceptions import GoogleAuthError
 
-from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
+from luci_scheduler.adapters.http import Deadline, TooLargeError, answer_to, read_body
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.foreign_text import sanitized
@@ -59,9 +59,7 @@ class PubsubTopic:
         self._check(status, body)
 
     def _post(self, request: object) -> tuple[int, bytes]:
-        deadline = Deadline(self._limit)
-        session = self._session()
-        with session.post(self._url, json=request, timeout=deadline, stream=True, allow_redirects=False) as answer:  # type: ignore[arg-type] # any Timeout works
+        with answer_to(self._session(), "POST", self._url, Deadline(self._limit), json=request) as answer:
             return answer.status_code, read_body(answer, _MAX_BYTES)
 
     def _check(self, status: int, body: bytes) -> None:

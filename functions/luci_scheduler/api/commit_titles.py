@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.budget import limited, time_left
 from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.errors import SchedulerError
+from luci_scheduler.core.git_names import is_hash
 from luci_scheduler.core.identifiers import project_of
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl
@@ -32,7 +32,6 @@ _CACHED = 5000  # commits of one process, with less than a kilobyte each
 _REPOS = 500  # repositories whose watching projects a process remembers
 _LASTS = 10 * MINUTE  # how long it remembers them
 _PATIENCE = 30 * SECOND  # until a failed question is asked again
-_REVISION = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 Titles = Mapping[tuple[str, str], GitCommit]
 """Repository as a list spells it, and hash → the commit. Commits that are not known are missing."""
@@ -147,7 +146,7 @@ def _keys(wanted: Sequence[tuple[str, str]], hosts: CommitHosts) -> Mapping[tupl
     keys: dict[tuple[str, str], _Key] = {}
     for repo, revision in wanted:
         try:
-            if _REVISION.fullmatch(revision):
+            if is_hash(revision):
                 keys[(repo, revision)] = (str(hosts.parse(repo)), revision)
         except BadRepoUrlError:
             continue  # an emitted trigger may hold any text

@@ -117,7 +117,7 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
             own_may_be_missing = of_job.own is None and not _knows_all_refs(query, item)
             found[0] = _incomplete(found[0], own_may_be_missing=own_may_be_missing)
         explanations += found
-    return ExplainedCommit(_facts(context, query, host, absence), tuple(explanations))
+    return ExplainedCommit(_facts(context, query, host, absence), watching[0].watchers[0].repo, tuple(explanations))
 
 
 def _facts(context: Context, query: CommitQuery, host: CommitHost, absence: AbsenceExplainer) -> CommitFacts:

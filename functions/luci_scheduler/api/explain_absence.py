@@ -13,6 +13,7 @@ from luci_scheduler.api.explain_polls import Polls
 from luci_scheduler.api.explanation import CommitQuery, Explanation, Reason, WatchingJob, paused_by
 from luci_scheduler.api.waiting import WaitingCommits, waiting_sentence
 from luci_scheduler.core.commit_filters import CommitFilters, has_path_filter
+from luci_scheduler.core.commit_hosts import HostKind
 from luci_scheduler.core.identifiers import project_of
 from luci_scheduler.core.instants import DAY
 from luci_scheduler.core.job import Job
@@ -26,6 +27,8 @@ _MAX_TRIED = 4
 """Refs on which the host is asked for the commit."""
 
 _NAMED = 3  # refs in a sentence
+_NO_ACCESS = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
+"""Codes of a host that says nothing about the commit, because it refuses our account."""
 
 
 class AbsenceExplainer:
@@ -98,7 +101,7 @@ class AbsenceExplainer:
     def _by_host(self, job: Job, watching: Sequence[Watcher]) -> Explanation:
         commit = self._host.commit
         if isinstance(commit, GitilesError):
-            return _not_fetched(job, commit)
+            return self._not_fetched(job, commit)
         refs = {ref: found for ref in self.landed if (found := self._filters.by_ref(watching, ref))}
         if project_of(job.id) in self._filters.too_costly:
             return _too_costly(job)
@@ -110,6 +113,16 @@ class AbsenceExplainer:
             if polled := self._polls.explain(job, ref, [watcher.trigger_job_id for watcher in found]):
                 return polled
         return self._never_arrived(job)
+
+    def _not_fetched(self, job: Job, error: GitilesError) -> Explanation:
+        if error.transient or error.code in _NO_ACCESS:
+            fault = "refuses the scheduler's account" if error.code in _NO_ACCESS else "could not be queried"
+            sentence = f"No trigger for it has reached the job, and the repository's host {fault}: {error}."
+            return Explanation(job.id, Reason.NEVER_ARRIVED, sentence)
+        is_on_github = self._context.runtime.hosts.kind(self._query.repo) is HostKind.GITHUB
+        hidden = " GitHub also answers so if the credentials may not read the repository." if is_on_github else ""
+        sentence = f"The repository's host does not serve the commit: {error}.{hidden}"
+        return Explanation(job.id, Reason.NOT_SERVED, sentence)
 
     def _not_on_its_refs(self, job: Job, watching: Sequence[Watcher]) -> Explanation | None:
         """Return an explanation if the commit is known to be elsewhere than on the job's refs."""
@@ -152,8 +165,9 @@ class AbsenceExplainer:
         # The patterns belong to the gitiles job, and the files to a commit that the caller may be unable to read.
         visible = {found.id for found in self._polls.visible(watcher.trigger_job_id for watcher in watching)}
         readable = next((watcher for watcher in watching if watcher.trigger_job_id in visible), None)
-        general = "No file that it changed passes the job's path filter."
-        text = filter_sentence(readable, commit.diff) if readable and is_landed else general
+        if not readable or not is_landed:
+            return Explanation(job.id, Reason.PATH_FILTERED, "No file that it changed passes the job's path filter.")
+        text = filter_sentence(readable, commit.diff, self._context.runtime.hosts.kind(self._query.repo))
         return Explanation(job.id, Reason.PATH_FILTERED, text)
 
     def _never_arrived(self, job: Job) -> Explanation:
@@ -179,13 +193,6 @@ def _named(refs: Sequence[str]) -> str:
     more = len(refs) - _NAMED
     shown = ", ".join(refs[:_NAMED])
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _not_fetched(job: Job, error: GitilesError) -> Explanation:
-    if error.transient:
-        sentence = f"No trigger for it has reached the job, and the repository's host could not be queried: {error}."
-        return Explanation(job.id, Reason.NEVER_ARRIVED, sentence)
-    return Explanation(job.id, Reason.NOT_SERVED, f"The repository's host does not serve the commit: {error}.")
 
 
 def _too_costly(job: Job) -> Explanation:

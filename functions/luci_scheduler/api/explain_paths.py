@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from luci_scheduler.core.commit_hosts import HostKind
 from luci_scheduler.core.path_filter import PathFilter, path_filter
 from luci_scheduler.core.pattern_budget import QUICK_UNITS, PatternBudget, PatternCostError
 from luci_scheduler.core.regexps import BadRegexpError
@@ -25,11 +26,18 @@ def changed_files(diff: Diff) -> list[str]:
     return list(dict.fromkeys(path for change in diff for path in change if path))
 
 
-def filter_sentence(watcher: Watcher, diff: Diff) -> str:
-    """Return the sentence about a commit that does not pass a watcher's path filter."""
+def filter_sentence(watcher: Watcher, diff: Diff, kind: HostKind) -> str:
+    """Return the sentence about a commit that does not pass a watcher's path filter.
+
+    Args:
+        watcher: the watcher.
+        diff: the changes of the commit. On Gitiles, a merge has none.
+        kind: the software of the commit's host.
+    """
     files = changed_files(diff)
     if not files:
-        return "Like most merges, it changed no files itself, so it does not pass the job's path filter."
+        it = "It changed no files" if kind is HostKind.GITHUB else "Like most merges, it changed no files itself"
+        return f"{it}, so it does not pass the job's path filter."
     excluded = _excluded(watcher, files)
     others = [path for path in files if path not in excluded]
     parts = [_listed(others, f"{_verb(others)} no path_regexps ({_joined(watcher.path_regexps)})")]

@@ -10,6 +10,7 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.api.explanation import CommitQuery, Explanation, Reason
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.git_names import TAGS
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import DAY, SECOND, Instant, format_rfc3339
@@ -21,8 +22,6 @@ __all__ = ["MAX_POLLERS", "Polls"]
 
 MAX_POLLERS = 20
 """The largest number of gitiles jobs whose polls one answer examines; each costs two reads."""
-
-_TAGS = "refs/tags/"
 
 
 @frozen
@@ -117,7 +116,7 @@ class Polls:
 
     def _seen(self, job: Job, ref: str, poller: _Poller) -> Explanation:
         name = poller.job.id
-        if ref.startswith(_TAGS) and self._context.runtime.era_of(poller.job.definition.task) is Era.V2:
+        if ref.startswith(TAGS) and self._context.runtime.era_of(poller.job.definition.task) is Era.V2:
             text = (
                 f"{name} knows {ref}. A tag that exists when a poll first matches it gets no trigger: "
                 "backfill the commit to run it."

@@ -109,12 +109,24 @@ class CommitFacts:
     problem: str = ""
     """Why the host did not return it."""
 
+    @property
+    def note(self) -> str:
+        """How path filters treat the commit, if its host does not list all its changes; else empty."""
+        if self.commit is None or not self.commit.diff_cut:
+            return ""
+        return (
+            f"The repository's host lists only {len(self.commit.diff)} of its changes. "
+            "Any path may be among the others, so the commit passes every path filter."
+        )
+
 
 @frozen
 class ExplainedCommit:
     """The answer to the question why a commit did or did not run."""
 
     facts: CommitFacts
+    repo: str = ""
+    """The repository in the spelling of a config; empty if no visible job watches it."""
     explanations: tuple[Explanation, ...] = ()
     """Sorted by job; the commit's own outcome first, then requested triggers, oldest first."""
 

@@ -13,7 +13,7 @@ from luci_scheduler.core.debug_log import LogEntry
 
 __all__ = ["BLOCKS", "NOTHING", "another_build", "checked", "failure", "found_builds", "launched"]
 
-BLOCKS = (log_lines.V2_SCHEDULED, log_lines.V1_RESPONSE, log_lines.V2_BUILD, log_lines.V1_BUILD)
+BLOCKS = (log_lines.V2_SCHEDULED, log_lines.V1_RESPONSE, log_lines.BUILD, log_lines.V1_BUILD)
 """The lines that contain a whole answer of Buildbucket."""
 
 NOTHING: dict[str, Any] = {"reply": {}}
@@ -54,7 +54,7 @@ def checked(entries: Sequence[LogEntry], build_id: str) -> tuple[LogEntry, dict[
 
 
 def _tells(entry: LogEntry) -> bool:
-    templates = (*BLOCKS, log_lines.V2_STATUS, log_lines.V2_UNEXPECTED, log_lines.V1_ERROR, log_lines.V1_INVALID)
+    templates = (*BLOCKS, log_lines.BUILD_STATUS, log_lines.V2_UNEXPECTED, log_lines.V1_ERROR, log_lines.V1_INVALID)
     is_v1 = log_lines.V1_STATUS.match(entry.text) is not None
     return is_v1 or log_lines.CALL_FAILED.begins(entry.text) or any(item.begins(entry.text) for item in templates)
 
@@ -66,7 +66,7 @@ def _status(entries: Iterable[LogEntry], first: LogEntry, build_id: str) -> dict
     if fields := log_lines.V1_STATUS.match(first.text):
         known = {name: _unquoted(fields[name]) for name in _V1_FIELDS}
         return {"reply": {"build": {"id": fields["build_id"], **{name: text for name, text in known.items() if text}}}}
-    if fields := log_lines.V2_STATUS.match(first.text):
+    if fields := log_lines.BUILD_STATUS.match(first.text):
         return {"reply": {"id": build_id, "status": fields["status"]}}
     raise NotReplayableError(f"its log does not show the whole answer of {first.text[:100]!r}")
 

@@ -94,7 +94,7 @@ class Choice:
 
 
 def grid_choices(context: Context, project: str) -> list[Choice]:
-    """Return the refs of the project's repositories that configs name, the most watched first.
+    """Return the refs of the project's repositories that configs name, the most watched first, in a config's spelling.
 
     A caller who does not see the whole project gets none, because refs may be those of hidden jobs. Costs one read for
     the project, and one for each project that watches one of its first eight repositories.
@@ -111,7 +111,8 @@ def grid_choices(context: Context, project: str) -> list[Choice]:
     counts: Counter[tuple[str, str]] = Counter()
     for repo in found.value.repos[:_REPOS]:
         watchers = [one for one in store.watchers(repo) if project_of(one.job_id) == project]
-        counts.update((repo, ref) for one in watchers for ref in filter(None, map(named_ref, one.refs)))
+        spelled = watchers[0].repo if watchers else repo
+        counts.update((spelled, ref) for one in watchers for ref in filter(None, map(named_ref, one.refs)))
     return [Choice(*pair, number) for pair, number in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 

@@ -24,5 +24,9 @@ class Installation:
     """The account in the tokens of tasks."""
     topics: tuple[str, ...] = ()
     """Full names of the topics that Buildbucket publishes to."""
+    build_projects: tuple[str, ...] = ()
+    """Cloud projects with builds of Cloud Build, the default first; none without Cloud Build jobs."""
+    build_accounts: tuple[str, ...] = ()
+    """E-mails of the accounts that builds of Cloud Build may run as, the default first."""
     config_projects: tuple[str, ...] = ()
     """LUCI projects whose configs the settings name; a folder's projects are not among them."""

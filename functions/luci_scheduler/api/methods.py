@@ -282,6 +282,7 @@ def _commit_facts(facts: CommitFacts) -> Any:
         committed_ts=microseconds(commit.committed),
         files=files[:MAX_FILES],
         more_files=max(0, len(files) - MAX_FILES),
+        note=facts.note,
     )
 
 
@@ -342,6 +343,8 @@ def _inspect(context: Context, _: Any) -> Any:
         queue=names.queue,
         account=names.account,
         topics=names.topics,
+        build_projects=names.build_projects,
+        build_accounts=names.build_accounts,
         projects=[_inspected(record) for record in found],
     )
 

@@ -104,9 +104,9 @@ METHODS: tuple[Method, ...] = (
     Method(SCHEDULER, "PauseJob", "JobRef", "Empty", "pause", "Pauses a job; a paused job does not change."),
     Method(SCHEDULER, "ResumeJob", "JobRef", "Empty", "resume", "Resumes a paused job; an active job does not change."),
     Method(SCHEDULER, "AbortJob", "JobRef", "Empty", "abort",
-           "Aborts all active invocations of a job."),
+           "Aborts all active invocations of a job, and cancels their builds."),
     Method(SCHEDULER, "AbortInvocation", "InvocationRef", "Empty", "abort",
-           "Aborts an invocation; a finished invocation does not change."),
+           "Aborts an invocation, and cancels its build; a finished invocation does not change."),
     Method(SCHEDULER, "EmitTriggers", "EmitTriggersRequest", "Empty", "trigger on every job",
            "Emits triggers, oldest batch first, for all jobs or for none. A job skips a trigger ID that it has seen."),
     Method(OPERATOR, "GetJob", "JobRef", "JobDetails", "get",
@@ -118,16 +118,16 @@ METHODS: tuple[Method, ...] = (
     Method(OPERATOR, "ResumeJob", "JobAction", "JobActionReply", "resume",
            "Resumes a job and keeps the reason. An active job does not change, and changed is false."),
     Method(OPERATOR, "AbortJob", "JobAction", "Aborted", "abort",
-           "Aborts all active invocations of a job, keeps the reason, and returns them."),
+           "Aborts all active invocations of a job, cancels their builds, keeps the reason, and returns them."),
     Method(OPERATOR, "AbortInvocation", "InvocationAction", "Aborted", "abort",
-           "Aborts an invocation, keeps the reason, and returns it. "
+           "Aborts an invocation, cancels its build, keeps the reason, and returns it. "
            "An invocation that has ended does not change and is not returned."),
     Method(OPERATOR, "TriggerJob", "TriggerJobRequest", "TriggerIds", "trigger",
            "Triggers a job, with a revision for that commit; the same request_id has no second effect. "
            "Refused while the job is paused."),
     Method(OPERATOR, "RerunInvocation", "RerunInvocationRequest", "TriggerIds", "trigger",
            "Emits the triggers of an invocation again; the same request_id has no second effect. "
-           "Refused while the job is paused."),
+           "A running build goes on. Refused while the job is paused."),
     Method(OPERATOR, "BackfillCommits", "BackfillCommitsRequest", "BackfillCommitsReply", "trigger on every job",
            "Emits a trigger for each commit after from_revision up to to_revision, or only lists the commits "
            "(preview); the same request_id has no second effect."),
@@ -251,7 +251,7 @@ MESSAGES: Mapping[str, str] = {
     "ExplainCommitRequest": "1 repo string, 2 revision string, 3 ref string",
     "ExplainCommitReply": "1 explanations Explanation*, 2 commit Commit",
     "Commit": "1 revision string, 2 author string, 3 subject string, 4 committed_ts int64, 5 files string*, "
-    "6 more_files int32, 7 problem string",
+    "6 more_files int32, 7 problem string, 8 note string",
     "Explanation": "1 job_ref JobRef, 2 reason string, 3 sentence string, 4 ref string, 5 trigger_id string, "
     "6 invocation_id int64, 7 status string, 8 since_ts int64, 9 waiting_for int64*, 10 origin string, "
     "11 asked_by string, 12 poll_job JobRef, 13 poll_invocation_id int64, 14 next_poll_ts int64, "
@@ -263,14 +263,14 @@ MESSAGES: Mapping[str, str] = {
     "Caller": "1 identity string, 2 is_admin bool, 3 sees_some bool, 4 policy_problem string",
     "Inspection": "1 now_ts int64, 2 service string, 3 revision string, 4 task_version int32, 5 cloud_project string, "
     "6 location string, 7 database string, 8 queue string, 9 account string, 10 topics string*, "
-    "11 projects InspectedProject*",
+    "11 projects InspectedProject*, 12 build_projects string*, 13 build_accounts string*",
     "InspectedProject": "1 project string, 2 revision string, 3 jobs int32, 4 problems string*, 5 warning_count int32",
     "ProbeRef": "1 probe_id string",
     "Probe": "1 probe_id string, 2 created_ts int64, 3 now_ts int64, 4 marks ProbeMark*, 5 findings ProbeFinding*, "
     "6 done bool",
     "ProbeMark": "1 name string, 2 at_ts int64, 3 revision string, 4 schema int32, 5 task_version int32, "
     "6 unexplained string*",
-    "ProbeFinding": "1 check string, 2 subject string, 3 problem string, 4 is_permission bool",
+    "ProbeFinding": "1 check string, 2 subject string, 3 problem string, 4 is_permission bool, 5 note string",
     "DebugJobState": "1 enabled bool, 2 paused bool, 3 last_triage_ts int64, 4 cron_state DebugCronState, "
     "5 active_invocations int64*, 6 pending_triggers string*, 7 triage_log string, 8 known_refs Struct",
     "DebugCronState": "1 enabled bool, 2 generation int64, 3 last_rewind_ts int64, 4 last_tick_when_ts int64, "

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luci_scheduler.cli.documents import document, job_name, second, short_hash, title
+from luci_scheduler.cli.errors import Exit
 from luci_scheduler.cli.follow import Request, add_follow, report
 from luci_scheduler.cli.job_commands import add_request_id, fresh_key, full_ref
-from luci_scheduler.cli.session import Exit, Session, job_ref
+from luci_scheduler.cli.session import Session, job_ref
 
 __all__ = ["add_commands"]
 
@@ -83,7 +84,9 @@ def _outcomes(session: Session, reply: Mapping[str, Any]) -> str:
     total = ", ".join(f"{number} {name}" for name, number in counts.items())
     commit = reply.get("commit", {})
     about = [commit.get("revision", ""), commit.get("subject", ""), commit.get("author", "")]
-    return "\n".join([", ".join(filter(None, about)), session.table(["JOB", "REASON", "EXPLANATION"], rows), total])
+    table = session.table(["JOB", "REASON", "EXPLANATION"], rows)
+    note = [commit["note"]] if commit.get("note") else []
+    return "\n".join([", ".join(filter(None, about)), *note, table, total])
 
 
 def _status(item: Mapping[str, Any]) -> str:
@@ -116,7 +119,7 @@ def _backfill(options: argparse.Namespace) -> int:
     reply = session.act("BackfillCommits", {**request, "requestId": options.request_id or fresh_key()})
     if not reply.get("commits"):
         return _show_plan(session, reply)
-    session.say(_plan_text(session, reply, "triggers emitted"))
+    session.say(_plan_text(session, reply, "triggers emitted", is_preview=False))
     triggers = [(job["jobRef"], name) for job in reply.get("jobs", []) for name in job.get("triggerIds", [])]
     return report(session, options, Request(triggers), reply)
 
@@ -126,18 +129,20 @@ def _show_plan(session: Session, plan: Mapping[str, Any]) -> int:
     if not plan.get("commits"):
         session.show(document(plan), "the range is empty: check that FROM is older than TO")
         return Exit.FAILED
-    session.show(document(plan), _plan_text(session, plan, "nothing emitted; add --yes to emit the triggers"))
+    session.show(
+        document(plan), _plan_text(session, plan, "nothing emitted; add --yes to emit the triggers", is_preview=True)
+    )
     return Exit.DONE
 
 
-def _plan_text(session: Session, reply: Mapping[str, Any], result: str) -> str:
+def _plan_text(session: Session, reply: Mapping[str, Any], result: str, *, is_preview: bool) -> str:
+    """Return the commits of a backfill; only a preview knows which of them ran before."""
     commits, own = reply["commits"], reply.get("jobs", [])
-    rows = [_commit_row(item, own) for item in commits]
+    columns = ["COMMIT", "COMMITTED", "SUBJECT", "AUTHOR", *(["BEFORE"] if is_preview else [])]
+    rows = [_commit_row(item, own)[: len(columns)] for item in commits]
     jobs = [": ".join(filter(None, (job_name(job["jobRef"]), job.get("note", "")))) for job in own]
     count = f"{len(commits)} commit{'' if len(commits) == 1 else 's'}"
-    return "\n".join(
-        [session.table(["COMMIT", "COMMITTED", "SUBJECT", "AUTHOR", "BEFORE"], rows), *jobs, f"{count}: {result}"]
-    )
+    return "\n".join([session.table(columns, rows), *jobs, f"{count}: {result}"])
 
 
 def _commit_row(item: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -10,8 +10,9 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.names import cached_names
-from luci_scheduler.cli.session import CommandError, Exit, Session
+from luci_scheduler.cli.session import Session
 from luci_scheduler.cli.tree import children, leaves, options_of
 
 __all__ = ["LIMIT", "SHELLS", "complete_names", "completion"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ _LENIENT = (
 )
 _FILE = "luci-scheduler.cfg"
 _ERAS = ("2021", "head")
+_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
 
 
 def add_commands(nouns: Any) -> None:
@@ -48,7 +50,7 @@ def _add_validate(verbs: Any) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="report old bucket names as errors, as LUCI does, not as warnings"
     )
-    parser.add_argument("--lenient-triggers", action="store_true", help=_LENIENT)
+    _add_rules(parser)
     parser.add_argument("--quiet", action="store_true", help="do not list warnings; they are still counted")
     parser.add_argument("--json", action="store_true", help="write one JSON document instead of lines")
     parser.set_defaults(run=_validate, offline=True)
@@ -63,8 +65,28 @@ def _add_diff(verbs: Any) -> None:
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="a config file")
     parser.add_argument("--project", required=True, help="the config's project")
-    parser.add_argument("--lenient-triggers", action="store_true", help=_LENIENT)
+    _add_rules(parser)
     parser.set_defaults(run=_diff)
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the rules that an installation sets."""
+    parser.add_argument("--lenient-triggers", action="store_true", help=_LENIENT)
+    parser.add_argument(
+        "--github-hosts",
+        type=_hosts,
+        default=(),
+        metavar="HOST,HOST",
+        help="hosts of GitHub Enterprise in the installation's SCHEDULER_COMMIT_HOSTS (default: none, only github.com)",
+    )
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    """Return the names of hosts, in lower case."""
+    hosts = tuple(filter(None, text.lower().split(",")))
+    if not all(map(_HOST.fullmatch, hosts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of host names such as git.example.com,git2.example.com")
+    return hosts
 
 
 def _validate(options: argparse.Namespace) -> int:

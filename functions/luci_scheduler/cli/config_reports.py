@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from luci_scheduler.adapters.system import SystemClock
-from luci_scheduler.cli.session import CommandError, Exit, Session
+from luci_scheduler.cli.errors import CommandError, Exit
+from luci_scheduler.cli.session import Session
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.definitions import definition_values, differences
 from luci_scheduler.config.folder import FILE
 from luci_scheduler.config.problems import Problem
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.config.validator import Validated, validate
+from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts, ConfiguredHost, HostKind
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.instants import Instant
@@ -91,7 +93,10 @@ def _check(file: Path, options: argparse.Namespace) -> _Checked:
 
 
 def _rules(options: argparse.Namespace) -> ConfigRules:
-    return ConfigRules(lenient_triggers=options.lenient_triggers)
+    hosts = {host: ConfiguredHost(HostKind.GITHUB, f"https://{host}/api/v3") for host in options.github_hosts}
+    return ConfigRules(
+        lenient_triggers=options.lenient_triggers, hosts=CommitHosts({**DEFAULT_HOSTS.configured, **hosts})
+    )
 
 
 def _now() -> Instant:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from luci_scheduler.cli.session import CommandError, Exit
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.core.frozen import frozen
 
 __all__ = ["CONSENT_LIMIT", "LIMIT", "Saved", "consent", "expiry", "forget", "load", "path", "save", "token_of"]

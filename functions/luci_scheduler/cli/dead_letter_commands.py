@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.messages import ADDED_PREFIX, SUBSCRIPTION_SUFFIX, Message, MessageSource
-from luci_scheduler.cli.session import CommandError, Exit
 from luci_scheduler.cli.tables import plain, show_table
 
 __all__ = ["add_commands", "open_messages"]

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref
+from luci_scheduler.cli.errors import CommandError, Exit
+from luci_scheduler.cli.session import Session, invocation_ref
 
 __all__ = ["add_commands"]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from luci_scheduler.cli.documents import document, invocation_name, job_name, page_of
-from luci_scheduler.cli.session import CommandError, Exit, Session
+from luci_scheduler.cli.errors import CommandError, Exit
+from luci_scheduler.cli.session import Session
 
 __all__ = ["Request", "add_follow", "add_patience", "follow_log", "report"]
 

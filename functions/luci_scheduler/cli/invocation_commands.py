@@ -17,6 +17,7 @@ from luci_scheduler.cli.documents import (
     page_of,
     took,
 )
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.follow import Request, add_follow, follow_log, report
 from luci_scheduler.cli.job_commands import (
     JOB_HELP,
@@ -28,7 +29,7 @@ from luci_scheduler.cli.job_commands import (
     hint_at_more,
     pages,
 )
-from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref
+from luci_scheduler.cli.session import Session, invocation_ref, job_ref
 from luci_scheduler.cli.tables import plain
 
 __all__ = ["add_commands"]
@@ -69,9 +70,11 @@ def _add_invocation(nouns: Any) -> None:
     add_verb(verbs, "show", show, argument, _invocation_show)
     verb = add_verb(verbs, "log", "write an invocation's debug log", argument, _invocation_log)
     add_follow(verb, _FOLLOW_LOG)
-    verb = add_verb(verbs, "abort", "abort an invocation", argument, _invocation_abort)
+    verb = add_verb(verbs, "abort", "abort an invocation, and cancel its build", argument, _invocation_abort)
     add_reason(verb, "invocation")
-    verb = add_verb(verbs, "rerun", "emit an invocation's triggers again", argument, _invocation_rerun)
+    verb = add_verb(
+        verbs, "rerun", "emit an invocation's triggers again; a running build goes on", argument, _invocation_rerun
+    )
     add_request_id(verb)
     add_follow(verb, _FOLLOW_RERUN)
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from luci_scheduler.adapters.system import SystemEntropy
 from luci_scheduler.cli.documents import document, fact_lines, history_table, job_name, jobs_table, moment, page_of
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.follow import Request, add_follow, report
 from luci_scheduler.cli.names import missing_project
-from luci_scheduler.cli.session import CommandError, Exit, Session, job_ref
+from luci_scheduler.cli.session import Session, job_ref
 from luci_scheduler.cli.tables import plain
 
 __all__ = [
@@ -59,7 +60,7 @@ def _add_job(nouns: Any) -> None:
     add_reason(add_verb(verbs, "pause", pause, argument, _job_switch("PauseJob")), "job")
     resume = "resume a job, which then accepts triggers again"
     add_reason(add_verb(verbs, "resume", resume, argument, _job_switch("ResumeJob")), "job")
-    abort = "abort all active invocations of a job"
+    abort = "abort all active invocations of a job, and cancel their builds"
     add_reason(add_verb(verbs, "abort", abort, argument, _job_abort), "invocations")
     verb = add_verb(verbs, "trigger", "trigger a job now, perhaps for a commit", argument, _job_trigger)
     verb.add_argument("--revision", default="", help="a commit: a hash or its first digits, a branch, a tag, HEAD~2")

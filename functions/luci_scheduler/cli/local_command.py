@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from luci_scheduler.cli.session import Exit
+from luci_scheduler.cli.errors import Exit
 
 __all__ = ["NAME", "add_commands", "run"]
 
@@ -41,4 +41,7 @@ def run(words: Sequence[str]) -> int:
             raise
         sys.stderr.write("local: this installation has no local cloud: install the package serverless-luci-scheduler\n")
         return Exit.FAILED
+    except KeyboardInterrupt:  # the import takes a while; later, the local cloud handles Ctrl-C
+        sys.stderr.write("stopped\n")
+        return Exit.INTERRUPTED
     return int(cloud.main(words, prog=f"luci-scheduler {NAME}"))

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 from luci_scheduler.cli import credentials
 from luci_scheduler.cli.credentials import Saved
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.front_end import FrontEnd, front_end
-from luci_scheduler.cli.session import CommandError, Exit, Session
+from luci_scheduler.cli.session import Session
 
 __all__ = ["add_commands", "describe_caller"]
 

@@ -24,8 +24,9 @@ from luci_scheduler.cli import (
 )
 from luci_scheduler.cli.completion import SHELLS, complete_names, completion
 from luci_scheduler.cli.doctor import command as doctor_command
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.names import missing_job
-from luci_scheduler.cli.session import CommandError, Exit, Session, name_parts
+from luci_scheduler.cli.session import Session, name_parts
 from luci_scheduler.cli.tables import plain
 from luci_scheduler.cli.tree import Parser, add_common, add_descriptions, apply_environment, check_environment, parse
 from luci_scheduler.core.untrusted import PARSER_ERRORS

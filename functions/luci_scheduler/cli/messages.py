@@ -31,7 +31,7 @@ class Message:
 
     @property
     def topic(self) -> str:
-        """Short name of the topic to which it was published."""
+        """Short name of the push subscription that gave it up. The installation's own topics have the same name."""
         return self.subscription.removesuffix(SUBSCRIPTION_SUFFIX)
 
     @property

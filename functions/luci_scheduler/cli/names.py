@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from luci_scheduler.cli.session import CommandError, Exit, Session
+from luci_scheduler.cli.errors import CommandError, Exit
+from luci_scheduler.cli.session import Session
 from luci_scheduler.cli.tables import plain
 
 __all__ = ["cached_names", "hint", "missing_job", "missing_project", "nearest"]

@@ -11,8 +11,8 @@ from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1 import PublisherClient as PlainClient
 
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.messages import SUBSCRIPTION_SUFFIX, Message
-from luci_scheduler.cli.session import CommandError, Exit
 
 __all__ = ["PubSubMessages"]
 
@@ -35,6 +35,8 @@ class PubSubMessages:
         with _failures():
             self._subscriber: Any = SubscriberClient()
             self._publisher: Any = _PlainPublisher()
+        self._topics: dict[str, str] = {}
+        """Short name of a push subscription → full name of its topic."""
 
     def subscriptions(self) -> Sequence[str]:
         """Return the short names of all dead-letter subscriptions."""
@@ -78,10 +80,25 @@ class PubSubMessages:
 
     def publish(self, message: Message) -> None:
         """Publish a message to its topic again, unchanged."""
-        topic = f"projects/{self._project}/topics/{message.topic}"
+        topic = self._topic(message.topic)
         with _failures():
             published = {"data": message.data, "attributes": dict(message.own_attributes)}
             self._publisher.publish(request={"topic": topic, "messages": [published]}, retry=None, timeout=_TIMEOUT)
+
+    def _topic(self, subscription: str) -> str:
+        """Return the full name of a push subscription's topic, which Cloud Build has in the project of the builds.
+
+        If the caller may not read the subscription, its topic is taken to be in this project, with the same name.
+        """
+        if subscription not in self._topics:
+            with _failures():
+                try:
+                    path = self._path(subscription)
+                    found = self._subscriber.get_subscription(subscription=path, retry=None, timeout=_TIMEOUT).topic
+                except (exceptions.NotFound, exceptions.Forbidden):
+                    found = f"projects/{self._project}/topics/{subscription}"
+            self._topics[subscription] = found
+        return self._topics[subscription]
 
     def acknowledge(self, message: Message) -> None:
         """Acknowledge a message, which removes it."""

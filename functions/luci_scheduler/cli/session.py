@@ -10,10 +10,10 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
 from luci_scheduler.api.errors import Code
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.front_end import FrontEnd, front_end, obstacle
 from luci_scheduler.cli.tables import plain, show_table
 from luci_scheduler.core.frozen import frozen
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
-    "CommandError",
-    "Exit",
     "Session",
     "invocation_ref",
     "job_ref",
@@ -54,21 +52,6 @@ _WORDS: Mapping[int, str] = {
 }
 
 
-class Exit(IntEnum):
-    """The command's exit codes."""
-
-    DONE = 0
-    FAILED = 1
-    WRONG_USAGE = 2
-    NOT_FOUND = 3
-    NOT_ALLOWED = 4
-    UNAVAILABLE = 5
-    ABORTED = 6
-    DISCARDED = 7
-    IMPATIENT = 8
-    INTERRUPTED = 130
-
-
 _EXITS: Mapping[int, Exit] = {
     Code.INVALID_ARGUMENT: Exit.WRONG_USAGE,
     Code.NOT_FOUND: Exit.NOT_FOUND,
@@ -77,23 +60,6 @@ _EXITS: Mapping[int, Exit] = {
     Code.UNAVAILABLE: Exit.UNAVAILABLE,
     Code.UNAUTHENTICATED: Exit.NOT_ALLOWED,
 }
-
-
-class CommandError(Exception):
-    """The command has failed; holds a text for people and the exit code.
-
-    Args:
-        text: the reason, for people.
-        code: the exit code.
-        is_sent: whether the console may have received the request.
-        names_job: whether the API's answer says that a job does not exist or is not visible.
-    """
-
-    def __init__(self, text: str, code: Exit = Exit.FAILED, *, is_sent: bool = True, names_job: bool = False) -> None:
-        super().__init__(text)
-        self.code = code
-        self.is_sent = is_sent
-        self.names_job = names_job
 
 
 @frozen

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
+from luci_scheduler.cli.errors import Exit
 from luci_scheduler.cli.names import hint
-from luci_scheduler.cli.session import Exit
 from luci_scheduler.core.frozen import frozen
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
@@ -10,7 +11,7 @@ from google.protobuf import text_format
 
 from luci_scheduler.config.places import Place, find_places, strange_escapes
 from luci_scheduler.config.problems import Report
-from luci_scheduler.config.schema import project_config_class
+from luci_scheduler.config.schema import UNDEFINED_POLICY, project_config_class
 from luci_scheduler.core.frozen import frozen
 
 __all__ = ["MAX_BYTES", "MAX_DEFINITIONS", "MAX_MESSAGES", "Parsed", "parse"]
@@ -24,6 +25,10 @@ MAX_MESSAGES = 8 * MAX_DEFINITIONS
 
 _MAX_ESCAPES = 50  # the most warnings about escapes
 _NUMBER = re.compile(r"\d{5,}")
+_UNKNOWN = re.compile(
+    r'(?P<kind>Message|Enum) type "(?P<type>[\w.]+)" has no (?:field|value) named "?(?P<name>\w+)"?\.\Z'
+)
+_LONGEST_NAME = 100  # the search for near names is quadratic
 _POSITION = re.compile(r"\A\d+:\d+ : ")
 
 
@@ -103,11 +108,24 @@ def _too_much(text: str) -> str:
 def _reason(error: text_format.ParseError, text: str) -> str:
     """Return the parser's message without the position and the quoted line."""
     message = _POSITION.sub("", str(error))
+    remedy = _remedy(message)
     lines = text.split("\n")
     line = error.GetLine()
     if line and line <= len(lines):
         message = message.removeprefix(f"'{lines[line - 1]}': ")
-    return message.replace("scheduler.config.", "")
+    return f"{message.replace('scheduler.config.', '').removesuffix('.' if remedy else '')}{remedy}"
+
+
+def _remedy(message: str) -> str:
+    """Return the end of the parser's message about an unknown name: the names that may be meant; else an empty text."""
+    found, pool = _UNKNOWN.search(message), project_config_class().DESCRIPTOR.file.pool
+    if found is None or len(found["name"]) > _LONGEST_NAME:
+        return ""
+    if found["kind"] == "Enum":
+        known = pool.FindEnumTypeByName(found["type"]).values_by_name
+        return f"; the values are {', '.join(name for name in known if name != UNDEFINED_POLICY)}"
+    near = get_close_matches(found["name"], pool.FindMessageTypeByName(found["type"]).fields_by_name, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _place_of_number(error: Exception, data: bytes) -> Place:

@@ -283,6 +283,7 @@ def _activate(sync: _Sync, record: ProjectRecord, version: Version | None) -> in
         jobs=len(config.jobs),
         jobs_changed=len(changed),
         warnings=len(config.warnings),
+        first_warning=str(config.warnings[0]) if config.warnings else "",
     )
     return len(changed)
 

@@ -132,10 +132,10 @@ class _BlockCheck:
             rules = (self._programs, self.era, self.realm_id, self.hosts)
             yield _BlockCheck(self._report, place, *rules, strict=self.strict)
 
-    def few(self, field: str, items: Sequence[str]) -> bool:
-        if len(items) <= MAX_ENTRIES:
+    def few(self, field: str, items: Sequence[object], most: int = MAX_ENTRIES) -> bool:
+        if len(items) <= most:
             return True
-        self.error(f"{len(items)} '{field}' are given, at most {MAX_ENTRIES} are allowed", field, MAX_ENTRIES)
+        self.error(f"{len(items)} '{field}' are given, at most {most} are allowed", field, most)
         return False
 
     def pattern_problems(

@@ -26,6 +26,7 @@ from typing import Any
 from luci_scheduler.core.commit_hosts import DEFAULT_HOSTS, CommitHosts
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.git_names import is_hash
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.core.trigger import PayloadKind, Trigger
@@ -48,8 +49,6 @@ MAX_GERRIT_BYTES = 10_000_000
 """The limit of a Gerrit host's event, which may name thousands of refs: the largest message that Pub/Sub accepts."""
 
 _MAX_REF = 1024  # characters
-_REVISION = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
-"""A hash of SHA-1 or, with 64 digits, of SHA-256."""
 _REF = re.compile(r"refs/(?!.*(\.\.|@\{))[^\s\x00-\x20\x7f~^:?*\[\\]+")
 """The names that git allows for a ref. In a range of commits, none of them has another meaning."""
 _NO_REVISION = "0" * 40
@@ -94,7 +93,7 @@ def checked_commit(
     """
     if not isinstance(repo, str):
         raise MalformedError(f"a commit event needs the string {names[0]}")
-    if not isinstance(revision, str) or not _REVISION.fullmatch(revision):
+    if not is_hash(revision):
         raise MalformedError(f"{names[2]} must be 40 lower-case hexadecimal digits, or 64")
     if not isinstance(ref, str) or len(ref) > _MAX_REF or not ref.isprintable() or not _REF.fullmatch(ref):
         raise MalformedError(f"{names[1]} must be a full ref name (refs/...) of at most {_MAX_REF} characters")

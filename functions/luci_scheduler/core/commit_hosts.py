@@ -13,17 +13,17 @@ from enum import StrEnum
 from urllib.parse import quote, urlsplit
 
 from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.git_names import BRANCHES, TAGS
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 
 __all__ = ["DEFAULT_HOSTS", "CommitHosts", "ConfiguredHost", "HostKind", "https_form"]
 
 _GITHUB_API = "https://api.github.com"
-_SEGMENT = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]+")
-"""The name of an owner or a repository on GitHub. A segment of dots would leave the repository's part of the API."""
+_SEGMENT = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]+(?<!\.[gG][iI][tT])")
+"""The name of an owner or a repository on GitHub. A segment of dots would leave the repository's part of the API. After
+``.git`` is dropped, a name that still ends in it would not read back as itself."""
 _SSH = re.compile(r"(?:ssh://)?(?:[A-Za-z0-9._-]+@)?([A-Za-z0-9.-]+)(?::[0-9]+/|[:/])([A-Za-z0-9._/-]+)")
 """The two forms that git reads as SSH: ``ssh://user@host/path`` and ``user@host:path``."""
-_HEADS = "refs/heads/"
-_TAGS = "refs/tags/"
 
 
 class HostKind(StrEnum):
@@ -85,6 +85,17 @@ class CommitHosts:
         host = _host(text)
         return host in self.configured or host.endswith(".googlesource.com")
 
+    def near(self, text: str) -> str:
+        """Return the configured host that a URL without a known host seems to mean; empty if there is none.
+
+        Such a URL has ``www.``, a user or a port, each of which could name another server.
+        """
+        try:
+            host = (urlsplit(text).hostname or "").removeprefix("www.")
+        except ValueError:
+            return ""
+        return host if host in self.configured else ""
+
     def kind(self, repo: RepoUrl) -> HostKind:
         """Return the kind of a repository's host."""
         return self._kind(repo.host)
@@ -98,7 +109,7 @@ class CommitHosts:
     def ref_link(self, repo: str, ref: str) -> str:
         """Return the page of a ref, such as ``refs/heads/main``."""
         if self._kind(_host(repo)) is HostKind.GITHUB:
-            return f"{_page(repo)}/tree/{quote(ref.removeprefix(_HEADS).removeprefix(_TAGS))}"
+            return f"{_page(repo)}/tree/{quote(ref.removeprefix(BRANCHES).removeprefix(TAGS))}"
         return f"{repo.removesuffix('/')}/+/{quote(ref)}"
 
     def range_link(self, repo: str, old: str, new: str) -> str:

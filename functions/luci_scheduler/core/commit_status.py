@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
 
 from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.git_names import is_hash
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.invocation import Invocation
@@ -16,8 +16,6 @@ __all__ = ["MAX_DESCRIPTION", "CommitStatus", "State", "status_of"]
 
 MAX_DESCRIPTION = 140
 """The limit of a description, in characters (GitHub, "REST API endpoints for commit statuses")."""
-
-_REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class State(StrEnum):
@@ -66,7 +64,7 @@ def status_of(invocation: Invocation) -> CommitStatus | None:
     if found is None or built is None or not built.is_commit:
         return None
     repo, revision = (str(built.payload.get(member, "")) for member in ("repo", "revision"))
-    if not _REVISION.fullmatch(revision):
+    if not is_hash(revision):
         return None
     state, says = found
     context = f"scheduler/{invocation.job_id}"

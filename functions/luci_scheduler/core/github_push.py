@@ -17,6 +17,7 @@ from luci_scheduler.core.commit_event import CommitEvent, checked_commit, is_del
 from luci_scheduler.core.commit_hosts import CommitHosts, HostKind
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.git_names import TAGS
 from luci_scheduler.core.instants import DAY, SECOND, Instant
 from luci_scheduler.core.repo_url import BadRepoUrlError
 
@@ -28,7 +29,6 @@ MAX_PAYLOAD_BYTES = 26_214_400
 _OLDEST = 7 * DAY
 """A push of more than this age is a replay. A redelivery by hand is possible for a few days only."""
 _SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
-_TAGS = "refs/tags/"
 _LAST_SECOND = 1 << 33  # epoch seconds in the year 2242; a larger number does not fit into an instant
 
 
@@ -45,11 +45,15 @@ class Push:
     head: str
     """The hash of the commit that the ref leads to; empty if it leads to no commit."""
     created: bool
+    """Whether the ref is new."""
     deleted: bool
+    """Whether the ref is gone."""
     forced: bool
+    """Whether the ref has left its old history."""
     has_commits: bool
     """Whether the payload lists a commit."""
     pushed: Instant
+    """The time of the push, in whole seconds."""
 
 
 @frozen
@@ -102,7 +106,7 @@ def event_of(push: Push, hosts: CommitHosts, now: Instant) -> CommitEvent | Igno
     """
     if reason := _ignored(push, hosts, now):
         return Ignored(reason)
-    revision = push.head if push.ref.startswith(_TAGS) else push.after
+    revision = push.head if push.ref.startswith(TAGS) else push.after
     names = ("'repository.html_url'", "'ref'", "'head_commit.id'" if revision == push.head else "'after'")
     return checked_commit(push.repo, push.ref, revision, names=names, hosts=hosts)
 
@@ -115,7 +119,7 @@ def message_of(push: Push, event: CommitEvent) -> bytes:
 
 def _ignored(push: Push, hosts: CommitHosts, now: Instant) -> str:
     """Return why a push has no commit event; empty if it has one."""
-    is_tag = push.ref.startswith(_TAGS)
+    is_tag = push.ref.startswith(TAGS)
     reasons = {
         "its host is not a configured GitHub host": not _may_be_on_github(push.repo, hosts),
         "it was pushed more than seven days ago": now - push.pushed > _OLDEST,

@@ -19,6 +19,7 @@ __all__ = [
     "SECOND",
     "Instant",
     "format_rfc3339",
+    "in_range",
     "parse_rfc3339",
     "to_datetime",
     "truncate_to_microseconds",
@@ -47,6 +48,17 @@ def truncate_to_microseconds(instant: Instant) -> Instant:
 def to_datetime(instant: Instant) -> datetime:
     """Return the instant as an aware UTC datetime, cut to microseconds."""
     return _EPOCH + timedelta(microseconds=instant // MICROSECOND)
+
+
+def in_range(instant: int) -> Instant:
+    """Return an instant of a foreign clock that the store can hold. Anyone who commits chooses the time of the commit.
+
+    Raises:
+        ValueError: it is before 1970 or after 2262.
+    """
+    if not 0 <= instant <= LAST_INSTANT:
+        raise ValueError("a time before 1970 or after 2262")
+    return Instant(instant)
 
 
 def parse_rfc3339(text: str) -> Instant:

@@ -127,22 +127,26 @@ CLEANUP_GAVE_UP = Template(
     "The build service has not answered for as long as a build can live, nothing is looked for any more"
 )
 
-# Builds, in both protocols.
+# Builds of every service.
+TASK_URL = Template("Task URL: {url}")
+NOTIFIED = Template("Received PubSub notification, asking {service} for the build status")
+BUILD_STATUS = Template("Build status: {status}")
+BUILD = Template("Build:\n{answer}")
+CALL_FAILED = Template("Failed to {call:call} - {error}")
+BUILD_DOUBLED = Template("The invocation has builds {kept:word} and {double:word}: canceling {canceled:word}")
+BUILD_MAY_RUN = Template("Build {build_id:word} may be running: {where}")
+EARLIER_BUILD_MAY_RUN = Template("A build of an earlier attempt may be running: look for builds with the tag {tag}")
+
+# Builds in Buildbucket, in both protocols.
 TOPIC_FAILED = Template("Failed to prepare PubSub topic - {error}")
 PREPARING_TOPIC = Template("Preparing PubSub topic for {server:quoted}")
 TOPIC = Template("PubSub topic is {topic:quoted}")
 NO_TOPIC = Template("The server sends no notifications here: status checks alone find the build's end")
 CAPPING_TRIGGERS = Template("Capping {count:number} triggers passed to the build to just {kept:number} latest ones")
 REQUEST = Template("Buildbucket request:\n{request}")
-TASK_URL = Template("Task URL: {url}")
-NOTIFIED = Template("Received PubSub notification, asking {service} for the build status")
-CALL_FAILED = Template("Failed to {call:call} - {error}")
 BUILD_OF_ANOTHER = Template(
     "Buildbucket answered request {request_id:word} with build {build_id:word} of another invocation"
 )
-BUILD_DOUBLED = Template("The invocation has builds {kept:word} and {double:word}: canceling {canceled:word}")
-BUILD_MAY_RUN = Template("Build {build_id:word} may be running: {where}")
-EARLIER_BUILD_MAY_RUN = Template("A build of an earlier attempt may be running: look for builds with the tag {tag}")
 
 # Builds in Buildbucket v1.
 V1_CHECKING = Template("Timer tick, asking Buildbucket for the build status")
@@ -157,8 +161,6 @@ V1_INVALID = Template("Buildbucket response is not valid, missing 'build'")
 
 # Builds in Buildbucket v2.
 V2_SCHEDULED = Template("Scheduled build:\n{answer}")
-V2_BUILD = Template("Build:\n{answer}")
-V2_STATUS = Template("Build status: {status}")
 V2_UNEXPECTED = Template("Unexpected Build status {status}, marking the invocation as failed")
 
 # Builds in Cloud Build.

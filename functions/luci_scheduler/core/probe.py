@@ -61,13 +61,15 @@ class Finding:
     """The result of one call that ``on_task`` makes for a probe."""
 
     check: str
-    """``index``, ``gitiles`` or ``buildbucket``."""
+    """``index``, ``github``, ``gitiles``, ``buildbucket`` or ``cloud_build``."""
     subject: str
-    """The object of the call: a query, a repository, or a bucket of a server."""
+    """The object of the call: a query, a host, a repository, a bucket of a server, or a place or trigger of builds."""
     problem: str = ""
     """The reason of the failure; empty if the call succeeded."""
     is_permission: bool = False
     """Whether the service refused our account."""
+    note: str = ""
+    """The answer of a call that succeeded, for people; usually empty."""
 
 
 @frozen

@@ -21,6 +21,7 @@ from luci_scheduler.core.errors import (
     TransientError,
 )
 from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.git_names import TAGS
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.pattern_budget import MESSAGE_UNITS
@@ -49,8 +50,6 @@ _DEFERRED_AT_ONCE = 1000
 
 _MAX_DISCARDED = 100
 """Jobs of one project that get a discarded trigger: each costs a write, and a project may have thousands of jobs."""
-
-_TAGS = "refs/tags/"
 
 
 @frozen
@@ -195,7 +194,7 @@ def landed_commit(
         The commit, or ``fallback`` if only the ref had to be checked.
     """
     limits = runtime.limits
-    needs_commit = diffs or event.ref.startswith(_TAGS)
+    needs_commit = diffs or event.ref.startswith(TAGS)
     try:
         if limits.commit_wait and not limits.trust_publishers:
             if not has_landed(runtime.gitiles, event):
@@ -227,7 +226,7 @@ def _log_filtered(event: CommitEvent, watching: Watching) -> None:
 def _fetched(gitiles: Gitiles, event: CommitEvent, *, diffs: bool) -> GitCommit:
     page = gitiles.log(RepoUrl.read_back(event.repo), event.revision, limit=1, diffs=diffs)
     # The log of an annotated tag's object begins with the tagged commit.
-    if page.commits and (page.commits[0].id == event.revision or event.ref.startswith(_TAGS)):
+    if page.commits and (page.commits[0].id == event.revision or event.ref.startswith(TAGS)):
         return page.commits[0]
     raise GitilesError("NOT_FOUND", "the log of the revision does not begin with it", transient=False)
 

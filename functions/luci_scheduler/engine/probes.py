@@ -10,20 +10,28 @@ from functools import partial
 from typing import Any
 
 from luci_scheduler.budget import limited
-from luci_scheduler.core.errors import BadTokenError, MalformedError, NewerVersionError, SchedulerError
+from luci_scheduler.core.commit_hosts import HostKind
+from luci_scheduler.core.errors import (
+    BadTokenError,
+    MalformedError,
+    NewerVersionError,
+    PermanentError,
+    SchedulerError,
+)
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import JobId, project_of
-from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.instants import Instant, format_rfc3339
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.notification_token import make_token, verify_token
 from luci_scheduler.core.probe import INVOCATION, LIFETIME, MAX_LABEL, MAX_MARKS, Finding, Mark, Probe, job_of
 from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.queue_tasks import VERSION, ProbeTask, check_version
-from luci_scheduler.core.repo_url import RepoUrl
+from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl
 from luci_scheduler.core.untrusted import PARSER_ERRORS, storable
 from luci_scheduler.engine.probe_builds import BuildServer, dry_runs
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Buildbucket, PutProbe, ServiceError, Versioned
+from luci_scheduler.managers.environment import Environment
+from luci_scheduler.ports import HostQuotas, PutProbe, ServiceError, Versioned
 
 __all__ = ["Prober"]
 
@@ -39,7 +47,7 @@ _NO_HASH = "0" * 40
 _NO_PERMISSION = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED", "403", "401"})
 
 _Check = tuple[str, str, Callable[[], object]]
-"""Kind and subject of a finding, and the call that must succeed."""
+"""Kind and subject of a finding, and the call that must succeed. A text that it returns is the finding's note."""
 
 
 @frozen
@@ -51,10 +59,13 @@ class Prober:
     """The first signs notification tokens; all verify."""
     revision: str
     schema: int
-    buildbucket: Buildbucket
+    environment: Environment
+    """Holds Buildbucket and Cloud Build."""
     servers: Mapping[str, BuildServer]
     config_repos: Sequence[str]
     """URLs of the repositories that hold configs."""
+    quotas: HostQuotas | None = None
+    """The quotas of GitHub hosts; None: they are not checked."""
 
     def mark(self, function: str, probe_id: str, label: str = "") -> None:
         """Record that an authenticated probe has reached a function.
@@ -98,7 +109,7 @@ class Prober:
             return False
 
     def run(self, payload: Mapping[str, Any]) -> None:
-        """Handle a probe task: mark the probe, then check the store's queries, Gitiles and Buildbucket.
+        """Handle a probe task: mark the probe, then check the store's queries, commit hosts and services of builds.
 
         The mark is committed first, so that a slow service does not look like a lost task.
 
@@ -136,7 +147,9 @@ class Prober:
         if any(finding.problem for finding in queries):
             return queries  # without the store there are no jobs and no repositories to check
         projects = self.runtime.store.projects()
-        return queries + _run([*self._gitiles_checks(projects), *self._build_checks(projects)])
+        repos, jobs = self._repos(projects), self._jobs(projects)
+        hosts, builds = [*self._quota_checks(repos), *self._gitiles_checks(repos)], self._build_checks(jobs)
+        return queries + _run([*hosts, *builds, *self._cloud_checks(jobs)])
 
     def _queries(self) -> Iterator[_Check]:
         """Yield every query that needs an index, as the sweep, the pages and the explanations send it."""
@@ -148,19 +161,38 @@ class Prober:
         yield "index", "triggers by revision", lambda: store.triggers_of_revision(_NO_HASH, 1)
         yield "index", "triggers by pending", lambda: store.pending_triggers(_NO_JOB, 1)
 
-    def _gitiles_checks(self, projects: Sequence[ProjectRecord]) -> Iterator[_Check]:
-        """Yield a read of each repository that holds a config, and of one watched repository of each host."""
+    def _repos(self, projects: Sequence[ProjectRecord]) -> Sequence[str]:
+        """Return each repository that holds a config, and one watched repository of each host."""
         watched: dict[str, str] = {}
         for record in projects:
             for repo in record.repos:
                 watched.setdefault(RepoUrl.read_back(repo).host, repo)
-        for repo in dict.fromkeys([*self.config_repos, *list(watched.values())[:_MAX_REPOSITORIES]]):
-            yield "gitiles", repo, partial(self.runtime.gitiles.refs, self.runtime.hosts.parse(repo), "refs/heads/main")
+        return list(dict.fromkeys([*self.config_repos, *list(watched.values())[:_MAX_REPOSITORIES]]))
 
-    def _build_checks(self, projects: Sequence[ProjectRecord]) -> Iterator[_Check]:
+    def _quota_checks(self, repos: Sequence[str]) -> Iterator[_Check]:
+        """Yield a request for our quota at each GitHub host, which also proves that the credentials are valid."""
+        quotas, hosts = self.quotas, self.runtime.hosts
+        if quotas is None:
+            return
+        parsed = (hosts.parse(repo) for repo in repos if hosts.knows(repo))
+        for host in dict.fromkeys(repo.host for repo in parsed if hosts.kind(repo) is HostKind.GITHUB):
+            yield "github", host, partial(_quota_text, quotas, host)
+
+    def _gitiles_checks(self, repos: Sequence[str]) -> Iterator[_Check]:
+        for repo in repos:
+            yield "gitiles", repo, partial(_read_refs, self.runtime, repo)
+
+    def _build_checks(self, jobs: Sequence[Job]) -> Iterator[_Check]:
         """Yield a dry run of a build in each bucket of each server."""
-        for item in dry_runs(self._jobs(projects), self.servers):
-            yield "buildbucket", item.subject, partial(item.send, self.buildbucket)
+        for item in dry_runs(jobs, self.servers):
+            yield "buildbucket", item.subject, partial(item.send, self.environment.buildbucket)
+
+    def _cloud_checks(self, jobs: Sequence[Job]) -> Iterator[_Check]:
+        """Yield a check of each place, account and trigger of Cloud Build."""
+        from luci_scheduler.engine.probe_cloud_builds import cloud_checks  # noqa: PLC0415 - only probes load it
+
+        for item in cloud_checks(jobs, self.environment.cloud_build_defaults):
+            yield "cloud_build", item.subject, partial(item.send, self.environment, _CALL_SECONDS)
 
     def _jobs(self, projects: Sequence[ProjectRecord]) -> Sequence[Job]:
         names = [name for record in projects for name in record.job_ids]
@@ -184,12 +216,36 @@ def _run(checks: Iterator[_Check] | Sequence[_Check]) -> list[Finding]:
 def _checked(kind: str, subject: str, call: Callable[[], object]) -> Finding:
     try:
         with limited(_CALL_SECONDS):
-            call()
+            said = call()
     except ServiceError as error:
         return Finding(kind, subject, _problem(error), is_permission=error.code in _NO_PERMISSION)
     except SchedulerError as error:
         return Finding(kind, subject, _problem(error))
-    return Finding(kind, subject)
+    return Finding(kind, subject, note=said if isinstance(said, str) else "")
+
+
+def _read_refs(runtime: Runtime, repo: str) -> None:
+    try:
+        url = runtime.hosts.parse(repo)
+    except BadRepoUrlError as error:
+        raise PermanentError(f"no commit host is configured for it: {error}") from error
+    runtime.gitiles.refs(url, "refs/heads/main")
+
+
+def _quota_text(quotas: HostQuotas, host: str) -> str:
+    """Return how many requests a host still answers.
+
+    Raises:
+        PermanentError: it answers none until the next hour.
+    """
+    found = quotas.quota(host)
+    if found is None:
+        return f"{host} limits no requests"
+    if found.left <= 0:
+        raise PermanentError(
+            f"all {found.limit} requests of this hour are used up until {format_rfc3339(found.renewed)}"
+        )
+    return f"{host} answers {found.left} of {found.limit} requests until {format_rfc3339(found.renewed)}"
 
 
 def _problem(error: Exception) -> str:

@@ -4,8 +4,9 @@ The status is deferred work, as an announcement is: its document is part of that
 host. If a task is lost, the sweep makes it again. A host that does not take a status for an hour gets it no more, and
 one log line says so.
 
-An invocation that has ended shows its end. A late start is dropped, and a start whose call was in progress while the
-invocation ended is followed by the end once more.
+An invocation that has ended shows its end. A late start is dropped while the report of the end is still to come. After
+that report, the start's task reports the end once more, because an earlier delivery may have sent the start last. If a
+later invocation of the job has built the commit and ended, a report that had to wait shows that end.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from luci_scheduler.core.deferred import Deferred, deferred_id, postponed
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id
-from luci_scheduler.core.instants import HOUR, Instant
+from luci_scheduler.core.instants import HOUR, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.core.untrusted import PARSER_ERRORS
@@ -31,6 +32,8 @@ __all__ = ["status_work", "try_status"]
 _KIND = "status"
 _GIVEN_UP = HOUR
 """After so long a status is given up: its commit has later ones by then, and GitHub limits the writes of an hour."""
+_LATE = 10 * SECOND
+"""A report that comes so long after its state may come after the report of a later invocation."""
 
 
 @frozen
@@ -64,14 +67,15 @@ def status_work(runtime: Runtime, invocation: Invocation) -> Deferred | None:
         "context": status.context,
         "description": status.description,
     }
-    now, name = runtime.clock.now(), deferred_id(_KIND, invocation.job_id, str(invocation.id), status.state)
+    now = runtime.clock.now()
+    name = _work_id(invocation.job_id, invocation.id, status)
     return Deferred(name, _KIND, payload, now, now, Instant(now + _GIVEN_UP))
 
 
 def try_status(runtime: Runtime, work: Deferred) -> Deferred | None:
     """Report a status. Return the work with a pause if the host does not take it, or None if it is done or given up.
 
-    A repetition reports the status again; hosts show the last one.
+    A repetition reports the status again; hosts show the last one. A late try reads the job first.
 
     Raises:
         PermanentError: the document holds no status.
@@ -80,8 +84,12 @@ def try_status(runtime: Runtime, work: Deferred) -> Deferred | None:
     if runtime.statuses is None:
         _log_dropped(recorded, "SCHEDULER_GITHUB_STATUSES is not true any more")
         return None
+    if not _is_on_github(recorded.status.repo, runtime.hosts):
+        _log_dropped(recorded, "SCHEDULER_COMMIT_HOSTS does not name the repository's host as a GitHub host any more")
+        return None
     try:
-        _report(runtime, runtime.statuses, recorded, is_first=not work.tries)
+        is_late = runtime.clock.now() - work.created >= _LATE
+        _report(runtime, runtime.statuses, (_later_end(runtime, recorded) if is_late else None) or recorded)
     except (GitilesError, TransientError) as error:
         now, is_final = runtime.clock.now(), isinstance(error, GitilesError) and not error.transient
         if is_final or now >= work.expires:
@@ -92,15 +100,29 @@ def try_status(runtime: Runtime, work: Deferred) -> Deferred | None:
     return None
 
 
-def _report(runtime: Runtime, statuses: CommitStatuses, recorded: _Recorded, *, is_first: bool) -> None:
+def _report(runtime: Runtime, statuses: CommitStatuses, recorded: _Recorded) -> None:
     end = _end(runtime, recorded) if recorded.is_start else None
-    if end is not None and is_first:
-        return  # the end has separate work
-    # An earlier try may have reached the host without an answer, even after the report of the end.
+    if end is not None and runtime.store.deferred(_work_id(recorded.job_id, recorded.invocation_id, end)):
+        return  # the end's own work reports it later
     statuses.report(end or recorded.status, _page(runtime, recorded))
     if recorded.is_start and end is None and (end := _end(runtime, recorded)):
         # The end may have been reported before this call was over.
         statuses.report(end, _page(runtime, recorded))
+
+
+def _later_end(runtime: Runtime, recorded: _Recorded) -> _Recorded | None:
+    """Return the end of the latest invocation that has built the commit after this one; None without one."""
+    job = runtime.store.job(recorded.job_id)
+    ended = {result.invocation_id: result.revisions for result in job.value.recent} if job is not None else {}
+    for invocation_id in sorted(ended):  # IDs fall with time
+        if invocation_id >= recorded.invocation_id:
+            break
+        if recorded.status.revision in ended[invocation_id]:
+            later = replace(recorded, invocation_id=invocation_id)
+            end = _end(runtime, later)
+            if end is not None and (end.repo, end.revision) == (recorded.status.repo, recorded.status.revision):
+                return replace(later, status=end)
+    return None
 
 
 def _is_on_github(repo: str, hosts: CommitHosts) -> bool:
@@ -114,6 +136,10 @@ def _end(runtime: Runtime, recorded: _Recorded) -> CommitStatus | None:
     """Return the status of the invocation's end; None if it has not ended."""
     found = runtime.store.invocation(recorded.job_id, recorded.invocation_id)
     return status_of(found.value) if found is not None and found.value.status.is_final else None
+
+
+def _work_id(job_id: JobId, invocation_id: InvocationId, status: CommitStatus) -> str:
+    return deferred_id(_KIND, job_id, str(invocation_id), status.state)
 
 
 def _page(runtime: Runtime, recorded: _Recorded) -> str:

@@ -63,8 +63,11 @@ class TaskCheck(Protocol):
         ``index`` is the place of the message in a repeated field. The path counts from 1: ``steps #2``.
         """
 
-    def few(self, field: str, items: Sequence[str]) -> bool:
-        """Whether a list is short enough to check; otherwise an error is recorded."""
+    def few(self, field: str, items: Sequence[object], most: int = ...) -> bool:
+        """Whether a list has at most ``most`` entries; otherwise an error is recorded, and no entry needs a check.
+
+        Without ``most``, the limit of all lists counts.
+        """
 
     def pattern_problems(
         self, field: str, index: int, pattern: str, problems_of: Callable[[str], list[str]]

@@ -13,7 +13,7 @@ FORBIDDEN = "No permission to execute the attempted action."
 DONE: Mapping[str, str] = {
     "trigger": "The job was triggered. Its invocation appears here as soon as the job's policy starts it.",
     "rerun": "The invocation's triggers were emitted again. The new invocation appears here as soon as it starts.",
-    "abort": "The abort was requested. This page shows when it is complete.",
+    "abort": "The abort was requested. It also cancels a running build. This page shows when it is complete.",
     "pause": "The job is paused.",
     "resume": "The job is resumed.",
     "backfill": "The backfill's triggers were emitted. Invocations appear here as the job's policy starts them.",

@@ -156,7 +156,7 @@ def _kind(text: str) -> EventKind | None:
 
 
 def _shows_running(text: str) -> bool:
-    if status := log_lines.V2_STATUS.match(text):
+    if status := log_lines.BUILD_STATUS.match(text):
         return status["status"] in _RUNNING
     status = log_lines.V1_STATUS.match(text)
     return status is not None and status["status"] == '"STARTED"'

@@ -18,7 +18,8 @@ from luci_scheduler.cloud_ports import make_identify
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.identity import ANONYMOUS, UnauthenticatedError
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
-from luci_scheduler.settings import Settings, SettingsError, read_settings
+from luci_scheduler.settings import Settings
+from luci_scheduler.settings_reader import SettingsError, read_settings
 from tests.unit.adapters.tokeninfo import CLIENT, TokenInfo, serve_tokeninfo
 
 NOW = Instant(1_773_756_310 * SECOND)

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from emulator.clock import SteppedClock
-from luci_scheduler.adapters import buildbucket
+from luci_scheduler.adapters import rest
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.core.instants import SECOND, Instant
@@ -114,7 +114,7 @@ def test_an_error_carries_the_pause_that_the_server_requests() -> None:
 
 def test_an_answer_has_a_maximum_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit applies to the unpacked answer. The next answer may be smaller."""
-    monkeypatch.setattr(buildbucket, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(rest, "MAX_BODY_BYTES", 1000)
     body = b'{"id": "1", "summaryMarkdown": "' + b"x" * 10_000 + b'"}'
     with answering() as server:
         headers = {"X-Prpc-Grpc-Code": "0", "Content-Encoding": "gzip"}
@@ -126,7 +126,7 @@ def test_an_answer_has_a_maximum_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_values_of_an_answer_are_counted_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next answer may be smaller."""
-    monkeypatch.setattr(buildbucket, "read_answer", lambda _: pytest.fail("nothing may be parsed"))
+    monkeypatch.setattr(rest, "read_answer", lambda _: pytest.fail("nothing may be parsed"))
     with answering() as server:
         server.answers = [Answer(200, b'{"a":[0' + b",0" * MAX_VALUES + b"]}", {"X-Prpc-Grpc-Code": "0"})]
         with pytest.raises(BuildbucketError, match=f"more than {MAX_VALUES} values") as raised:

@@ -18,7 +18,8 @@ from luci_scheduler.adapters.http import sessions
 from luci_scheduler.cloud_ports import make_config_sources
 from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.core.repo_url import parse_repo_url
-from luci_scheduler.settings import Settings, read_settings
+from luci_scheduler.settings import Settings
+from luci_scheduler.settings_reader import read_settings
 
 HOST = "dawn.googlesource.com"
 REPO = parse_repo_url(f"https://{HOST}/tint.git")

@@ -134,8 +134,17 @@ class TestRefs:
         assert [item["headers"].get("If-None-Match") for item in github.sent] == [None, etag]
         assert git.refs(REPO, "refs/heads") == before
 
+    def test_no_host_says_forever_that_nothing_has_changed(self) -> None:
+        """If that is wrong, the commits are late and not lost."""
+        first = Exchange(HEADS, 200, [ref("refs/heads/main", "a")], {"ETag": '"1"'})
+        second = replace(first, body=[ref("refs/heads/main", "b")])
+        github, git = client(first, *[Exchange(HEADS, 304)] * 100, second, Exchange(HEADS, 304))
+        found = [git.refs(REPO, "refs/heads")["refs/heads/main"] for _ in range(103)]
+        assert found == [sha("a")] * 101 + [sha("b")] * 2
+        assert [place for place, item in enumerate(github.sent) if "If-None-Match" not in item["headers"]] == [0, 101]
+
     def test_a_changed_folder_replaces_the_kept_one(self) -> None:
-        """With its new ETag."""
+        """The next request sends the new ETag."""
         steps = [Exchange(HEADS, 200, [ref("refs/heads/main", name)], {"ETag": name}) for name in "ab"]
         github, git = client(*steps, Exchange(HEADS, 304))
         assert [git.refs(REPO, "refs/heads")["refs/heads/main"] for _ in range(3)] == [sha("a"), sha("b"), sha("b")]
@@ -196,6 +205,32 @@ class TestRefs:
         with pytest.raises(GitilesError) as raised:
             git.refs(REPO, "refs/heads")
         assert (raised.value.code, raised.value.transient) == ("INTERNAL", True)
+
+    @pytest.mark.parametrize("prefix", ["refs/../../../other/private/git/matching-refs", "refs/./heads", "refs//x"])
+    def test_a_folder_that_git_cannot_have_is_empty(self, prefix: str) -> None:
+        """Its address would be that of another object, perhaps in another repository."""
+        github, git = client()
+        assert git.refs(REPO, prefix) == {}
+        with pytest.raises(GitilesError, match="NOT_FOUND"):
+            git.log(REPO, f"{prefix}/main", limit=1)
+        assert github.sent == []
+
+    def test_long_names_count_for_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Their owner could fill the memory of a function with them."""
+        monkeypatch.setattr(github_module, "_KEPT_REFS", 10)
+        for name, kept in (("main", '"1"'), ("x" * 4000, None)):
+            listed = Exchange(HEADS, 200, [ref(f"refs/heads/{name}", "a")], {"ETag": '"1"'})
+            github, git = client(listed, listed)
+            for _ in range(2):
+                assert len(git.refs(REPO, "refs/heads")) == 1
+            assert github.sent[1]["headers"].get("If-None-Match") == kept
+
+    def test_an_empty_answer_is_not_an_unchanged_one(self) -> None:
+        """Only the status says so. Otherwise the poller would miss all later commits."""
+        _, git = client(Exchange(HEADS, 200, [ref("refs/heads/main", "a")]), Exchange(HEADS, 200, b"null"))
+        git.refs(REPO, "refs/heads")
+        with pytest.raises(GitilesError, match="INTERNAL: the answer is not a list of refs"):
+            git.refs(REPO, "refs/heads")
 
     def test_refs_to_trees_and_names_with_control_characters_are_left_out(self) -> None:
         """A line break in a name would forge a line of the log."""
@@ -327,6 +362,24 @@ class TestRanges:
         page = git.log(REPO, sha("m"), limit=50, exclude=sha("base"))
         assert ([item.id for item in page.commits], page.next) == ([sha("m")], "")
 
+    def test_a_comparison_that_lacks_commits_is_an_error(self) -> None:
+        """The line would seem to end, and the commits before would get no triggers."""
+        line = [commit(f"c{n:03}", f"c{n - 1:03}" if n else "base") for n in range(150)]
+        pages = [compare("base", "c149", line[:60], 150, 1), compare("base", "c149", line[100:], 150, 2)]
+        _, git = client(*pages)
+        assert len(names(git, sha("c149"), exclude=sha("base"), limit=40)) == 40
+        with pytest.raises(GitilesError, match="INTERNAL: the comparison lacks 40 of its 150 commits"):
+            git.log(REPO, sha("c149"), limit=100, exclude=sha("base"))
+
+    @pytest.mark.parametrize("parent", ["c", "b"])
+    def test_a_commit_that_leads_to_itself_is_an_error(self, parent: str) -> None:
+        """The line would have no end."""
+        circle = [commit("b", parent), commit("c", "b")]
+        _, git = client(compare("a", "c", circle), listed("c", circle))
+        for options in ({"exclude": sha("a")}, {"exclude": sha("a"), "start": sha("elsewhere")}, {}):
+            with pytest.raises(GitilesError, match="INTERNAL: a commit of the answer leads to itself"):
+                git.log(REPO, sha("c"), limit=50, **options)
+
     def test_a_range_of_very_many_pages_is_read_in_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """``next`` is the first commit that was not read. The next call goes on from the kept pages."""
         monkeypatch.setattr(github_module, "_MAX_PAGES", 2)
@@ -455,7 +508,7 @@ class TestLines:
         assert names(git, sha("c"), start=page.next) == [sha("a")]
 
     def test_one_commit(self) -> None:
-        """With author, subject and the committer's time."""
+        """The commit has its author, its subject and the committer's time."""
         exchange = sample("commit")
         name = exchange.body["sha"]
         _, git = client(one(name, exchange.body))
@@ -474,8 +527,9 @@ class TestLines:
             git.log(REPO, name, limit=1)
 
     def test_an_unreadable_time_is_not_an_error(self) -> None:
-        """Later commits are not affected. The trigger gets the time of the delivery."""
-        odd = [{"committer": {"date": "yesterday"}}, {"committer": None}, {}, "x", {"committer": {"date": 7}}]
+        """The trigger gets the time of the delivery. Anyone chooses the time, and the store has 64 bits for it."""
+        dates = ("yesterday", 7, "1969-12-31T23:59:59Z", "2300-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00")
+        odd = [*({"committer": {"date": date}} for date in dates), {"committer": None}, {}, "x"]
         steps = [one(sha("a"), {**commit("a"), "commit": record}) for record in odd]
         _, git = client(*steps)
         with capture_logs() as logs:
@@ -513,7 +567,7 @@ class TestTags:
         assert github.expected == []
 
     def test_a_tag_of_a_tag(self) -> None:
-        """Up to five deep."""
+        """Each tag object is looked up, until one names a commit."""
         steps = [
             Exchange(f"GET {ROOT}/git/tags/{sha(name)}", 200, {"object": {"sha": sha(after), "type": kind}})
             for name, after, kind in (("tag", "inner", "tag"), ("inner", "a", "commit"))
@@ -553,7 +607,7 @@ class TestNamedRefs:
         assert names(git, sha("c"), exclude="refs/heads/main", limit=1) == [sha("c")]
 
     def test_a_ref_that_does_not_exist(self) -> None:
-        """Also if others begin alike."""
+        """A ref whose name only begins alike does not count."""
         _, git = client(Exchange(f"{HEADS}/main", 200, [ref("refs/heads/main2", "x")]))
         with pytest.raises(GitilesError, match="NOT_FOUND: the repository has no ref refs/heads/main"):
             git.log(REPO, sha("a"), limit=1, exclude="refs/heads/main")
@@ -606,6 +660,27 @@ class TestChanges:
         (found,) = git.log(REPO, sha("a"), limit=1, diffs=True).commits
         assert (len(found.diff), found.diff_cut, found.known_diff) == (3000, True, None)
         assert github.expected == []
+
+    def test_a_commit_with_very_long_paths_is_cut(self) -> None:
+        """Anyone who may push can make some, and they would fill the memory of a function."""
+        files = [{"filename": "x" * 4000 + str(n), "status": "modified"} for n in range(100)]
+        _, git = client(one(sha("a"), {**commit("a"), "files": files}, 100))
+        (found,) = git.log(REPO, sha("a"), limit=1, diffs=True).commits
+        assert (len(found.diff), found.diff_cut) == (100, True)
+
+    def test_a_commit_that_is_too_large_is_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """GitHub cannot list its files, or no function can read the list. An outage is still an error."""
+        small = one(sha("a"), commit("a"))
+        for failure in (one(sha("a"), {}, 100, status=503), one(sha("a"), {"patch": "x" * 2000}, 100)):
+            monkeypatch.setattr(github_api, "MAX_BODY_BYTES", 1000)
+            github, git = client(failure, small)
+            for _ in range(2):
+                (found,) = git.log(REPO, sha("a"), limit=1, diffs=True).commits
+                assert (found.diff, found.diff_cut, found.id) == ((), True, sha("a"))
+            assert github.expected == []
+        _, git = client(one(sha("a"), {}, 100, status=503), one(sha("a"), {}, status=503))
+        with pytest.raises(GitilesError, match="UNAVAILABLE: HTTP 503"):
+            git.log(REPO, sha("a"), limit=1, diffs=True)
 
     def test_each_commit_of_a_page_is_asked_for_once(self) -> None:
         """A failed poll does not ask again for what the process has."""

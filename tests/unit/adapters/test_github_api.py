@@ -5,10 +5,13 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import requests
 from structlog.testing import capture_logs
 
 from emulator.clock import SteppedClock
@@ -88,7 +91,7 @@ def test_errors_of_the_samples(name: str, code: str, text: str, *, transient: bo
     ],
 )
 def test_errors_by_status(status: int, message: str, code: str, *, transient: bool) -> None:
-    """Statuses without a sample. A conflict that is no empty repository is about the request."""
+    """These statuses have no sample. A conflict that is no empty repository is about the request."""
     _, error = ask(Exchange(GET, status, {"message": message}))
     assert (error.code, error.transient, isinstance(error, EmptyRepositoryError)) == (code, transient, False)
     assert str(error) == f"{code}: HTTP {status}: {message}".rstrip(": ")
@@ -130,7 +133,7 @@ def test_a_host_is_not_asked_before_the_time_of_its_limits(headers: Mapping[str,
 
 
 def test_refusals_without_a_time_double_the_wait() -> None:
-    """Up to half an hour and a little more. Any other answer starts again."""
+    """The longest wait is 32 minutes. Any other answer starts again."""
     clock, waits = SteppedClock(NOW), []
     github = ScriptedGitHub()
     api = github.api(clock)
@@ -183,6 +186,14 @@ def test_a_condition_that_holds() -> None:
     assert github.sent[0]["headers"]["If-None-Match"] == 'W/"6f1d0c2b"'
 
 
+@pytest.mark.parametrize("etag", ["", '"a"\r\n "b"', '"\u2026"', f'"{"x" * 600}"'])
+def test_an_etag_that_no_header_can_carry_is_not_sent(etag: str) -> None:
+    """Otherwise each later request of the process would fail."""
+    github = ScriptedGitHub(Exchange(GET, 200, []))
+    assert github.api(SteppedClock(NOW)).get("github.com", PATH, etag=etag).status == 200
+    assert "If-None-Match" not in github.sent[0]["headers"]
+
+
 def test_a_post_sends_json_and_follows_no_redirect() -> None:
     """A commit status is such a request."""
     record = sample("commit-status")
@@ -198,7 +209,7 @@ def test_a_post_sends_json_and_follows_no_redirect() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_redirects_on_the_same_host_are_followed(status: int) -> None:
-    """With the same headers, at most three times."""
+    """Each request has the same headers. The fourth redirect is an error."""
     steps = [Exchange(f"GET {path}", status, {}, {"Location": target}) for path, target in (("/a", "/b"), ("/b", "/c"))]
     github, answer = ask(
         *steps,
@@ -227,29 +238,31 @@ def test_a_redirect_to_another_host_is_not_followed(target: str) -> None:
 
 
 def test_a_renamed_repository_is_reported_once_an_hour() -> None:
-    """With both names: webhooks come under the new one. A temporary redirect says nothing about the name."""
+    """The line has both names, because webhooks come under the new one. A temporary redirect says nothing about it."""
     clock = SteppedClock(NOW)
     record = sample("redirect-renamed")
     path = record["request"]["url"].removeprefix("https://api.github.com")
     moved = Exchange.of_sample(record)
     url = "https://api.github.com/repos/other-org/tool/git/refs/heads/main"
     refs = Exchange("GET /repositories/710001/git/matching-refs/heads", 200, [{"url": url}])
-    empty = Exchange("GET /repositories/710001/git/matching-refs/heads", 200, [])
-    github = ScriptedGitHub(moved, refs, moved, refs, moved, empty)
+    unchanged = Exchange("GET /repositories/710001/git/matching-refs/heads", 304)
+    github = ScriptedGitHub(moved, refs, moved, refs, moved, unchanged)
     api = github.api(clock)
     with capture_logs() as logs:
         for _ in range(2):
             api.get("github.com", path)
         clock.move_to(Instant(NOW + HOUR))
         api.get("github.com", path)
-    assert [(entry["event"], entry["repo"], entry["moved_to"]) for entry in logs] == [
-        ("repository_moved", "https://github.com/example-org/gadget", "https://api.github.com/repos/other-org/tool"),
-        (
-            "repository_moved",
-            "https://github.com/example-org/gadget",
-            "https://api.github.com/repositories/710001/git/matching-refs/heads",
-        ),
-    ]
+    warning = (
+        "repository_moved",
+        "https://github.com/example-org/gadget",
+        "https://api.github.com/repos/other-org/tool",
+    )
+    assert [(entry["event"], entry["repo"], entry["moved_to"]) for entry in logs] == [warning] * 2
+    fresh = ScriptedGitHub(moved, replace(unchanged, status=200, body=[])).api(clock)
+    with capture_logs() as logs:
+        fresh.get("github.com", path)
+    assert [entry["moved_to"].partition("/git/")[0] for entry in logs] == ["https://api.github.com/repositories/710001"]
     github.expect([Exchange(GET, 302, {}, {"Location": "/y"}), Exchange("GET /y", 200, {})])
     with capture_logs() as logs:
         api.get("github.com", PATH)
@@ -321,12 +334,30 @@ def test_an_error_with_any_body(body: bytes) -> None:
 
 
 def test_a_token_is_in_no_error_and_no_repr() -> None:
-    """Not even if the server repeats it as a header would hold it."""
+    """The server may repeat it, even in the form of a header."""
     token = "form-of-tomorrow"
     github, error = ask(Exchange(GET, 403, {"message": f"Authorization: Bearer {token} is bad, {token}"}), token=token)
     assert token not in f"{error} {error!r} {error.args}"
     assert token not in repr(TokenCredentials(token))
     assert token in github.sent[0]["headers"]["Authorization"]
+
+
+@pytest.mark.parametrize("token", ["odd-token\n", "odd-token\r\nX-Other: 1", "odd-tok\u2026en", "odd-token\x00"])
+def test_a_token_that_no_header_can_carry_is_not_sent(token: str) -> None:
+    """The library's error would quote it."""
+    github, error = ask(Exchange(GET), token=token)
+    assert (error.code, error.transient, github.sent) == ("UNAUTHENTICATED", False, [])
+    assert "odd" not in f"{error!r} {error.__cause__!r}"
+
+
+@pytest.mark.parametrize("kind", [requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL])
+def test_a_text_of_the_library_is_not_quoted(kind: type[Exception]) -> None:
+    """It may hold a header with a token."""
+    github = ScriptedGitHub(Exchange(GET))
+    github.on_request = Mock(side_effect=kind("bad value: 'Bearer form-of-tomorrow'"))
+    with pytest.raises(GitilesError, match=f"^UNKNOWN: no answer: {kind.__name__}$") as raised:
+        github.api(SteppedClock(NOW)).get("github.com", PATH)
+    assert raised.value.transient
 
 
 class _Renewing:
@@ -363,7 +394,7 @@ def test_a_refused_token_is_renewed_once() -> None:
 
 
 def test_requests_to_a_host_go_one_after_another() -> None:
-    """Also those of different threads."""
+    """Requests of eight threads never overlap."""
     running, most = 0, 0
 
     def count() -> None:

@@ -15,15 +15,22 @@ from tests.scripted_github import Exchange, ScriptedGitHub
 REPO = RepoUrl("github.com", "example-org/configs")
 ROOT = "GET /repos/example-org/configs"
 PATH = "infra/luci scheduler.cfg"
-COMMITS = f"{ROOT}/commits?sha=main&path=infra%2Fluci+scheduler.cfg&per_page=1"
+HEAD = f"{ROOT}/commits/heads/main?per_page=1"
+TIP = "c" * 40
+COMMITS = f"{ROOT}/commits?sha={TIP}&path=infra%2Fluci+scheduler.cfg&per_page=1"
 TEXT = 'job {\n  id: "café"\n}\n'
 SHA = "a" * 40
 CONTENTS = f"{ROOT}/contents/infra/luci%20scheduler.cfg?ref={SHA}"
 
 
-def listed(sha: str = SHA, etag: str = "1") -> Exchange:
+def tip(etag: str = "1") -> Exchange:
+    """Return the head of the branch."""
+    return Exchange(HEAD, 200, {"sha": TIP, "parents": [], "commit": {}}, {"ETag": etag})
+
+
+def listed(sha: str = SHA) -> Exchange:
     """Return the last commit that changed the file."""
-    return Exchange(COMMITS, 200, [{"sha": sha, "parents": [], "commit": {}}], {"ETag": etag})
+    return Exchange(COMMITS, 200, [{"sha": sha, "parents": [], "commit": {}}])
 
 
 def content(text: str = TEXT, **members: Any) -> Exchange:
@@ -33,8 +40,8 @@ def content(text: str = TEXT, **members: Any) -> Exchange:
 
 
 def read(*exchanges: Exchange, active: str = "") -> tuple[ScriptedGitHub, list[ConfigFile]]:
-    """Read the source once."""
-    github = ScriptedGitHub(*exchanges)
+    """Read the source once, at the head of the branch."""
+    github = ScriptedGitHub(tip(), *exchanges)
     return github, source(github).configs(lambda _: active)
 
 
@@ -52,19 +59,43 @@ def test_a_file() -> None:
 
 def test_an_unchanged_config_is_one_conditional_request() -> None:
     """It costs nothing of the limit. The file is read again only if the caller wants that."""
-    github = ScriptedGitHub(listed(), content(), Exchange(COMMITS, 304), Exchange(COMMITS, 304), content())
+    github = ScriptedGitHub(tip(), listed(), content(), Exchange(HEAD, 304), Exchange(HEAD, 304), content())
     one = source(github)
     assert len(one.configs(lambda _: "")) == 1
     assert one.configs(lambda _: SHA) == []
     assert [file.revision for file in one.configs(lambda _: "")] == [SHA]
-    assert [item["headers"].get("If-None-Match") for item in github.sent] == [None, None, "1", "1", None]
+    assert [item["headers"].get("If-None-Match") for item in github.sent] == [None, None, None, "1", "1", None]
+
+
+def test_github_does_not_say_forever_that_nothing_has_changed() -> None:
+    """If that is wrong, a changed config is late and not lost."""
+    github = ScriptedGitHub(tip(), listed(), *[Exchange(HEAD, 304)] * 100, tip(), listed("d" * 40), Exchange(HEAD, 304))
+    one = source(github)
+    found = [one.configs(lambda _: SHA) for _ in range(101)]
+    assert found == [[]] * 101
+    assert [one.configs(lambda _: "d" * 40) for _ in range(2)] == [[], []]
+
+
+def test_a_changed_branch_with_an_unchanged_config() -> None:
+    """The new head is noted, and the next request is conditional again."""
+    github = ScriptedGitHub(tip(), listed(), tip("2"), listed(), Exchange(HEAD, 304))
+    one = source(github)
+    assert [one.configs(lambda _: SHA) for _ in range(3)] == [[], [], []]
+    assert [item["headers"].get("If-None-Match") for item in github.sent] == [None, None, "1", None, "2"]
+
+
+@pytest.mark.parametrize("answer", [Exchange(HEAD, 304), Exchange(HEAD, 200, b"null")])
+def test_an_answer_without_a_head_is_not_an_unchanged_one(answer: Exchange) -> None:
+    """No revision is known yet, and an empty one would count as active: the config would never be read."""
+    (file,) = source(ScriptedGitHub(answer)).configs(lambda _: "")
+    assert "INTERNAL: the answer holds a commit without its hash" in file.error
 
 
 def test_an_active_revision_is_not_read() -> None:
-    """Also in the first sync of a process."""
+    """The first sync of a process does not read it either."""
     github, files = read(listed(), active=SHA)
     assert files == []
-    assert len(github.sent) == 1
+    assert len(github.sent) == 2
 
 
 def test_a_large_file_comes_from_its_object() -> None:
@@ -82,7 +113,7 @@ def test_a_large_file_comes_from_its_object() -> None:
     ],
 )
 def test_a_removed_file_defines_no_jobs(change: dict[str, Any]) -> None:
-    """As in the original. The change may be on a later page."""
+    """The original reads it the same way. The change may be on a later page."""
     link = {"Link": '<https://api.github.com/repositories/7/x?page=2>; rel="next"'}
     first = Exchange(
         f"{ROOT}/commits/{SHA}?per_page=100", 200, {"files": [{"filename": "other", "status": "added"}]}, link
@@ -90,6 +121,17 @@ def test_a_removed_file_defines_no_jobs(change: dict[str, Any]) -> None:
     second = Exchange("GET /repositories/7/x?page=2", 200, {"files": [change]})
     _, (file,) = read(listed(), Exchange(CONTENTS, 404, {"message": "Not Found"}), first, second)
     assert (file.text, file.revision, file.error) == (b"", SHA, "")
+
+
+def test_an_endless_list_of_files_is_an_error() -> None:
+    """A commit has at most 30 pages."""
+    link = {"Link": '<https://api.github.com/x>; rel="next"'}
+    page = {"files": [{"filename": "other", "status": "added"}]}
+    first = Exchange(f"{ROOT}/commits/{SHA}?per_page=100", 200, page, link)
+    gone = Exchange(CONTENTS, 404, {"message": "Not Found"})
+    github, (file,) = read(listed(), gone, first, *[Exchange("GET /x", 200, page, link)] * 40)
+    assert "the list of files does not end" in file.error
+    assert len(github.sent) == 34
 
 
 @pytest.mark.parametrize(

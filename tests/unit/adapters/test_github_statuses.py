@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from emulator.clock import SteppedClock
+from emulator.memory.store import MemoryStore
 from luci_scheduler import cloud_ports
 from luci_scheduler.adapters.github_api import GitHubApi
 from luci_scheduler.adapters.github_credentials import AppCredentials, TokenCredentials
@@ -17,7 +19,7 @@ from luci_scheduler.core.commit_hosts import CommitHosts, ConfiguredHost, HostKi
 from luci_scheduler.core.commit_status import CommitStatus, State
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.ports import GitilesError
-from luci_scheduler.settings import SettingsError, read_settings
+from luci_scheduler.settings_reader import SettingsError, read_settings
 from tests.answering import Answer, Answering, answering
 from tests.pushes import SAMPLES
 from tests.unit.engine.world import world_settings
@@ -76,18 +78,23 @@ def test_an_answer_decides_whether_a_status_is_tried_again(answer: Answer, trans
     assert "ghs_example" not in str(raised.value)
 
 
+def test_a_status_of_a_host_that_the_settings_lost_is_refused() -> None:
+    """A queue would repeat any other error for a week."""
+    with answering() as server, pytest.raises(GitilesError, match="INVALID_ARGUMENT: ") as raised:
+        _statuses(server).report(replace(_STATUS, repo="https://git.example.com/a/b"), _PAGE)
+    assert (raised.value.transient, server.paths) == (False, [])
+
+
 def test_the_port_of_a_deployment_exists_by_option() -> None:
-    """Statuses and polls share one client, and the App's tokens have the permission only with the option."""
-    made: list[GitHubApi] = []
-    settings = world_settings(local=True)
+    """Statuses and polls share one client, so that they share its limits."""
+    assert cloud_ports.cloud_ports(world_settings(local=True), store=MemoryStore()).statuses is None
+    ports: Any = cloud_ports.cloud_ports(world_settings(local=True, github_statuses=True), store=MemoryStore())
+    assert isinstance(ports.statuses, GitHubStatuses)
+    assert ports.statuses._api is ports.gitiles._github._api
 
-    def api() -> GitHubApi:
-        made.append(cloud_ports.make_github_api(settings, SteppedClock(Instant(0))))
-        return made[0]
 
-    statuses = cloud_ports._make_statuses(settings, api)
-    assert isinstance(statuses, GitHubStatuses)
-    assert made == []
+def test_tokens_may_write_statuses_by_option() -> None:
+    """Without the option, an App's tokens can only read."""
     app = {"github_app_id": "1", "github_installation_id": "2", "github_private_key": "k"}
     for option, expected in ((False, {"contents": "read"}), (True, {"contents": "read", "statuses": "write"})):
         credentials = cloud_ports._github_credentials(

@@ -376,7 +376,7 @@ def test_a_missing_token_is_a_failure_like_any_other() -> None:
     """The token may be there the next time. The library's text stays out of the error."""
 
     class NoToken(requests.Session):
-        def get(self, *_: Any, **__: Any) -> requests.Response:
+        def request(self, *_: Any, **__: Any) -> requests.Response:
             raise TransportError("what the metadata server said: secret")
 
     asked = GitilesClient(
@@ -409,6 +409,8 @@ def test_invalid_utf8_is_replaced(recorded: Recorded) -> None:
         ({"time": "yesterday"}, [], 0, ()),
         ({"time": 7}, [], 0, ()),
         ({"time": "Tue Mar 17 14:04:57 0000"}, [], 0, ()),
+        ({"time": "Tue Mar 17 14:04:57 1969"}, [], 0, ()),
+        ({"time": "Tue Mar 17 14:04:57 2300"}, [], 0, ()),
         (None, [], 0, ()),
         ({"time": TIME}, {"old_path": "a"}, MONDAY, ()),
         ({"time": TIME}, ["a", {"new_path": "b"}], MONDAY, (("", "b"),)),

@@ -223,6 +223,13 @@ def test_no_path_passes_the_filter() -> None:
     for answer in _answers(world, boring, jobs):
         _expect(answer, Reason.NEVER_ARRIVED, "could not be queried: UNAVAILABLE")
 
+    def refuse(_: str) -> None:
+        raise GitilesError("PERMISSION_DENIED", "no right", transient=False)
+
+    gitiles.before_call = refuse
+    for answer in _answers(world, boring, jobs):
+        _expect(answer, Reason.NEVER_ARRIVED, "host refuses the scheduler's account: PERMISSION_DENIED: no right.")
+
 
 @pytest.mark.parametrize("what", ["path_regexps", "refs"])
 def test_the_projects_patterns_cost_too_much(monkeypatch: pytest.MonkeyPatch, what: str) -> None:

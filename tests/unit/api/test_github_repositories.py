@@ -30,6 +30,7 @@ from luci_scheduler.engine.commit import on_commits
 from luci_scheduler.engine.jobs import pause_job
 from luci_scheduler.settings import ConfigSourceSetting
 from tests.unit.api.support import OWNER, Client, context, world_for
+from tests.unit.cli.support import run
 from tests.unit.engine.world import JOB, REPO, World, config
 
 MAIN = "refs/heads/main"
@@ -208,6 +209,61 @@ def test_a_commit_with_unknown_changes_passes_every_filter() -> None:
     (cut,) = event.git.push(MAIN, diff=[("docs/a", "docs/a")], diff_cut=True)
     event.publish(cut)
     assert event.revisions() == [cut]
+
+
+def test_a_commit_without_files_is_no_merge_on_github() -> None:
+    """There, a merge has its changes against its first parent. Only a commit without changes has no files."""
+    text = POLLING.replace(f'refs: "{MAIN}"', f'refs: "{MAIN}" path_regexps: "src/.+"')
+    setup = Setup("github.com", text)
+    setup.run(1)
+    (revision,) = setup.git.push(MAIN, diff=[])
+    setup.run(1)
+    (explanation,) = explain_commit(context(setup.world), setup.other, revision).explanations
+    assert explanation.reason is Reason.PATH_FILTERED
+    assert explanation.sentence == "It changed no files, so it does not pass the job's path filter."
+
+
+def test_a_commit_with_unknown_changes_says_so_everywhere() -> None:
+    """The page, its JSON, the API and the command name the rule by which the commit ran."""
+    text = config().replace(f'refs: "{MAIN}"', f'refs: "{MAIN}" path_regexps: "src/.+"')
+    setup = Setup("github.com", text)
+    (cut,) = setup.git.push(MAIN, diff=[("docs/a", "docs/a"), ("docs/b", "docs/b")], diff_cut=True)
+    (whole,) = setup.git.push(MAIN, diff=[("docs/a", "docs/a")])
+    setup.publish(cut)
+    setup.publish(whole)
+    note = (
+        "The repository's host lists only 2 of its changes. "
+        "Any path may be among the others, so the commit passes every path filter."
+    )
+    client = Client(setup.world)
+    for revision, expected, reason in ((cut, note, "INVOCATION"), (whole, "", "PATH_FILTERED")):
+        asked = {"repo": setup.other, "revision": revision}
+        answer = client.call("ExplainCommit", asked, service="scheduler.Operator")
+        assert (answer["commit"].get("note", ""), answer["explanations"][0]["reason"]) == (expected, reason)
+        path = f"/commits?repo={setup.other}&revision={revision}"
+        page = client.http(path, who=OWNER, method="GET", Accept="text/html").get_data(as_text=True)
+        assert ("passes every path filter" in page) == bool(expected)
+        document = client.http(f"{path}&format=json", who=OWNER, method="GET").get_json()
+        assert document["commit"]["note"] == expected
+        shown = run(setup.world, "commit", "explain", revision, "--repo", setup.other).out
+        assert ("passes every path filter" in shown) == bool(expected)
+
+
+def test_pages_show_the_spelling_of_the_config(setup: Setup) -> None:
+    """A visitor who names no repository sees it as the config writes it, and not in lower case."""
+    (revision,) = setup.git.push(MAIN)
+    client = Client(setup.world)
+    for path in (f"/commits?revision={revision}", "/grid/proj"):
+        text = client.http(path, who=OWNER, method="GET", Accept="text/html").get_data(as_text=True)
+        assert setup.page in text
+        assert setup.page.lower() not in text
+
+
+def test_a_hidden_repository_is_a_possible_reason(setup: Setup) -> None:
+    """GitHub gives one answer about a missing commit and about a repository that it hides."""
+    (missing,) = explain_commit(context(setup.world), setup.other, "f" * 40).explanations
+    assert missing.reason == Reason.NOT_SERVED
+    assert missing.sentence.endswith("GitHub also answers so if the credentials may not read the repository.")
 
 
 def test_explanations_and_grids(setup: Setup) -> None:

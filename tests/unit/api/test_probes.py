@@ -15,16 +15,17 @@ from luci_scheduler.api.errors import ApiError
 from luci_scheduler.api.inspection import get_probe, inspect, start_probe
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import MalformedError, NewerVersionError, PermanentError, TransientError
-from luci_scheduler.core.instants import MINUTE, SECOND, Instant
+from luci_scheduler.core.instants import HOUR, MINUTE, SECOND, Instant
 from luci_scheduler.core.notification_token import verify_token
 from luci_scheduler.core.probe import LIFETIME, MAX_LABEL, MAX_MARKS, Probe
 from luci_scheduler.engine.probe_builds import BuildServer
 from luci_scheduler.engine.probes import Prober
 from luci_scheduler.engine.progress import on_notification
-from luci_scheduler.ports import BuildbucketError, GitilesError, PutProbe
+from luci_scheduler.ports import BuildbucketError, GitilesError, HostQuota, PutProbe
 from luci_scheduler.settings import ConfigSourceSetting
 from tests.unit.api.support import ADMIN, OWNER, STRANGER, Client, context, world_for
-from tests.unit.engine.world import HOST, REPO, World
+from tests.unit.engine.world import HOST, REPO, World, config
+from tests.unit.managers.cloud_build.cloud import STEPS, TRIGGER, CloudWorld
 
 OPERATOR = "scheduler.Operator"
 
@@ -48,8 +49,9 @@ class Wire:
         return {}
 
 
-def _prober(world: World, **changes: Any) -> Prober:
-    return replace(world.app.prober("r1", 1), **{"buildbucket": Wire(), **changes})
+def _prober(world: World, *, buildbucket: Any = None, cloud_build: Any = None, **changes: Any) -> Prober:
+    ports = {"buildbucket": buildbucket or Wire(), "cloud_build": cloud_build}
+    return replace(world.app.prober("r1", 1), environment=replace(world.app.environment, **ports), **changes)
 
 
 def _probe(world: World) -> Probe:
@@ -338,3 +340,109 @@ def test_findings_fit_their_document() -> None:
     wire.reply = {"error": {"reason": "X", "message": "y" * 1_500_000}}
     _prober(world, buildbucket=wire, servers={HOST: BuildServer(Era.V1, "")}).run({"probe": probe.id})
     assert [len(item.problem) for item in _stored(world, probe.id).findings if item.problem] == [1000]
+
+
+_REMOTE, _ONE = "https://github.com/team/app", "1970-01-01T01:00:00Z"
+
+
+class Quotas:
+    """``ports.HostQuotas`` with one answer."""
+
+    def __init__(self, answer: HostQuota | GitilesError | None) -> None:
+        self.hosts: list[str] = []
+        self._answer = answer
+
+    def quota(self, host: str) -> HostQuota | None:
+        self.hosts.append(host)
+        if isinstance(self._answer, GitilesError):
+            raise self._answer
+        return self._answer
+
+
+def _findings(world: World, prober: Prober, check: str) -> list[tuple[str, str, str]]:
+    probe = _probe(world)
+    prober.run({"probe": probe.id})
+    found = [item for item in _stored(world, probe.id).findings if item.check == check]
+    return [(item.subject, item.problem, item.note) for item in found]
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem", "note"),
+    [
+        (HostQuota(5000, 4990, Instant(HOUR)), "", f"github.com answers 4990 of 5000 requests until {_ONE}"),
+        (HostQuota(60, 0, Instant(HOUR)), f"all 60 requests of this hour are used up until {_ONE}", ""),
+        (None, "", "github.com limits no requests"),
+        (GitilesError("UNAUTHENTICATED", "Bad credentials", transient=False), "UNAUTHENTICATED: Bad credentials", ""),
+    ],
+)
+def test_the_quota_of_each_github_host_is_checked(answer: Any, problem: str, note: str) -> None:
+    """Once for all its repositories; a repository of Gitiles has none."""
+    world, quotas = world_for(config().replace(REPO, _REMOTE)), Quotas(answer)
+    prober = _prober(world, quotas=quotas, config_repos=(f"{_REMOTE}-config", REPO))
+    assert _findings(world, prober, "github") == [("github.com", problem, note)]
+    assert quotas.hosts == ["github.com"]
+
+
+def test_a_repository_of_an_unknown_host_is_a_finding() -> None:
+    """A host may leave the settings while a config still watches its repository. The other checks are made."""
+    world, quotas = world_for(), Quotas(None)
+    prober = _prober(world, quotas=quotas, config_repos=("https://git.example.com/a/b", _REMOTE))
+    found = {subject: problem for subject, problem, _ in _findings(world, prober, "gitiles")}
+    assert found["https://git.example.com/a/b"].startswith("no commit host is configured for it: ")
+    assert (found[_REMOTE], found[REPO], quotas.hosts) == ("", "", ["github.com"])
+
+
+def test_an_installation_without_github_asks_for_no_quota() -> None:
+    """Nothing of GitHub's client is made."""
+    quotas = Quotas(None)
+    world = world_for()
+    assert _findings(world, _prober(world, quotas=quotas), "github") == []
+    assert quotas.hosts == []
+
+
+@pytest.mark.parametrize(
+    ("block", "settings", "subject", "path"),
+    [
+        (
+            STEPS,
+            {"cloud_build_account": "steps@p.iam.gserviceaccount.com"},
+            "builds in p, us-central1 as steps@p.iam.gserviceaccount.com",
+            "/v1/projects/p/locations/us-central1/builds",
+        ),
+        (TRIGGER, {}, "trigger widget-ci in p, us-central1", "/v1/projects/p/locations/us-central1/triggers/widget-ci"),
+    ],
+)
+def test_cloud_build_is_asked_without_a_build(block: str, settings: Any, subject: str, path: str) -> None:
+    """A list of one build, or the trigger itself, proves the API, the location and the right to read."""
+    world = CloudWorld(block, cloud_build_project="p", **settings)
+    world.cloud.answers["get"] = [{"id": "1"}]
+    world.cloud.builds["widget-ci"] = world.cloud.make("p", "elsewhere", {})
+    before = len(world.cloud.builds)
+    prober = _prober(world, cloud_build=world.cloud)
+    assert _findings(world, prober, "cloud_build") == [(subject, "", "")]
+    assert (world.cloud.paths, len(world.cloud.builds)) == ([path], before)
+
+
+def test_cloud_build_refuses() -> None:
+    """The service's words are the finding. A job that the settings do not permit is one as well, without a call."""
+    world = CloudWorld(TRIGGER, cloud_build_project="p")
+    ((_, problem, _),) = _findings(world, _prober(world, cloud_build=world.cloud), "cloud_build")
+    assert problem.startswith("NOT_FOUND: ")
+    other = CloudWorld('project: "other-project" steps { name: "bash" script: "true" }', cloud_build_project="p")
+    ((subject, problem, _),) = _findings(other, _prober(other, cloud_build=other.cloud), "cloud_build")
+    assert subject == "builds in other-project, global"
+    assert "add it to SCHEDULER_CLOUD_BUILD_PROJECTS" in problem
+    ((_, problem, _),) = _findings(other, _prober(other, cloud_build=None), "cloud_build")
+    assert "set SCHEDULER_CLOUD_BUILD to true" in problem
+    assert other.cloud.calls == []
+
+
+def test_the_projects_and_accounts_of_builds() -> None:
+    """The defaults come first, each name once, without the path of an account's resource."""
+    named = {"p": ("projects/p/serviceAccounts/a@p.iam", "b@p.iam"), "old": ("c@old.iam",)}
+    world = CloudWorld(cloud_build_project="p", cloud_build_account="a@p.iam", cloud_build_projects=named)
+    found = Client(world).call("Inspect", {}, ADMIN, OPERATOR)
+    assert found["buildProjects"] == ["p", "old"]
+    assert found["buildAccounts"] == ["a@p.iam", "b@p.iam", "c@old.iam"]
+    without = Client(world_for(cloud_build_account="a@p.iam")).call("Inspect", {}, ADMIN, OPERATOR)
+    assert {"buildProjects", "buildAccounts"} & set(without) == set()

@@ -12,8 +12,9 @@ import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
 from emulator.replay.cli import main as replay
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.main import main
-from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref
+from luci_scheduler.cli.session import Session, invocation_ref, job_ref
 from luci_scheduler.cli.tables import show_table
 from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.identifiers import InvocationId

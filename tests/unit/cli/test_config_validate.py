@@ -70,6 +70,26 @@ def test_lenient_triggers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     ]
 
 
+def test_hosts_of_github_enterprise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command reads no settings: a warning names the option for the hosts that the installation knows."""
+    text = 'trigger {{ id: "t" gitiles {{ repo: "{}" refs: "refs/heads/main" }} }}'
+    paths = ("https://git.example.com/ada/hello", "https://github.com/ada", "https://git.example.com/ada")
+    folder = str(_write(tmp_path, **{f"p{number}": text.format(path) for number, path in enumerate(paths)}))
+    assert main(["config", "validate", folder]) == 1
+    warned = capsys.readouterr().out
+    assert warned.count("(for luci-scheduler config: --github-hosts)\n") == 2
+    assert main(["config", "validate", "--github-hosts", "Git.example.com,git2.example.com", folder]) == 1
+    prefix, form = 'trigger "t" / task / repo: ', "a repository's URL on this host is https://"
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/p1/luci-scheduler.cfg:1: {prefix}{form}github.com/OWNER/NAME",
+        f"{tmp_path}/p2/luci-scheduler.cfg:1: {prefix}{form}git.example.com/OWNER/NAME",
+        "3 files checked: 2 errors, 0 warnings",
+    ]
+    with pytest.raises(SystemExit):
+        main(["config", "validate", "--github-hosts", "https://git.example.com", folder])
+    assert "is no list of host names such as git.example.com,git2.example.com" in capsys.readouterr().err
+
+
 def test_a_schedule_in_the_past(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command has a clock."""
     file = str(_write(tmp_path, p='job { id: "a" schedule: "0 0 0 1 1 * 2020" noop {} }') / "p")

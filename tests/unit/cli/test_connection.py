@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import requests
 
+from luci_scheduler.cli.errors import Exit
 from luci_scheduler.cli.main import main
-from luci_scheduler.cli.session import Exit
 from tests.unit.cli.support import Console, run_on, says
 
 

@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +14,10 @@ from google.auth.exceptions import RefreshError, TransportError
 
 from emulator.options import Options
 from luci_scheduler.cli import dead_letter_commands
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.main import main
 from luci_scheduler.cli.messages import Message
 from luci_scheduler.cli.pubsub_messages import PubSubMessages
-from luci_scheduler.cli.session import CommandError, Exit
 
 COMMITS = "gitiles-commit-dead-letter"
 ADDED = {"CloudPubSubDeadLetterSourceDeliveryCount": "20", "CloudPubSubDeadLetterSourceSubscription": "gitiles-commit"}
@@ -212,3 +213,42 @@ def test_a_local_cloud_needs_the_address_of_its_pubsub(
     assert "local-0a1b2c3d is the project of a local cloud: set PUBSUB_EMULATOR_HOST" in said
     assert "gcloud" not in said
     assert Options().project.startswith(dead_letter_commands._LOCAL_PROJECT)
+
+
+class Clients:
+    """Pub/Sub's two clients, with the topic of one subscription."""
+
+    def __init__(self, topic: str | Exception) -> None:
+        self.published: list[str] = []
+        self.asked: list[str] = []
+        self._topic = topic
+
+    def get_subscription(self, subscription: str, **_: Any) -> Any:
+        self.asked.append(subscription)
+        if isinstance(self._topic, Exception):
+            raise self._topic
+        return SimpleNamespace(topic=self._topic)
+
+    def publish(self, request: Any, **_: Any) -> None:
+        self.published.append(request["topic"])
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("projects/builds/topics/cloud-builds", "projects/builds/topics/cloud-builds"),
+        (exceptions.PermissionDenied("no"), "projects/p/topics/a-cloud-builds-builds"),
+        (exceptions.NotFound("no"), "projects/p/topics/a-cloud-builds-builds"),
+    ],
+)
+def test_a_replay_goes_to_the_topic_of_the_subscription(
+    monkeypatch: pytest.MonkeyPatch, topic: str | Exception, expected: str
+) -> None:
+    """Cloud Build's topic is in the project of the builds, and never has a prefix. It is read once."""
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:9")
+    messages, clients = PubSubMessages("p"), Clients(topic)
+    messages._subscriber = messages._publisher = clients
+    for number in "12":
+        messages.publish(Message("a-cloud-builds-builds-dead-letter", "r", number, "", b"x", ADDED))
+    assert clients.published == [expected] * 2
+    assert clients.asked == ["projects/p/subscriptions/a-cloud-builds-builds"]

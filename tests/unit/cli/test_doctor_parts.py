@@ -14,7 +14,7 @@ import pytest
 from luci_scheduler.cli.doctor.checks import Check, FailedError, NotCheckedError, Outcome, run_checks
 from luci_scheduler.cli.doctor.google_apis import GoogleApis, NoSuchResourceError
 from luci_scheduler.cli.doctor.inside import Names
-from luci_scheduler.cli.session import CommandError
+from luci_scheduler.cli.errors import CommandError
 from tests.outside_calls import SERVERS, OutsideCall
 
 
@@ -155,6 +155,8 @@ INSPECTION = {
     "queue": "q",
     "service": "a-luci-scheduler-console",
     "topics": ["projects/p/topics/scheduler.buildbucket.x~y.iam"],
+    "buildProjects": ["p", "other-builds"],
+    "buildAccounts": ["a-steps@p.iam.gserviceaccount.com", "1234-compute@developer.gserviceaccount.com"],
 }
 
 
@@ -162,7 +164,14 @@ def test_names_follow_the_prefix_of_the_console() -> None:
     """The console's own name has the prefix of all names."""
     names = Names.read(INSPECTION)
     assert names.service("on_task") == "a-luci-scheduler-on-task"
-    assert names.topics == ["projects/p/topics/a-gitiles-commit", *INSPECTION["topics"]]
+    assert names.subscriptions == [
+        "projects/p/subscriptions/a-gitiles-commit",
+        "projects/p/subscriptions/scheduler.buildbucket.x~y.iam",
+        "projects/p/subscriptions/a-cloud-builds",
+        "projects/p/subscriptions/a-cloud-builds-other-builds",
+    ]
+    assert names.functions[-1] == "on_cloud_build"
+    assert "on_cloud_build" not in Names.read({**INSPECTION, "buildProjects": []}).functions
     assert Names.read({**INSPECTION, "service": ""}).service("console") == "luci-scheduler-console"
 
 
@@ -180,6 +189,11 @@ def test_names_follow_the_prefix_of_the_console() -> None:
         ("topics", ["projects/p/topics/t:setIamPolicy?x="]),
         ("topics", ["projects/p/topics/t", 5]),
         ("topics", ["projects/p/topics/../subscriptions/s"]),
+        ("buildProjects", ["p/secrets/x"]),
+        ("buildProjects", ["p", ""]),
+        ("buildAccounts", ["a@p.iam.gserviceaccount.com; rm -rf ~"]),
+        ("buildAccounts", ["a@p.iam.gserviceaccount.com:signBlob?x=.gserviceaccount.com"]),
+        ("buildAccounts", ["../keys"]),
     ],
 )
 def test_a_hostile_console_chooses_no_address_and_no_command(member: str, value: Any) -> None:

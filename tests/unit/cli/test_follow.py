@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
-from luci_scheduler.cli.session import Exit
+from luci_scheduler.cli.errors import Exit
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.jobs import pause_job
 from tests.unit.api.support import OWNER, world_for

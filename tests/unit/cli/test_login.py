@@ -22,9 +22,10 @@ import pytest
 
 from luci_scheduler.cli import credentials
 from luci_scheduler.cli.credentials import Saved
+from luci_scheduler.cli.errors import CommandError, Exit
 from luci_scheduler.cli.front_end import FrontEnd, front_end, obstacle
 from luci_scheduler.cli.main import main
-from luci_scheduler.cli.session import CommandError, Exit, Session
+from luci_scheduler.cli.session import Session
 from tests.outside_calls import SERVERS, OutsideCall
 from tests.unit.cli.support import Console, in_turn, says
 

@@ -14,9 +14,10 @@ import pytest
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.cli import completion
 from luci_scheduler.cli.documents import document, took
+from luci_scheduler.cli.errors import Exit
 from luci_scheduler.cli.main import main
 from luci_scheduler.cli.names import nearest
-from luci_scheduler.cli.session import Exit, Session
+from luci_scheduler.cli.session import Session
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition
@@ -426,13 +427,15 @@ def test_two_repositories_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_backfill_finds_repository_and_ref() -> None:
-    """The job's config names them; the table has subjects, authors and the commits that ran before."""
+    """The job's config names them; the table has subjects, authors and, in a preview, the commits that ran before."""
     world, hashes = _world()
     shown = run(world, "backfill", hashes[0], "HEAD", "--job", "proj/job").out.splitlines()
     assert shown[0].split() == ["COMMIT", "COMMITTED", "SUBJECT", "AUTHOR", "BEFORE"]
     assert shown[1].startswith(hashes[1][:10])
     assert shown[1].endswith("ran")
-    assert run(world, "backfill", hashes[0], "HEAD", "--job", "proj/job", "--yes").code == Exit.DONE
+    emitted = run(world, "backfill", hashes[0], "HEAD", "--job", "proj/job", "--yes")
+    assert emitted.code == Exit.DONE
+    assert emitted.out.splitlines()[0].split() == ["COMMIT", "COMMITTED", "SUBJECT", "AUTHOR"]
 
 
 def test_the_host_of_a_repository_is_down(capsys: pytest.CaptureFixture[str]) -> None:

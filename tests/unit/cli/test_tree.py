@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from luci_scheduler.cli.errors import Exit
 from luci_scheduler.cli.main import main, make_parser
-from luci_scheduler.cli.session import Exit
 from luci_scheduler.cli.tree import leaves, options_of, variable
 from tests.unit.cli.reference import MARK, PAGE, rendered
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import requests
 
+from luci_scheduler.cli.errors import Exit
 from luci_scheduler.cli.main import main
-from luci_scheduler.cli.session import Exit, Session
+from luci_scheduler.cli.session import Session
 from tests.unit.cli.support import Console, run_on, says
 from tests.unit.engine.world import REPO
 

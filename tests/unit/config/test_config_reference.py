@@ -10,7 +10,7 @@ from luci_scheduler.config import config_rules, parsing, schema, task_rules, val
 from luci_scheduler.config.reader import read_config
 from luci_scheduler.core import job, regexps, sizes
 from luci_scheduler.managers.gitiles import check
-from luci_scheduler.settings import read_settings
+from luci_scheduler.settings_reader import read_settings
 from tests.unit.test_settings import GOOD
 
 PAGE = Path("docs/reference/config.md").read_text(encoding="utf-8")

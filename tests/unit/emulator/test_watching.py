@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from emulator.gitiles import git as git_module
 from emulator.gitiles.git import GitError
 from emulator.gitiles.projects import find_repository
 from emulator.gitiles.refs import read_refs
+from emulator.options import Options
 from emulator.watching import UserRepository, choose_repository, find_repository_of, watch
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FILE
 from luci_scheduler.config.reader import read_config
+from luci_scheduler.core.identifiers import JobId
 from tests.unit.emulator.gitiles.git_client import GitClient
 
 RULES = ConfigRules()
@@ -62,11 +65,13 @@ def test_no_repository_is_found_elsewhere(tmp_path: Path) -> None:
     [
         ("https://dawn.googlesource.com/dawn", "https://dawn.googlesource.com/dawn"),
         ("https://dawn.googlesource.com/a/tint.git", "https://dawn.googlesource.com/tint"),
-        ("git@github.com:me/app.git", "https://local.googlesource.com/my-app"),
+        ("git@github.com:Me/App.git", "https://github.com/me/app"),
+        ("https://github.com/Me/App/", "https://github.com/me/app"),
+        ("https://github.com/me", "https://local.googlesource.com/my-app"),
         ("https://evil.example.com/x", "https://local.googlesource.com/my-app"),
     ],
 )
-def test_a_clone_of_a_gitiles_host_keeps_its_address(work: GitClient, origin: str, repo: str) -> None:
+def test_a_clone_of_a_commit_host_keeps_its_address(work: GitClient, origin: str, repo: str) -> None:
     """So that a config that names it works unchanged."""
     work.run("remote", "add", "origin", origin)
     assert _found(work.folder).repo == repo
@@ -77,6 +82,8 @@ def test_the_wanted_repository_is_watched_without_a_question(work: GitClient, tm
     assert choose_repository(work.folder, tmp_path, _never, _never) == _found(work.folder)
     with pytest.raises(LocalCloudError, match=f"{tmp_path} is in no git repository: run git init there"):
         choose_repository(tmp_path, work.folder, _never, _never)
+    with pytest.raises(LocalCloudError, match="missing is in no git repository: there is no such folder, so name"):
+        choose_repository(tmp_path / "missing", work.folder, _never, _never)
 
 
 @pytest.mark.parametrize("answer", [True, False])
@@ -131,6 +138,23 @@ def test_a_watched_repository_is_served_in_place(work: GitClient, tmp_path: Path
     (watcher,) = config.watchers[found.repo]
     assert watcher.refs == ("regexp:refs/heads/.*",)
     assert {path: path.stat().st_mtime_ns for path in work.folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize("command", ["", 'printf "%s\\n" ü\n\tmake'])
+def test_a_clone_of_github_gets_a_job_of_cloud_build(work: GitClient, tmp_path: Path, command: str) -> None:
+    """Its step is the command of all builds."""
+    work.run("remote", "add", "origin", "git@github.com:Ada/Hello.git")
+    found, configs = _found(work.folder), tmp_path / "configs"
+    said = watch(found, tmp_path / "repositories", configs, rules=RULES, is_ours=True, command=command)
+    assert (
+        said == f"watching {work.folder} as https://github.com/ada/hello: each commit on a branch starts my-app/build"
+    )
+    assert find_repository(tmp_path / "repositories" / "github.com", "ada/hello") is not None
+    config = read_config("my-app", (configs / "my-app" / FILE).read_text(encoding="utf-8"), rules=RULES)
+    assert config.warnings == ()
+    task = config.jobs[JobId("my-app/build")].task
+    steps = [{"name": "ubuntu", "script": command or 'echo "testing $COMMIT_SHA"'}]
+    assert (task.kind, task.fields) == ("cloud_build", {"steps": steps})
 
 
 def test_watching_again_changes_nothing(work: GitClient, tmp_path: Path) -> None:
@@ -204,6 +228,30 @@ def test_up_watches_the_named_repository(up: Callable[..., list[str]], capsys: p
     """Its config takes the place of the sample."""
     assert up("--watch", ".") == ["my-app"]
     assert "each commit on a branch starts my-app/build" in capsys.readouterr().err
+
+
+def test_up_serves_github_for_its_clone(up: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And Cloud Build. A port alone says so too, because a config that needs the server may come later."""
+    started: list[Options] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda options, _form: int(bool(started.append(options))))
+    up("--no-watch")
+    up("--no-watch", "--github-port", "8081", "--cloud-build-port", "8082")
+    subprocess.run(["git", "remote", "add", "origin", "https://github.com/ada/hello"], check=True)
+    assert up("--watch", ".", "--build", "make test") == ["my-app", "sample"]
+    assert [(options.github, options.cloud_build) for options in started] == [
+        (False, False), (True, True), (True, True),
+    ]  # fmt: skip
+
+
+def test_up_knows_its_folder_in_full(
+    up: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Git shows sentences that name it in terminals with another current folder."""
+    started: list[Options] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda options, _form: int(bool(started.append(options))))
+    monkeypatch.chdir(tmp_path)
+    up("--no-watch", "--folder", "cloud")
+    assert [options.folder for options in started] == [tmp_path / "cloud"]
 
 
 def test_up_watches_nothing_if_it_must_not(up: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:

@@ -425,6 +425,24 @@ def test_a_paused_trigger_ignores_commits(git: MemoryGitiles, capsys: pytest.Cap
     assert triggered(world, "job")[-1] == commit
 
 
+def test_a_poll_after_a_pause_starts_the_commit_that_the_paused_job_discarded(git: MemoryGitiles) -> None:
+    """The event came during the pause of the job, whose trigger is not paused. The next poll finds the commit again."""
+    world = World(config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles'), git)
+    git.push(MAIN)
+    world.tick(31)
+    world.tick()
+    world.finish()
+    world.notify("n1")
+    pause_job(world.runtime, JOB, "user:sheriff@b.c", "stop it", "k1")
+    (commit,) = git.push(MAIN)
+    deliver(world, commit)
+    resume_job(world.runtime, JOB, "user:sheriff@b.c", "go on", "k2")
+    assert len(world.invocations()) == 1
+    for _ in range(3):
+        world.tick(31)
+    assert [trigger.title for trigger in world.invocations()[0].incoming_triggers] == [commit]
+
+
 def test_a_job_receives_commits_from_triggers_that_are_not_paused(git: MemoryGitiles) -> None:
     """Each trigger is paused separately."""
     second = f'trigger {{ id: "second" gitiles {{ repo: "{REPO}.git" refs: "{MAIN}" }} triggers: "job" }}'

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from emulator.memory.statuses import MemoryStatuses
 from luci_scheduler.core.commit_event import gitiles_trigger
+from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.commit_status import MAX_DESCRIPTION, CommitStatus, State, status_of
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import PermanentError, SchedulerError, StoreConflictError, TransientError
@@ -214,7 +215,7 @@ def test_every_way_to_end_is_shown(end: Callable[[World], None]) -> None:
 
 
 def test_a_late_pending_is_dropped() -> None:
-    """Its task comes after the end, before or after the report of the end."""
+    """Its task comes after the end. After the report of the end, it repeats that: it may have been killed before."""
     for tasks_first in (False, True):
         world = _Reporting()
         world.push()
@@ -227,8 +228,63 @@ def test_a_late_pending_is_dropped() -> None:
         for task in late:
             world.run_task(task)
         world.tick()
-        assert world.states() == ["success"]
+        assert world.states() == ["success"] * (2 if tasks_first else 1)
         assert world.works() == []
+
+
+def test_a_pending_of_a_killed_task_is_followed_by_the_end() -> None:
+    """The task stood still before its call, until after the report of the end, and was killed after its call."""
+    world = _Reporting()
+    world.push()
+    report = world.shown_at.report
+
+    def late(status: CommitStatus, page: str) -> None:
+        world.shown_at.report = report  # type: ignore[method-assign]
+        world.finish()
+        world.notify("n")
+        world.tick()
+        report(status, page)
+        raise Crash
+
+    world.shown_at.report = late  # type: ignore[method-assign]
+    (task,) = [task for task in world.queue.tasks if task.kind == "deferred"]
+    world.queue.purge()
+    with pytest.raises(Crash):
+        world.run_task(task)
+    assert world.shown() == "pending"
+    world.run_task(task)
+    assert world.shown() == "success"
+    assert world.works() == []
+
+
+@pytest.mark.parametrize(("later", "shown"), [(_SHA, "failure"), ("b" * 40, "success")])
+@pytest.mark.parametrize("late", ["success", "pending"])
+def test_a_late_report_does_not_hide_a_later_invocation(late: str, later: str, shown: str) -> None:
+    """The host took no report of the first invocation, until after the end of another one of this or another commit."""
+    world, waiting = _Reporting(), True
+
+    def refuse(status: CommitStatus) -> None:
+        if waiting and status.state == late:
+            raise _DOWN
+
+    world.shown_at.before_report = refuse
+    world.push()
+    world.tick()
+    world.finish()
+    world.notify("n1")
+    world.tick()
+    waiting = False
+    world.clock.advance(HOUR // 2)
+    world.push(later, "m2")
+    world.finish("FAILURE")
+    world.notify("n2")
+    for task in [task for task in world.queue.tasks if task.kind == "deferred"][::-1]:
+        world.run_task(task)
+    assert (world.shown(), world.shown(later)) == (shown, "failure")
+    (page,) = [page for status, page in world.shown_at.reported if status.revision == _SHA][-1:]
+    assert page.endswith(f"/{world.invocations()[0 if later == _SHA else 1].id}")
+    world.recover()
+    assert world.works() == []
 
 
 def test_an_end_during_the_report_of_the_start_is_reported_after_it() -> None:
@@ -447,6 +503,18 @@ def test_an_option_that_was_switched_off_leaves_no_work() -> None:
     with capture_logs() as lines:
         world.tick()
     assert [line["reason"] for line in _dropped(lines)] == ["SCHEDULER_GITHUB_STATUSES is not true any more"]
+    assert world.works() == []
+
+
+def test_a_host_that_was_removed_leaves_no_work() -> None:
+    """Its reports could never succeed, and would fail as unexpected errors for a week."""
+    world = _Reporting()
+    world.push()
+    world.runtime = replace(world.runtime, hosts=CommitHosts({}))
+    with capture_logs() as lines:
+        world.tick()
+    (reason,) = [line["reason"] for line in _dropped(lines)]
+    assert reason.startswith("SCHEDULER_COMMIT_HOSTS does not name")
     assert world.works() == []
 
 

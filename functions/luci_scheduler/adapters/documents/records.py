@@ -9,7 +9,6 @@ texts.
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import field
@@ -35,6 +34,7 @@ from luci_scheduler.core.cleanup import Cleanup
 from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.git_names import is_hash
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import HOUR, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
@@ -83,7 +83,6 @@ __all__ = [
     "encode_write",
 ]
 
-_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _COMMITS = "mutations"
 """The stored member that holds ``commits`` of a job and of a project. Existing documents have it under this name."""
 _DEFINITION = (
@@ -344,7 +343,7 @@ def _revision(trigger: Trigger) -> str | None:
     revision = trigger.payload.get("revision") if trigger.is_commit else None
     # The API accepts any text as a revision. An index entry takes 1,500 bytes at most, and queries look for hashes
     # only.
-    return revision if isinstance(revision, str) and _HASH.fullmatch(revision) else None
+    return revision if is_hash(revision) else None
 
 
 def decode_trigger(job_id: JobId, document: Mapping[str, Any]) -> TriggerRecord:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 
 from luci_scheduler.adapters.sockets import bounded
-from luci_scheduler.cli.session import CommandError
+from luci_scheduler.cli.errors import CommandError
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from luci_scheduler.cli.session import CommandError, Exit, Session
+from luci_scheduler.cli.errors import CommandError, Exit
+from luci_scheduler.cli.session import Session
 from luci_scheduler.cli.tables import plain
 
 __all__ = ["add_commands", "examine"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +15,8 @@ from luci_scheduler.cli.doctor.google_apis import GoogleApis, NoSuchResourceErro
 from luci_scheduler.cli.doctor.inside import Names
 from luci_scheduler.core.frozen import frozen
 
-__all__ = ["FUNCTIONS", "INDEXES", "ControlPlane"]
+__all__ = ["INDEXES", "ControlPlane"]
 
-FUNCTIONS = ("console", "on_build_completion", "on_gitiles_commit", "on_task")
 INDEXES = frozenset(
     {
         ("deferred", "next_due"),
@@ -29,6 +29,10 @@ INDEXES = frozenset(
 )
 """Collection and field of each index that the queries need, see infra/terraform/modules/database."""
 
+_WEBHOOK = "on_github_push"
+_BUILD_API = "cloudbuild.googleapis.com"
+_ACCOUNT = re.compile(r"[^@]+@(?P<project>[a-z0-9.-]+)\.iam\.gserviceaccount\.com|(?P<number>[0-9]+)-compute@.+")
+_DELIVERIES = timedelta(days=30)  # Cloud Monitoring keeps metrics of Cloud Run for six weeks
 _RECENT = timedelta(minutes=2)
 _OLDEST_TASK = timedelta(minutes=15)  # the queue's longest pause between attempts is ten minutes
 _EACH_MINUTE = "* * * * *"
@@ -53,21 +57,34 @@ class ControlPlane:
             Check("dead-letters", self._dead_letters, needs, 60),
             Check("key-rotation", self._key_rotation, needs, 60),
             Check("alerts", self._alerts, needs, 60),
+            Check("webhook", self._webhook, (*needs, "revisions"), 60),
+            Check("build-projects", self._build_projects, needs, 60),
         ]
 
     def _revisions(self) -> str:
-        return "; ".join(self._revision(function) for function in FUNCTIONS)
+        names = self.names()
+        shown = []
+        for function in names.functions:
+            if (found := self._service(function)) is None:
+                raise FailedError(f"there is no service {names.service(function)}", _APPLY)
+            shown.append(self._revision(function, found))
+        if (webhook := self._service(_WEBHOOK)) is not None:
+            shown.append(self._revision(_WEBHOOK, webhook))
+        return "; ".join(shown)
 
-    def _revision(self, function: str) -> str:
+    def _service(self, function: str) -> Mapping[str, Any] | None:
+        """Return the Cloud Run service of a function; None if there is none."""
+        names = self.names()
+        path = f"/v2/projects/{names.project}/locations/{names.location}/services/{names.service(function)}"
+        try:
+            return self.google.get("run.googleapis.com", path)
+        except NoSuchResourceError:
+            return None
+
+    def _revision(self, function: str, found: Mapping[str, Any]) -> str:
         names = self.names()
         service = names.service(function)
         where = f"--project={names.project} --region={names.location}"
-        try:
-            found = self.google.get(
-                "run.googleapis.com", f"/v2/projects/{names.project}/locations/{names.location}/services/{service}"
-            )
-        except NoSuchResourceError as error:
-            raise FailedError(f"there is no service {service}", _APPLY) from error
         condition = found.get("terminalCondition", {})
         newest, ready = found.get("latestCreatedRevision", ""), found.get("latestReadyRevision", "")
         if condition.get("state") != "CONDITION_SUCCEEDED" or newest != ready:
@@ -147,14 +164,13 @@ class ControlPlane:
 
     def _dead_letters(self) -> str:
         names = self.names()
-        for topic in names.topics:
-            subscription = f"{topic.replace('/topics/', '/subscriptions/')}-dead-letter"
+        for subscription in (f"{name}-dead-letter" for name in names.subscriptions):
             if self._has_message(subscription):
                 raise FailedError(
                     f"{_last(subscription)} holds messages that were refused too often",
                     f"run `luci-scheduler dead-letters list --cloud-project {names.project}`",
                 )
-        return f"subscriptions without a message: {len(names.topics)}"
+        return f"subscriptions without a message: {len(names.subscriptions)}"
 
     def _has_message(self, subscription: str) -> bool:
         path = f"/v1/{quote(subscription)}"
@@ -204,6 +220,82 @@ class ControlPlane:
                 )
         return f"{len(policies)} alert policies have channels"
 
+    def _webhook(self) -> str:
+        if self._service(_WEBHOOK) is None:
+            return "there is no webhook: polls and published events deliver commits"
+        counts, days = self._deliveries(), _DELIVERIES.days
+        if taken := counts["2xx"]:
+            return (
+                f"deliveries of GitHub in {days} days: {taken} taken, {counts['4xx']} refused, {counts['5xx']} failed"
+            )
+        if counts["4xx"]:
+            raise FailedError(
+                f"{_WEBHOOK} refused all {counts['4xx']} requests of {days} days",
+                "store the webhook's secret of GitHub's page as a new version of github.webhook.secret, and apply with "
+                "its version; the content type on that page must be application/json",
+            )
+        raise FailedError(
+            f"{_WEBHOOK} has taken no delivery in {days} days",
+            "on GitHub's page of the webhook, set the address of `terraform output -raw github_webhook`, and redeliver "
+            "the ping of its recent deliveries",
+        )
+
+    def _deliveries(self) -> Counter[str]:
+        """Return the number of the webhook's answers by class, such as ``2xx``."""
+        names, now = self.names(), _now().replace(microsecond=0)
+        ours = f'resource.labels.service_name="{names.service(_WEBHOOK)}"'
+        query = {
+            "filter": f'metric.type="run.googleapis.com/request_count" AND {ours}',
+            "interval.startTime": (now - _DELIVERIES).isoformat(),
+            "interval.endTime": now.isoformat(),
+            "aggregation.alignmentPeriod": f"{_DELIVERIES.total_seconds():.0f}s",
+            "aggregation.perSeriesAligner": "ALIGN_SUM",
+            "aggregation.crossSeriesReducer": "REDUCE_SUM",
+            "aggregation.groupByFields": "metric.labels.response_code_class",
+        }
+        path = f"/v3/projects/{names.project}/timeSeries"
+        counts: Counter[str] = Counter()
+        try:
+            found = list(self.google.items("monitoring.googleapis.com", path, "timeSeries", **query))
+        except NoSuchResourceError:  # no service of the project has had a request
+            return counts
+        for series in found:
+            kind = series["metric"]["labels"]["response_code_class"]
+            counts[kind] += sum(int(point["value"].get("int64Value", 0)) for point in series.get("points", []))
+        return counts
+
+    def _build_projects(self) -> str:
+        names = self.names()
+        for project in names.build_projects:
+            self._require_api(project)
+        for account in names.build_accounts:
+            self._require_account(account)
+        if not names.build_projects:
+            return "no job builds with Cloud Build"
+        accounts = ", ".join(names.build_accounts) or "the default account of each project"
+        return f"the API is enabled in {', '.join(names.build_projects)}; builds run as {accounts}"
+
+    def _require_api(self, project: str) -> None:
+        found = self.google.get("serviceusage.googleapis.com", f"/v1/projects/{project}/services/{_BUILD_API}")
+        if found.get("state") != "ENABLED":
+            remedy = f"run `gcloud services enable {_BUILD_API} --project={project}`"
+            raise FailedError(f"the Cloud Build API is not enabled in {project}", remedy)
+
+    def _require_account(self, account: str) -> None:
+        # Google answers 403 about a missing account unless the address names its project.
+        home = _ACCOUNT.fullmatch(account)
+        if home is None:
+            return  # an account that Google manages
+        project = home["number"] or _project_of(home["project"])
+        try:
+            found = self.google.get("iam.googleapis.com", f"/v1/projects/{project}/serviceAccounts/{account}")
+        except NoSuchResourceError as error:
+            remedy = "run `terraform apply`, or name another account in cloud_build.account and the jobs' configs"
+            raise FailedError(f"there is no account {account}, which builds run as", remedy) from error
+        if found.get("disabled"):
+            remedy = f"run `gcloud iam service-accounts enable {account} --project={project}`"
+            raise FailedError(f"the account {account}, which builds run as, is disabled", remedy)
+
     def _policies(self, names: Names, start: str) -> list[Mapping[str, Any]]:
         found = self.google.items(
             "monitoring.googleapis.com",
@@ -223,6 +315,12 @@ def _require_recent(kind: str, found: Mapping[str, Any], where: str) -> None:
     due = last if found.get("schedule") == _EACH_MINUTE or not coming else coming
     if (late := _now() - _instant(due)) > _RECENT:
         raise FailedError(f"the {kind} last ran at {last}, {_minutes(late)} ago or overdue", run)
+
+
+def _project_of(domain: str) -> str:
+    """Return the project in an account's address, which writes the project ``example.com:p`` as ``p.example.com``."""
+    name, _, rest = domain.partition(".")
+    return f"{rest}:{name}" if rest else name
 
 
 def _field(item: Mapping[str, Any]) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import requests
 from google.auth.exceptions import GoogleAuthError
 
-from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body, sessions
+from luci_scheduler.adapters.http import Deadline, TooLargeError, answer_to, read_body, sessions
 from luci_scheduler.cli.doctor.checks import FailedError, NotCheckedError
 from luci_scheduler.core.foreign_text import sanitized
 
@@ -74,15 +74,8 @@ class GoogleApis:
     ) -> dict[str, Any]:
         url = f"{self._base}/{host}{path}" if self._base else f"https://{host}{path}"
         try:
-            with self._session().request(
-                method,
-                url,
-                params=dict(query),
-                json=body,
-                timeout=Deadline(self._limit),  # type: ignore[arg-type] # any Timeout works
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
+            deadline = Deadline(self._limit)
+            with answer_to(self._session(), method, url, deadline, params=dict(query), json=body) as answer:
                 return _document(host, answer.status_code, read_body(answer, _MAX_BYTES))
         except GoogleAuthError as error:
             raise NotCheckedError("there are no valid credentials for Google Cloud", _LOGIN) from error

@@ -11,8 +11,9 @@ from typing import Any
 
 from luci_scheduler.cli.doctor.checks import Check, FailedError
 from luci_scheduler.cli.doctor.google_apis import GoogleApis, NoSuchResourceError
+from luci_scheduler.cli.errors import CommandError
 from luci_scheduler.cli.front_end import FrontEnd, front_end
-from luci_scheduler.cli.session import CommandError, Session
+from luci_scheduler.cli.session import Session
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.probe import ATTRIBUTE, LABEL
 
@@ -23,6 +24,8 @@ _MAX_SKEW = 30.0  # seconds; tokens tolerate five minutes
 _ACCOUNT = "the account of `terraform output -raw grant_in_luci`"
 _DATA = base64.b64encode(b"probe").decode()
 _PUBSUB = "pubsub.googleapis.com"
+_LATER = "run the command again; if it fails for longer, look at the service's status page"
+_ANONYMOUS = "all 60 requests"
 _CONSOLE = "luci-scheduler-console"
 _PROJECT = "[a-z0-9][a-z0-9.:-]*"
 _FORMS = {
@@ -34,7 +37,14 @@ _FORMS = {
 }
 """Member of the console's answer → its form. The names become parts of addresses at Google, which the command calls
 with the operator's credentials, and of commands that people copy. So a name of another form is refused."""
-_TOPIC = f"projects/{_PROJECT}/topics/[A-Za-z][A-Za-z0-9._~+-]*"
+_LISTS = {
+    "topics": f"projects/{_PROJECT}/topics/[A-Za-z][A-Za-z0-9._~+-]*",
+    "buildProjects": _PROJECT,
+    "buildAccounts": r"[A-Za-z0-9._-]+@[a-z0-9.-]+\.gserviceaccount\.com",
+}
+"""Member with several names → the form of each name."""
+_PASSES_FILTER = {"status": "PROBE"}
+"""Attributes that no message of Cloud Build has. The subscription of ``cloud-builds`` leaves out one status."""
 
 
 @frozen
@@ -48,6 +58,11 @@ class Names:
     prefix: str
     """Precedes every name: empty, or a word and a dash."""
     build_topics: tuple[str, ...]
+    """Full names of the topics of Buildbucket servers."""
+    build_projects: tuple[str, ...] = ()
+    """The projects with builds of Cloud Build, the default first."""
+    build_accounts: tuple[str, ...] = ()
+    """E-mails of the accounts that builds of Cloud Build may run as."""
 
     @classmethod
     def read(cls, inspection: Mapping[str, Any]) -> Names:
@@ -57,7 +72,12 @@ class Names:
             FailedError: a name has a form that no part of an installation has.
         """
         wrong = [name for name, form in _FORMS.items() if not re.fullmatch(form, str(inspection.get(name, "")))]
-        wrong += [str(topic) for topic in inspection.get("topics", ()) if not re.fullmatch(_TOPIC, str(topic))]
+        wrong += [
+            str(name)
+            for member, form in _LISTS.items()
+            for name in inspection.get(member, ())
+            if not re.fullmatch(form, str(name))
+        ]
         if wrong:
             raise FailedError(f"the answer is not one of a console: {wrong[0]} has an impossible form", "check --url")
         return cls(
@@ -66,7 +86,7 @@ class Names:
             str(inspection.get("database", "")),
             str(inspection.get("queue", "")),
             str(inspection.get("service", "")).removesuffix(_CONSOLE),
-            tuple(inspection.get("topics", ())),
+            *(tuple(inspection.get(member, ())) for member in _LISTS),
         )
 
     @property
@@ -75,9 +95,18 @@ class Names:
         return f"projects/{self.project}/topics/{self.prefix}gitiles-commit"
 
     @property
-    def topics(self) -> list[str]:
-        """Full names of all topics."""
-        return [self.commit_topic, *self.build_topics]
+    def subscriptions(self) -> list[str]:
+        """Full names of all push subscriptions. Those of Cloud Build's topics are in the installation's project."""
+        own = [topic.replace("/topics/", "/subscriptions/") for topic in (self.commit_topic, *self.build_topics)]
+        start = f"projects/{self.project}/subscriptions/{self.prefix}cloud-builds"
+        others = [f"{start}-{project}" for project in self.build_projects[1:]]
+        return [*own, *([start] if self.build_projects else []), *others]
+
+    @property
+    def functions(self) -> list[str]:
+        """The functions that every such installation has. A webhook may be there as well."""
+        common = ["console", "on_build_completion", "on_gitiles_commit", "on_task"]
+        return [*common, "on_cloud_build"] if self.build_projects else common
 
     def service(self, function: str) -> str:
         """Return the Cloud Run service of a function."""
@@ -119,11 +148,14 @@ class Inside:
             Check("task", self._task, (*ways, "queue"), 90),
             Check("commit-message", self._commit_message, ways, 90),
             Check("build-messages", self._build_messages, ways, 90),
+            Check("cloud-messages", self._cloud_messages, ways, 90),
             Check("signing-keys", self._keys, ("task", "commit-message", "build-messages")),
             Check("versions", self._versions, ("task",)),
             Check("indexes", self._indexes, ("task", "index-states"), 90),
-            Check("gitiles", self._gitiles, ("indexes",)),
+            Check("github", self._github, ("indexes",)),
+            Check("gitiles", self._gitiles, ("indexes", "github")),
             Check("buildbucket", self._buildbucket, ("indexes",)),
+            Check("cloud-build", self._cloud_build, ("indexes", "build-projects")),
         ]
 
     # The caller -------------------------------------------------------------------------------------------------------
@@ -217,11 +249,18 @@ class Inside:
         count = len(self.names.build_topics)
         return f"topics that reach on_build_completion: {count}" if count else "no server has a topic"
 
-    def _publish(self, check: str, function: str, topic: str) -> None:
+    def _cloud_messages(self) -> str:
+        projects = self.names.build_projects
+        for project in projects:
+            self._publish("cloud-messages", "on_cloud_build", f"projects/{project}/topics/cloud-builds", project)
+        return f"topics that reach on_cloud_build: {len(projects)}" if projects else "no job builds with Cloud Build"
+
+    def _publish(self, check: str, function: str, topic: str, label: str = "") -> None:
         self._begin()
-        label = topic.rpartition("/")[2]
+        label = label or topic.rpartition("/")[2]
         # The functions framework refuses a message without data.
-        message = {"data": _DATA, "attributes": {ATTRIBUTE: str(self.probe["probeId"]), LABEL: label}}
+        attributes = {ATTRIBUTE: str(self.probe["probeId"]), LABEL: label, **_PASSES_FILTER}
+        message = {"data": _DATA, "attributes": attributes}
         try:
             self.google.post(_PUBSUB, f"/v1/{topic}:publish", {"messages": [message]})
         except NoSuchResourceError as error:
@@ -229,7 +268,7 @@ class Inside:
         self._await_mark(
             check,
             f"{function} {label}",
-            f"no authenticated message of the topic {label} reached {function}",
+            f"no authenticated message of {topic} reached {function}",
             "`unauthenticated` there, or 401 and 403 in the request log, mean that the push account or the audience "
             "is wrong: apply again",
         )
@@ -294,6 +333,11 @@ class Inside:
         _raise_first(found, lambda _: f"run `gcloud firestore indexes fields list --database={self.names.database}`")
         return f"{len(found)} queries have their indexes"
 
+    def _github(self) -> str:
+        found = self._findings("github")
+        _raise_first(found, _credentials_remedy)
+        return "; ".join(str(item.get("note", "")) for item in found) if found else "no repository is on GitHub"
+
     def _gitiles(self) -> str:
         found = self._findings("gitiles")
         _raise_first(found, _repository_remedy)
@@ -303,6 +347,11 @@ class Inside:
         found = self._findings("buildbucket")
         _raise_first(found, _build_remedy)
         return f"our account may start builds in {_subjects(found)}" if found else "no job starts builds"
+
+    def _cloud_build(self) -> str:
+        found = self._findings("cloud_build")
+        _raise_first(found, _cloud_remedy)
+        return f"our account may read {_subjects(found)}" if found else "no job builds with Cloud Build"
 
     def _findings(self, check: str) -> list[Mapping[str, Any]]:
         return [item for item in self.probe.get("findings", []) if item["check"] == check]
@@ -318,7 +367,41 @@ def _raise_first(found: Sequence[Mapping[str, Any]], remedy: Callable[[Mapping[s
 def _repository_remedy(item: Mapping[str, Any]) -> str:
     if ".googlesource.com/" in str(item["subject"]):
         return f"let {_ACCOUNT} read the repository, in the access settings of its host"
-    return "give the GitHub App or the token the right to read the repository's contents, or check the name"
+    if _code(item) == "no commit host is configured for it":
+        return "add the host to github.hosts, and apply; or change the config that watches the repository"
+    if _code(item) in ("NOT_FOUND", "PERMISSION_DENIED"):
+        return "give the GitHub App or the token the right to read the repository's contents, or check the name"
+    return _LATER
+
+
+def _credentials_remedy(item: Mapping[str, Any]) -> str:
+    problem = str(item["problem"])
+    if _code(item) == "UNAUTHENTICATED":
+        return "renew the token, or install the GitHub App again; store new credentials as a new version of the secret"
+    if _ANONYMOUS in problem:
+        return "set github.token or github.app, and apply: without credentials GitHub answers 60 requests an hour"
+    if "used up" in problem:
+        return "poll less often, or let a webhook announce commits; use a GitHub App, whose limit is separate"
+    return _LATER
+
+
+def _cloud_remedy(item: Mapping[str, Any]) -> str:
+    problem, subject = str(item["problem"]), str(item["subject"])
+    if "SCHEDULER_CLOUD_BUILD" in problem:
+        return "change cloud_build in the Terraform variables, and apply; or change the config of the job"
+    if "SERVICE_DISABLED" in problem:
+        return "enable cloudbuild.googleapis.com in the project of the builds"
+    if item.get("isPermission"):
+        return "run `terraform apply`, which grants our account the right to use builds in cloud_build.projects"
+    if _code(item) in ("NOT_FOUND", "INVALID_ARGUMENT"):
+        kind = "trigger" if subject.startswith("trigger ") else "project and location"
+        return f"make the {kind} in Cloud Build, or correct the name in the job's config"
+    return _LATER
+
+
+def _code(item: Mapping[str, Any]) -> str:
+    """Return the code at the start of a problem, such as ``NOT_FOUND``."""
+    return str(item["problem"]).partition(":")[0]
 
 
 def _build_remedy(item: Mapping[str, Any]) -> str:
@@ -327,7 +410,7 @@ def _build_remedy(item: Mapping[str, Any]) -> str:
         return "grant Buildbucket's account roles/pubsub.publisher and roles/pubsub.viewer on the topic: apply again"
     if item.get("isPermission") or "NOT_FOUND" in str(item["problem"]):
         return f"in LUCI, grant role/buildbucket.triggerer and role/buildbucket.reader in {realm} to {_ACCOUNT}"
-    return "run the command again; if it fails for longer, look at the server's status"
+    return _LATER
 
 
 def _version(mark: Mapping[str, Any]) -> tuple[int, int, str]:

@@ -173,9 +173,9 @@ class V2Client:
         """Read and log the answer to ``GetBuild``. Return the final status, or None while the build is active."""
         status = _status(answer, log)
         if status is None:
-            log(log_lines.V2_STATUS.format(status=answer["status"]))
+            log(log_lines.BUILD_STATUS.format(status=answer["status"]))
         else:
-            log(log_lines.V2_BUILD.format(answer=_printed(answer)))
+            log(log_lines.BUILD.format(answer=_printed(answer)))
         return status
 
     def summary(self, answer: Mapping[str, Any]) -> str:

@@ -22,8 +22,9 @@ _ADVICE = {
         "grant the scheduler's account roles/cloudbuild.builds.editor in the project of the builds, "
         "and roles/iam.serviceAccountUser on the account of the build"
     ),
+    "run the trigger NOT_FOUND": "correct the trigger, project or location of the job, or create that trigger",
 }
-"""Reason or code of a refusal → the remedy."""
+"""Reason or code of a refusal, or call and code → the remedy."""
 
 
 class RefusedError(PermanentError):
@@ -96,7 +97,8 @@ class Api:
         """Log a refusal, and its remedy if there is one."""
         error = refusal.error
         self._log_failure(action, error)
-        if advice := _ADVICE.get(error.reason) or _ADVICE.get(error.code):
+        keys = (error.reason, f"{action} {error.code}", error.code)
+        if advice := next((_ADVICE[key] for key in keys if key in _ADVICE), ""):
             self.controller.log(log_lines.NEXT_STEP.format(advice=advice))
 
     def _log_failure(self, action: Call, error: CloudBuildError) -> None:

@@ -48,6 +48,7 @@ _PRINTED = (
 )  # fmt: skip
 """The members of a build that the log shows, in this order. Others may be large or hold values of substitutions."""
 _MAX_STATUS = 100  # characters
+_MAX_TEXT = 1000  # characters of any other text of the service: an invocation's document holds it
 _WAITS = "waits for approval in Cloud Build"
 
 
@@ -65,7 +66,7 @@ def build_of(operation: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return build
     error = operation.get("error")
     if isinstance(error, Mapping):
-        raise PermanentError(f"Cloud Build made no build: {sanitized(str(error.get('message', '')))}")
+        raise PermanentError(f"Cloud Build made no build: {_text(error, 'message')}")
     return None
 
 
@@ -88,6 +89,11 @@ def created(build: Mapping[str, Any]) -> Instant:
 def oldest_first(builds: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return builds in the order of their creation; the order of IDs decides between two of one time."""
     return sorted(builds, key=lambda build: (created(build), str(build.get("id"))))
+
+
+def _text(said: Mapping[str, Any], member: str) -> str:
+    """Return a text of the service as one line, cut; empty if it is missing."""
+    return sanitized(str(said.get(member) or "")[:_MAX_TEXT])
 
 
 def _status(build: Mapping[str, Any]) -> str:
@@ -130,9 +136,9 @@ def reason_of(build: Mapping[str, Any]) -> str:
     """Return the line about the end of a build that did not succeed; empty if Cloud Build names no reason."""
     info = build.get("failureInfo")
     if isinstance(info, Mapping) and info.get("type"):
-        words = [sanitized(str(info[name])) for name in ("type", "detail") if info.get(name)]
+        words = [_text(info, name) for name in ("type", "detail") if info.get(name)]
         return log_lines.BUILD_FAILED.format(reason=" - ".join(words))
-    detail = sanitized(str(build.get("statusDetail") or ""))
+    detail = _text(build, "statusDetail")
     return log_lines.BUILD_ENDED.format(status=_status(build).replace(" ", "_"), detail=detail) if detail else ""
 
 
@@ -145,4 +151,4 @@ def state_of(build: Mapping[str, Any]) -> dict[str, str]:
 
 def view_url(build: Mapping[str, Any]) -> str:
     """Return the address of a build's page, as the service names it."""
-    return sanitized(str(build.get("logUrl") or ""))
+    return _text(build, "logUrl")

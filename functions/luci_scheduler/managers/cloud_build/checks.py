@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from luci_scheduler.core.go_text import quote
+from luci_scheduler.managers.cloud_build.commit import repository_problem
 from luci_scheduler.managers.cloud_build.step_checks import (
     check_env,
     check_seconds,
@@ -114,35 +114,13 @@ def _check_source(task: Any, check: TaskCheck) -> None:
         if len(given) > 1:
             message = "only one of 'repo', 'connected_repository', 'git_repository_link' and 'none' may be set"
             source.error(message, given[1])
-        if problem := _repo_problem(task.source.repo):
+        if problem := repository_problem(task.source.repo) or check.hosts.problem(task.source.repo):
             source.error(problem, "repo")
         if problem := folder_problem(task.source.dir):
             source.error(problem, "dir")
         for name, collection in _LINKS.items():
             if problem := _link_problem(name, collection, getattr(task.source, name), task.location):
                 source.error(problem, name)
-
-
-def _repo_problem(url: str) -> str:
-    """Return why a text is not the URL of a repository that Cloud Build can fetch; empty if it is one, or empty."""
-    if not url:
-        return ""
-    if not url.isprintable() or " " in url:
-        return "not a URL: invalid character"
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError as error:
-        return f"not a URL: {error}"
-    faults = {
-        "only https scheme is supported": parts.scheme != "https",
-        "repo URL must have a host": not host,
-        "repo URL must not have a user": "@" in parts.netloc,
-        "repo URL must not have query": "?" in url.partition("#")[0],
-        "repo URL must not have fragment": "#" in url,
-        "repo URL path must be not just a slash": not parts.path.strip("/"),
-    }
-    return next((fault for fault, found in faults.items() if found), "")
 
 
 def _link_problem(name: str, collection: str, value: str, location: str) -> str:
@@ -188,8 +166,7 @@ def _substitution_problems(key: str, value: str, seen: set[str]) -> Iterator[str
 
 
 def _check_tags(tags: Sequence[str], check: TaskCheck) -> None:
-    if len(tags) > _MAX_TAGS:
-        check.error(f"{len(tags)} 'tags' are given, at most {_MAX_TAGS} are allowed", "tags", _MAX_TAGS)
+    if not check.few("tags", tags, _MAX_TAGS):
         return
     for index, tag in enumerate(tags):
         if not TAG.fullmatch(tag):

@@ -17,6 +17,7 @@ from luci_scheduler.managers.cloud_build.api import Api, RefusedError
 from luci_scheduler.managers.cloud_build.build import (
     BUILD_ID,
     build_of,
+    created,
     indented,
     is_active,
     is_of,
@@ -29,7 +30,7 @@ from luci_scheduler.managers.cloud_build.build import (
 from luci_scheduler.managers.cloud_build.kind import CloudBuildKind
 from luci_scheduler.managers.cloud_build.lookup import find_builds
 from luci_scheduler.managers.cloud_build.permission import check_permitted
-from luci_scheduler.managers.cloud_build.request import Given, Place, identity_of, is_run, make_request, place_of
+from luci_scheduler.managers.cloud_build.request import BuildRequest, Place, identity_of, is_run, make_request, place_of
 from luci_scheduler.managers.cloud_build.tags import invocation_tag
 from luci_scheduler.managers.controller import Controller, Hint
 from luci_scheduler.managers.environment import Environment
@@ -47,7 +48,7 @@ _MAY_BE_UNKNOWN = MINUTE
 """How long after its creation a build may be unknown to a read."""
 
 _LIST_LAG = 4 * MINUTE
-"""How long after the last log line a look-up does not prove that there is no further build.
+"""How long after the last log line a new build of the invocation may still appear.
 
 A request to run a trigger takes up to three minutes after its line, and a list may show the new build late."""
 
@@ -63,7 +64,7 @@ class _Work:
 
     controller: Controller
     api: Api
-    given: Given
+    request: BuildRequest
     place: Place
     """Where its build is, or will be."""
 
@@ -87,8 +88,8 @@ class CloudBuildManager:
         """Make the build. Before every request except the invocation's first, look for an existing build."""
         try:
             work = self._work(controller)
-            check_permitted(work.given.task, work.given.defaults)
-            path, body = make_request(work.given, controller.log)
+            check_permitted(work.request.task, work.request.defaults)
+            path, body = make_request(work.request, controller.log)
         except PermanentError as error:
             controller.log(log_lines.LAUNCH_REFUSED.format(error=error))
             raise
@@ -103,7 +104,7 @@ class CloudBuildManager:
         """Request a build."""
         controller = work.controller
         controller.log(log_lines.CLOUD_REQUEST.format(request=indented(body)))
-        action, limit = (Call.RUN, self._run_limit(work)) if is_run(work.given.task) else (Call.CREATE, 0)
+        action, limit = (Call.RUN, self._run_limit(work)) if is_run(work.request.task) else (Call.CREATE, 0)
         build = build_of(work.api.call("launch", action, path, body, limit=limit, until=end))
         if build is None and (build := self._adopt(work, "find after an empty answer")) is None:
             raise TransientError("Cloud Build's answer names no build, and no list shows one yet")
@@ -125,7 +126,7 @@ class CloudBuildManager:
     def _find(self, work: _Work, name: str, until: Instant | None = None) -> Sequence[Mapping[str, Any]]:
         """Look up the builds of the invocation. After a refusal, the log names how a person can find them."""
         try:
-            return find_builds(work.api, work.given, work.controller.invocation.started, name, until)
+            return find_builds(work.api, work.request, work.place, work.controller.invocation.started, name, until)
         except RefusedError:
             _log_where(work)
             raise
@@ -147,9 +148,9 @@ class CloudBuildManager:
         """Record a build that this launch has made or found, after at most ``requests`` requests for builds."""
         controller, url = work.controller, view_url(build)
         controller.log(log_lines.TASK_URL.format(url=url))
-        created = format_rfc3339(controller.clock.now())
+        now = format_rfc3339(controller.clock.now())
         data = {"build_id": build["id"], "project": work.place.project, "location": work.place.location}
-        controller.set_task(view_url=url, task_data={**data, "created": created, "requests": requests})
+        controller.set_task(view_url=url, task_data={**data, "created": now, "requests": requests})
         status = outcome(build, controller.log)
         controller.set_status(status or Status.RUNNING)
         _note(controller, build, status)
@@ -168,6 +169,8 @@ class CloudBuildManager:
     def _cancel_lost(self, work: _Work, hint: Hint) -> None:
         """Cancel a build that an attempt made whose answer was lost, if the build is going on and is really ours.
 
+        A build that a person made with Cloud Build's own retry, after the invocation has ended, is left alone.
+
         Raises:
             TransientError: Cloud Build did not answer, or may not know the build yet; the notification must come again.
         """
@@ -178,7 +181,9 @@ class CloudBuildManager:
             if error.code == "NOT_FOUND" and _has_several(work) and _is_recent(work.controller, hint.sent):
                 raise TransientError(f"{error}, which may be too new to be known") from error
             return  # no such build: the notification is wrong
-        if not (is_active(build) and is_of(build, identity_of(work.given))):
+        if not (is_active(build) and is_of(build, identity_of(work.request))):
+            return
+        if _is_repeated_by_a_person(work, build):
             return
         _note_other(work.controller, build_id)
         recorded = work.recorded or "none"
@@ -200,9 +205,9 @@ class CloudBuildManager:
         self._cancel_doubles(work)
         status = outcome(build, controller.log)
         if status is None:
-            controller.log(log_lines.V2_STATUS.format(status=state_of(build)["status"]))
+            controller.log(log_lines.BUILD_STATUS.format(status=state_of(build)["status"]))
         else:
-            controller.log(log_lines.V2_BUILD.format(answer=printed(build)))
+            controller.log(log_lines.BUILD.format(answer=printed(build)))
             controller.set_status(status)
         _note(controller, build, status)
 
@@ -240,9 +245,10 @@ class CloudBuildManager:
         """Cancel the build. If its ID was never recorded, look for all builds of the invocation first.
 
         Raises:
-            TransientError: Cloud Build did not answer, or a list may not show a recently requested build yet.
+            TransientError: Cloud Build did not answer, or a list may not show a recently requested build yet; or the
+                settings have no Cloud Build.
         """
-        work = self._work(controller)
+        work = self._watched(controller)
         if work.recorded:
             self._cancel_recorded(work)
         elif not _never_made(controller):
@@ -323,7 +329,7 @@ class CloudBuildManager:
         environment, invocation = self._environment, controller.invocation
         if environment.cloud_build is None:
             raise PermanentError("this installation has no Cloud Build jobs: set SCHEDULER_CLOUD_BUILD to true")
-        given = Given(
+        request = BuildRequest(
             task=invocation.task.fields,
             job_id=invocation.job_id,
             invocation_id=invocation.id,
@@ -332,14 +338,14 @@ class CloudBuildManager:
             defaults=environment.cloud_build_defaults,
         )
         api = Api(environment.cloud_build, controller, environment.request_deadline)
-        return _Work(controller, api, given, _recorded_place(invocation) or place_of(given.task, given.defaults))
+        return _Work(controller, api, request, _recorded_place(invocation) or place_of(request.task, request.defaults))
 
     def _watched(self, controller: Controller) -> _Work:
-        """Return a running invocation.
+        """Return an invocation that may have a build.
 
         Raises:
-            TransientError: the settings have no Cloud Build. Only Cloud Build can end the invocation, so it waits until
-                an operator changes the settings.
+            TransientError: the settings have no Cloud Build. Only Cloud Build can end the build, so the handler waits
+                until an operator changes the settings.
         """
         try:
             return self._work(controller)
@@ -347,11 +353,11 @@ class CloudBuildManager:
             raise TransientError(str(error)) from error
 
     def _run_limit(self, work: _Work) -> int:
-        return work.given.defaults.run_deadline
+        return work.request.defaults.run_deadline
 
     def _attempt_end(self, work: _Work) -> Instant:
         """Return the end of an attempt that starts now. The next one may follow its claim, after the least pause."""
-        limit = self._environment.request_deadline + (self._run_limit(work) if is_run(work.given.task) else 0)
+        limit = self._environment.request_deadline + (self._run_limit(work) if is_run(work.request.task) else 0)
         end = Instant(work.controller.clock.now() + limit)
         claim_until = work.controller.invocation.claim_until
         return end if claim_until is None else min(end, Instant(claim_until - CloudBuildKind.retry_pause))
@@ -389,10 +395,10 @@ def _note(controller: Controller, build: Mapping[str, Any], status: Status | Non
 def _is_new(controller: Controller) -> bool:
     """Whether a build was recorded so recently that a read may not know it yet."""
     try:
-        created = parse_rfc3339(str(controller.invocation.task_data.get("created", "")))
+        recorded = parse_rfc3339(str(controller.invocation.task_data.get("created", "")))
     except ValueError:
         return False
-    return _is_recent(controller, created)
+    return _is_recent(controller, recorded)
 
 
 def _is_recent(controller: Controller, moment: Instant) -> bool:
@@ -410,7 +416,17 @@ def _note_other(controller: Controller, build_id: str) -> None:
 def _has_several(work: _Work) -> bool:
     """Whether the invocation may have builds that nothing has shown: more requests were sent than builds are known."""
     data = work.controller.invocation.task_data
-    return int(data.get("requests", 1)) > 1 + len(data.get("others", ()))
+    return not work.recorded or int(data.get("requests", 1)) > 1 + len(data.get("others", ()))
+
+
+def _is_repeated_by_a_person(work: _Work, build: Mapping[str, Any]) -> bool:
+    """Whether no attempt can have made a build: it was created after the invocation had ended.
+
+    Cloud Build's own retry copies the substitutions. If the answer of a request was lost, Cloud Build may still have
+    been at work on that request when the invocation ended.
+    """
+    finished = work.controller.invocation.finished
+    return finished is not None and created(build) > finished + (_LIST_LAG if _has_several(work) else 0)
 
 
 def _never_made(controller: Controller) -> bool:
@@ -422,8 +438,8 @@ def _never_made(controller: Controller) -> bool:
 
 def _log_where(work: _Work) -> None:
     """Log how a person can find the build of an earlier attempt."""
-    invocation_id = work.given.invocation_id
-    if is_run(work.given.task):
+    invocation_id = work.request.invocation_id
+    if is_run(work.request.task):
         line = log_lines.EARLIER_RUN_MAY_RUN.format(substitution=f"_SCHEDULER_INVOCATION={invocation_id}")
     else:
         line = log_lines.EARLIER_BUILD_MAY_RUN.format(tag=invocation_tag(invocation_id))

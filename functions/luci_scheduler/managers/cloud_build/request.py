@@ -8,11 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 from luci_scheduler.core.frozen import frozen
+from luci_scheduler.core.git_names import BRANCHES, TAGS, is_hash
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.managers.cloud_build.commit import (
-    BRANCHES,
-    HASH,
-    TAGS,
     Commit,
     Log,
     commit_of,
@@ -24,15 +22,15 @@ from luci_scheduler.managers.cloud_build.substitutions import substitutions
 from luci_scheduler.managers.cloud_build.tags import invocation_tag, named_tag
 from luci_scheduler.managers.environment import CloudBuildDefaults
 
-__all__ = ["Given", "Place", "account_of", "identity_of", "is_run", "make_request", "place_of"]
+__all__ = ["BuildRequest", "Place", "account_of", "identity_of", "is_run", "make_request", "place_of"]
 
 _SHORT_HASH = 7
 _ACCOUNT = re.compile(r"[^@/]+@(?P<project>.+)\.iam\.gserviceaccount\.com")
 
 
 @frozen
-class Given:
-    """Everything that a request is made from."""
+class BuildRequest:
+    """Everything that the request for the build of an invocation is made from."""
 
     task: Mapping[str, Any]
     """The fields of the task definition, as a job stores them."""
@@ -61,7 +59,11 @@ class Place:
 
     def run(self, trigger: str) -> str:
         """Return the path that runs a trigger."""
-        return f"{self._path}/triggers/{quote(trigger, safe='')}:run"
+        return f"{self.trigger(trigger)}:run"
+
+    def trigger(self, trigger: str) -> str:
+        """Return the path of a trigger, by its ID or name."""
+        return f"{self._path}/triggers/{quote(trigger, safe='')}"
 
     @property
     def _path(self) -> str:
@@ -78,16 +80,16 @@ def place_of(task: Mapping[str, Any], defaults: CloudBuildDefaults) -> Place:
     return Place(task.get("project") or defaults.project, task.get("location") or defaults.location)
 
 
-def identity_of(given: Given) -> dict[str, str]:
+def identity_of(request: BuildRequest) -> dict[str, str]:
     """Return the substitutions that identify the builds of an invocation. All builds of an invocation carry them."""
     return {
-        "_SCHEDULER_APP": given.app_id,
-        "_SCHEDULER_INVOCATION": str(given.invocation_id),
-        "_SCHEDULER_JOB": given.job_id,
+        "_SCHEDULER_APP": request.app_id,
+        "_SCHEDULER_INVOCATION": str(request.invocation_id),
+        "_SCHEDULER_JOB": request.job_id,
     }
 
 
-def make_request(given: Given, log: Log) -> tuple[str, dict[str, Any]]:
+def make_request(request: BuildRequest, log: Log) -> tuple[str, dict[str, Any]]:
     """Return the path and the body of the request for a build, which is a POST.
 
     ``log`` gets the lines about what the request leaves out.
@@ -95,42 +97,42 @@ def make_request(given: Given, log: Log) -> tuple[str, dict[str, Any]]:
     Raises:
         PermanentError: the invocation and the definition do not make a request. Its text is for people.
     """
-    place = place_of(given.task, given.defaults)
-    commit = commit_of(given.properties, log)
-    if is_run(given.task):
-        trigger = given.task["trigger"]
+    place = place_of(request.task, request.defaults)
+    commit = commit_of(request.properties, log)
+    if is_run(request.task):
+        trigger = request.task["trigger"]
         return place.run(trigger), {
             "projectId": place.project,
             "triggerId": trigger,
-            "source": _run_source(given, commit, log),
+            "source": _run_source(request, commit, log),
         }
-    return place.builds, _build(given, place, commit, log)
+    return place.builds, _build(request, place, commit, log)
 
 
-def _run_source(given: Given, commit: Commit | None, log: Log) -> dict[str, Any]:
-    own = {**identity_of(given), **(ref_name(commit.ref) if commit else {})}
-    values = substitutions(given.task.get("substitutions", ()), given.properties, own, log)
-    revision = commit.revision if commit else given.task.get("source", {}).get("revision", "")
+def _run_source(request: BuildRequest, commit: Commit | None, log: Log) -> dict[str, Any]:
+    own = {**identity_of(request), **(ref_name(commit.ref) if commit else {})}
+    values = substitutions(request.task.get("substitutions", ()), request.properties, own, log)
+    revision = commit.revision if commit else request.task.get("source", {}).get("revision", "")
     return {**_run_revision(revision), "substitutions": values}
 
 
 def _run_revision(revision: str) -> dict[str, str]:
     if not revision:
         return {}
-    if HASH.fullmatch(revision):
+    if is_hash(revision):
         return {"commitSha": revision}
     if revision.startswith(TAGS):
         return {"tagName": revision.removeprefix(TAGS)}
     return {"branchName": revision.removeprefix(BRANCHES)}
 
 
-def _build(given: Given, place: Place, commit: Commit | None, log: Log) -> dict[str, Any]:
+def _build(request: BuildRequest, place: Place, commit: Commit | None, log: Log) -> dict[str, Any]:
     """Return a ``Build``; its members are in the order in which the log shows them."""
-    task = given.task
+    task = request.task
     fields = task.get("source", {})
     source = source_of(fields, commit, log)
-    own = {**identity_of(given), **(_built_in(commit, fields) if commit and builds_commit(fields, commit) else {})}
-    account = task.get("service_account") or given.defaults.account
+    own = {**identity_of(request), **(_built_in(commit, fields) if commit and builds_commit(fields, commit) else {})}
+    account = task.get("service_account") or request.defaults.account
     message = {
         "source": source,
         "steps": [_step(step) for step in task.get("steps", ())],
@@ -141,8 +143,8 @@ def _build(given: Given, place: Place, commit: Commit | None, log: Log) -> dict[
         "availableSecrets": _secrets(task),
         "serviceAccount": account_of(account, place.project) if account else None,
         "options": _options(task),
-        "substitutions": substitutions(task.get("substitutions", ()), given.properties, own, log),
-        "tags": _tags(given, commit),
+        "substitutions": substitutions(task.get("substitutions", ()), request.properties, own, log),
+        "tags": _tags(request, commit),
     }
     return {name: value for name, value in message.items() if value}
 
@@ -218,11 +220,11 @@ def _options(task: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tags(given: Given, commit: Commit | None) -> list[str]:
+def _tags(request: BuildRequest, commit: Commit | None) -> list[str]:
     return [
-        invocation_tag(given.invocation_id),
-        named_tag("scheduler-job-", given.job_id),
-        named_tag("scheduler-app-", given.app_id),
+        invocation_tag(request.invocation_id),
+        named_tag("scheduler-job-", request.job_id),
+        named_tag("scheduler-app-", request.app_id),
         *([f"commit-{commit.revision}"] if commit else ()),
-        *given.task.get("tags", ()),
+        *request.task.get("tags", ()),
     ]

@@ -7,7 +7,8 @@ from typing import Any
 
 from luci_scheduler.core import log_lines
 from luci_scheduler.core.errors import PermanentError
-from luci_scheduler.managers.cloud_build.commit import Commit, Log, same_repository
+from luci_scheduler.core.go_text import quote
+from luci_scheduler.managers.cloud_build.commit import Commit, Log, repository_problem, same_repository
 
 __all__ = ["builds_commit", "source_of"]
 
@@ -44,6 +45,8 @@ def source_of(fields: Mapping[str, Any], commit: Commit | None, log: Log) -> dic
     url = fields.get("repo") or (commit.repository if commit else "")
     if not url:
         raise PermanentError("no repository to build: the invocation brings no commit and 'source.repo' is not set")
+    if problem := repository_problem(url):
+        raise PermanentError(f"no repository to build: {quote(url)} - {problem}")
     return {"gitSource": _members({"url": url}, fields, revision)}
 
 

@@ -25,9 +25,7 @@ _REF_IN_SHELL = re.compile(r"(?<!\$)\$(?:\{(?:_BRANCH|BRANCH_NAME|TAG_NAME)\}|(?
 
 def check_steps(task: Any, check: TaskCheck) -> None:
     """Validate the steps of a block."""
-    if len(task.steps) > _MAX_STEPS:
-        message = f"{len(task.steps)} 'steps' are given, at most {_MAX_STEPS} are allowed"
-        check.error(message, "steps", _MAX_STEPS)
+    if not check.few("steps", task.steps, _MAX_STEPS):
         return
     secrets = {secret.env for secret in task.secrets}
     earlier: set[str] = set()
@@ -54,7 +52,7 @@ def _check_step(step: Any, check: TaskCheck) -> None:
 
 
 def _check_args(step: Any, check: TaskCheck) -> None:
-    if not _few("args", step.args, check):
+    if not check.few("args", step.args, _MAX_ITEMS):
         return
     for index, arg in enumerate(step.args):
         if len(arg) > _MAX_ARG:
@@ -87,19 +85,12 @@ def _check_secret_env(step: Any, secrets: set[str], check: TaskCheck) -> None:
 
 def check_env(env: Sequence[str], check: TaskCheck) -> None:
     """Validate the variables of a step or of all steps."""
-    if not _few("env", env, check):
+    if not check.few("env", env, _MAX_ITEMS):
         return
     for index, item in enumerate(env):
         key, equals, _ = item.partition("=")
         if not (key and equals):
             check.error(f"not a KEY=value pair: {quote(item)}", "env", index)
-
-
-def _few(name: str, items: Sequence[str], check: TaskCheck) -> bool:
-    if len(items) <= _MAX_ITEMS:
-        return True
-    check.error(f"{len(items)} '{name}' are given, at most {_MAX_ITEMS} are allowed", name, _MAX_ITEMS)
-    return False
 
 
 def check_seconds(name: str, seconds: int, check: TaskCheck) -> None:

@@ -51,8 +51,11 @@ def _check_repo(url: str, check: TaskCheck) -> None:
         check.error(problem, "repo")
     elif not check.hosts.knows(url):
         # Not an error: the original accepts any URL here, and a config must stay valid.
-        host = quote(urlsplit(url).netloc)
-        check.warning(f"no commit host is configured for {host}: its polls fail (see SCHEDULER_COMMIT_HOSTS)", "repo")
+        host = quote(urlsplit(url).netloc or url)
+        named = "unless SCHEDULER_COMMIT_HOSTS names it (for luci-scheduler config: --github-hosts)"
+        near = check.hosts.near(url)
+        remedy = f"; write https://{near}/OWNER/NAME" if near else f" {named}"
+        check.warning(f"no commit host is configured for {host}: its polls fail{remedy}", "repo")
 
 
 def _check_refs(refs: Sequence[str], check: TaskCheck) -> None:

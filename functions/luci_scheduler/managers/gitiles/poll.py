@@ -11,6 +11,7 @@ from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.commit_hosts import CommitHosts
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.git_names import TAGS
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.identifiers import project_of
 from luci_scheduler.core.instants import MINUTE
@@ -33,7 +34,6 @@ Otherwise a repository with many refs on a slow server would never make progress
 longer.
 """
 
-_TAGS = "refs/tags/"
 _NO_MATCH = "didn't match path filters"
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
@@ -118,7 +118,7 @@ class Poll:
             TransientError: the request for its log failed; nothing has changed.
         """
         head, old = self._current[ref], self._known.get(ref)
-        existed = self._polling.era is Era.V2 and ref.startswith(_TAGS) and ref not in self._seen
+        existed = self._polling.era is Era.V2 and ref.startswith(TAGS) and ref not in self._seen
         if old != head or ref in self._backlog:
             new = self._new_commits(ref, old, head, existed=existed)
             self._take_note(ref, head, new)

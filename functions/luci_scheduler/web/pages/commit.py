@@ -72,8 +72,10 @@ def commit(page_request: PageRequest) -> PageResponse:
     found, problem, status = ExplainedCommit(CommitFacts("")), "", 200
     if query.is_asked:
         try:
-            query = replace(query, repo=query.repo or only_repo(page_request.context))
+            given = query.repo
+            query = replace(query, repo=given or only_repo(page_request.context))
             found = explain_commit(page_request.context, query.repo, query.revision, query.ref)
+            query = replace(query, repo=given or found.repo or query.repo)
         except ApiError as error:
             problem, status = error.message, 400
         except HostUnavailableError as error:
@@ -109,6 +111,7 @@ def _facts_json(facts: CommitFacts) -> dict[str, Any] | None:
         "committed": format_rfc3339(facts.commit.committed),
         "files": files[:MAX_FILES],
         "more_files": max(0, len(files) - MAX_FILES),
+        "note": facts.note,
     }
 
 
@@ -167,6 +170,7 @@ def _facts_values(facts: CommitFacts, now: Instant) -> dict[str, Any]:
         "committed": f"{shown(commit.committed)}, {ago(commit.committed, now)}" if commit else "",
         "files": files[:MAX_FILES],
         "more_files": max(0, len(files) - MAX_FILES),
+        "note": facts.note,
     }
 
 

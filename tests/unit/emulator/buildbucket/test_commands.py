@@ -15,9 +15,11 @@ from emulator.buildbucket.builders import BuilderConfig
 from emulator.buildbucket.builds import Build, BuildSpec, Outcome
 from emulator.buildbucket.commands import Commands, outcome_of_exit
 from emulator.buildbucket.identifiers import BuilderId
-from emulator.buildbucket.output import Outputs
-from emulator.buildbucket.plans import Command, Workplace
-from emulator.buildbucket.variables import inherited, variables
+from emulator.buildbucket.plans import Command
+from emulator.buildbucket.variables import variables
+from emulator.building.output import Outputs
+from emulator.building.programs import inherited
+from emulator.building.workplace import Workplace
 from emulator.errors import LocalCloudError
 from luci_scheduler.core.instants import MILLISECOND, MINUTE, SECOND
 from tests.waiting import until

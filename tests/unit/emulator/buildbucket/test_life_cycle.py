@@ -21,7 +21,7 @@ from emulator.buildbucket import (
     Start,
 )
 from emulator.buildbucket.testing import call_prpc, prpc_json
-from emulator.buildbucket.timeline import Timeline
+from emulator.building.timeline import Timeline
 from emulator.clock import RealClock, SteppedClock
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND
 from tests.waiting import until

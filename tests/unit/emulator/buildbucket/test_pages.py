@@ -11,7 +11,8 @@ from emulator.buildbucket.builds import Build, BuildSpec
 from emulator.buildbucket.plans import Command
 from emulator.buildbucket.state import Surroundings
 from emulator.buildbucket.testing import MemoryPublisher
-from emulator.buildbucket.views import build_view, duration
+from emulator.buildbucket.views import build_view
+from emulator.building.views import duration
 from emulator.clock import RealClock
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND
 from tests.unit.emulator.buildbucket.support import COMMIT, schedule, tag

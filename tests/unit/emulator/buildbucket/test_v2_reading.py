@@ -4,7 +4,7 @@ import pytest
 
 from emulator.buildbucket import BuilderConfig, BuilderId, Outcome
 from emulator.buildbucket.testing import call_prpc, prpc_json
-from emulator.buildbucket.wire_time import format_timestamp
+from emulator.building.wire_time import format_timestamp
 from luci_scheduler.core.instants import MINUTE
 from tests.unit.emulator.buildbucket.support import BUILDER, COMMIT, START, get, schedule, tag
 

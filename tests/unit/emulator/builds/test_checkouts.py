@@ -10,7 +10,7 @@ import pytest
 from emulator.buildbucket.builders import BuilderConfig
 from emulator.buildbucket.builds import Build, BuildSpec
 from emulator.buildbucket.identifiers import BuilderId
-from emulator.buildbucket.plans import Workplace
+from emulator.building.workplace import Workplace
 from emulator.builds.checkouts import Checkouts
 from emulator.errors import LocalCloudError
 from emulator.gitiles import Repository

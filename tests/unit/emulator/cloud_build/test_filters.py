@@ -38,6 +38,7 @@ def test_filters(text: str, matches: bool) -> None:
     [
         'createTime="x"', 'create_time>="2026-01-01T00:00:00Z"', "tags=a", 'tags:"a"', 'tags="a" tags="b"',
         'tags="a" AND', "NOT", '(tags="a"', 'tags="a")', 'results.images="x"', "tags", '"a"', 'tags="a',
+        "(" * 3000, "NOT " * 3000,
     ],
 )  # fmt: skip
 def test_other_filters_are_refused(text: str) -> None:

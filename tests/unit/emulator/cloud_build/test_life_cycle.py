@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from emulator.cloud_build import Change, PlanRule, Script, Trigger
+from emulator.cloud_build.builds import operation
 from emulator.cloud_build.plans import Plans, plan_from_json, rule_from_json
 from luci_scheduler.core.instants import SECOND
 from tests.unit.emulator.cloud_build.support import PLACE, Bench, sample
@@ -56,7 +57,7 @@ def test_changes_have_their_own_times(bench: Bench) -> None:
     ],
 )  # fmt: skip
 def test_planned_failures(bench: Bench, name: str, change: Change) -> None:
-    """The build has status, detail and failure as in the samples."""
+    """The build has the status and the kind of failure of the sample, and the detail of its plan."""
     plan(bench, Change("WORKING", SECOND), change)
     build_id = bench.create()["id"]
     bench.advance(2)
@@ -67,13 +68,15 @@ def test_planned_failures(bench: Bench, name: str, change: Change) -> None:
 
 
 def test_a_build_that_is_over_at_once(bench: Bench) -> None:
-    """The operation is done, and its build decides."""
+    """The build has never started, and its operation is done."""
     plan(bench, Change("INTERNAL_ERROR", 0))
     build_id = bench.create()["id"]
     bench.service.timeline.run_due()
-    build = bench.get(build_id)
-    assert build["status"] == "INTERNAL_ERROR"
-    assert "startTime" not in build
+    build = bench.service.store.get(build_id)
+    assert build is not None
+    assert build.status == "INTERNAL_ERROR"
+    assert "startTime" not in build.body
+    assert operation(build)["done"]
 
 
 def test_a_build_expires_in_the_queue(bench: Bench) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from emulator.buildbucket.plans import Workplace
 from emulator.buildbucket.testing import MemoryPublisher, ScriptedEntropy
+from emulator.building.workplace import Workplace
 from emulator.clock import RealClock
 from emulator.cloud_build import RunSteps, Service
 from emulator.cloud_build.builds import Build
@@ -27,10 +28,10 @@ FILES = Workplace(
 class Runner:
     """A service whose builds run their steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: str = "") -> None:
         self.workplace: Workplace | Exception = FILES
         self.publisher = MemoryPublisher()
-        plan = RunSteps(self._workspace)
+        plan = RunSteps(self._workspace, command)
         self.service = Service(RealClock(), ScriptedEntropy(), self.publisher, default_plan=plan, parallel=2)
         self.service.timeline.start()
 
@@ -64,10 +65,19 @@ class Runner:
 @pytest.fixture
 def runner() -> Iterator[Runner]:
     """A service whose builds run their steps."""
-    made = Runner()
-    yield made
-    made.service.timeline.stop()
-    made.service.life_cycle.stop()
+    with running() as made:
+        yield made
+
+
+@contextmanager
+def running(command: str = "") -> Iterator[Runner]:
+    """A service whose builds run a command, or without one their steps."""
+    made = Runner(command)
+    try:
+        yield made
+    finally:
+        made.service.timeline.stop()
+        made.service.life_cycle.stop()
 
 
 def statuses(build: Build) -> list[str]:
@@ -104,6 +114,17 @@ def test_scripts_images_and_variables(runner: Runner, monkeypatch: pytest.Monkey
     assert "leaked" not in log
     assert all(step["timing"]["startTime"] <= step["timing"]["endTime"] for step in build.steps)
     assert [message.attributes["status"] for message in runner.publisher.messages] == ["QUEUED", "WORKING", "SUCCESS"]
+
+
+def test_a_command_takes_the_place_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the environment of `up`, as in builds of Buildbucket, and the variables of both kinds of builds."""
+    monkeypatch.setenv("OF_THE_DEVELOPER", "inherited")
+    monkeypatch.setenv("GIT_DIR", "/elsewhere")
+    with running('echo "$OF_THE_DEVELOPER|$GIT_DIR|$REVISION|$_REVISION|$CI"; cat part/file; exit 3') as runner:
+        build, log = runner.run({"name": "no/image"}, {"name": "ubuntu"}, substitutions={"_REVISION": "6d7a"})
+    assert "inherited||6d7a|6d7a|true\ncontent\n" in log
+    assert (build.status, statuses(build)) == ("FAILURE", ["FAILURE"])
+    assert build.body["statusDetail"] == 'build step 0 "--build" failed: step exited with non-zero status: 3'
 
 
 def test_a_failing_step_ends_the_build(runner: Runner) -> None:

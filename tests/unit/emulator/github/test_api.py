@@ -102,7 +102,7 @@ def test_a_merge_differs_from_its_first_parent(server: GitHubServer, world: Worl
 
 
 def test_a_commit_lists_at_most_3000_files(server: GitHubServer, world: World) -> None:
-    """300 without a page, 100 a page, and nothing behind page 30."""
+    """A request without a page gets 300, a page has 100, and no page follows the thirtieth."""
     path = f"{REPO}/commits/{world['big']}"
     sizes = [len(get(server, f"{path}{query}").json()["files"]) for query in ("", "?per_page=100&page=30", "?page=101")]
     assert sizes == [300, 100, 0]
@@ -204,6 +204,15 @@ def test_contents_of_a_file_and_a_folder(server: GitHubServer) -> None:
     ]
     assert get(server, f"{REPO}/contents/src/none").status_code == 404
     assert get(server, f"{REPO}/contents/src?ref=none").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["..", "../..", "src/../../x"])
+def test_contents_outside_of_the_repository_are_not_found(server: GitHubServer, path: str) -> None:
+    """A client of HTTP would shorten the address, so it is sent as it is."""
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+    connection.request("GET", f"{REPO}/contents/{path}", headers={"User-Agent": "test"})
+    assert connection.getresponse().status == 404
+    connection.close()
 
 
 def test_a_large_file_has_no_content_in_json(server: GitHubServer, world: World) -> None:
@@ -330,6 +339,11 @@ def test_a_token_has_permissions_and_repositories(server: GitHubServer, world: W
 def test_a_wrong_jwt_makes_no_token(server: GitHubServer, claims: dict[str, Any]) -> None:
     """Its times are bounded, and it names the App."""
     assert _token(server, **claims).status_code == 401
+
+
+@pytest.mark.parametrize("body", [{"permissions": 7}, {"repositories": "widget"}, {"repositories": [7]}])
+def test_members_of_another_type_make_no_token(server: GitHubServer, body: Any) -> None:
+    assert _token(server, body).status_code == 422
 
 
 def test_no_jwt_makes_no_token(server: GitHubServer) -> None:

@@ -62,7 +62,7 @@ def test_a_changed_list_has_another_etag(server: GitHubServer, world: World) -> 
 def test_without_a_token_there_are_60_requests_an_hour(server: GitHubServer) -> None:
     """The header says so."""
     assert get(server, REFS, token=None).headers["X-RateLimit-Limit"] == "60"
-    assert get(server, "/rate_limit", token=None).json()["used"] == 1
+    assert get(server, "/rate_limit", token=None).json()["resources"]["core"]["used"] == 1
     assert get(server, "/meta").json()["hooks"]
 
 
@@ -176,6 +176,8 @@ def test_other_processes_control_the_server(server: GitHubServer, world: World) 
         ("held", {"repository": "a/b"}),
         ("commits", {"repository": "../x", "message": "m"}),
         ("commits", {"repository": "a/b/c", "message": "m"}),
+        ("commits", {"repository": "a/.git", "message": "m"}),
+        ("commits", {"repository": "a/b\nc", "message": "m"}),
         ("commits", {"repository": WIDGET, "message": "m", "files": {"a": 1}}),
         ("commits", {"repository": WIDGET, "message": "m", "branch": "a..b"}),
         ("refs", {"repository": WIDGET, "ref": "none", "revision": ""}),

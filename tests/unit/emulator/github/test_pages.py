@@ -62,7 +62,6 @@ def test_a_commit_shows_its_statuses_and_its_difference(server: GitHubServer, wo
     for text in ("failure", "2 of 9 tests failed", "scheduler/proj/job", "Change c2", "+two"):
         assert text in page
     assert f"repo=https%3A%2F%2Fgithub.com%2F{OWNER}%2Fwidget" in page
-    assert server.page_url(WIDGET, world["c2"]).endswith(f"/{WIDGET}/commit/{world['c2']}")
     assert "This commit has no status." in _page(server, f"/{WIDGET}/commit/{world['big']}").text
 
 
@@ -106,13 +105,13 @@ def test_foreign_text_is_only_text(server: GitHubServer, world: World) -> None:
     ],
 )
 def test_other_pages_are_not_found(server: GitHubServer, path: str) -> None:
-    """The page says why."""
+    """The answer is a page for people."""
     found = _page(server, path)
     assert (found.status_code, "Not found" in found.text) == (404, True)
 
 
 def test_a_missing_repository_names_its_place(server: GitHubServer, world: World) -> None:
-    """The folder, and the command that pushes it."""
+    """The page names the folder, and the command that pushes it."""
     page = _page(server, f"/{OWNER}/none").text
     assert f"{world.root}/github.com/{OWNER}/none" in page
     assert f"git push {server.url}/{OWNER}/none.git main" in page
@@ -142,6 +141,9 @@ def test_git_clients_push_and_clone(server: GitHubServer, world: World, tmp_path
     assert "no config watches https://github.com/none/none" in client.run(
         "push", server.clone_url("none/none"), "main", fails=True
     )
+    for name in ("none", "github.com/none/none"):
+        refused = client.run("push", server.clone_url(name), "main", fails=True)
+        assert f"the address of a repository is {server.url}/OWNER/NAME.git, not /{name}" in refused
     assert "no repository none/none on github.com" in client.run("clone", server.clone_url("none/none"), fails=True)
     server.around.pushed, server.around.watched = lambda _: None, frozenset
     change = RefChange("refs/heads/main", "", commit)
@@ -159,7 +161,7 @@ def test_a_renamed_repository_is_found_by_git(server: GitHubServer, world: World
 
 
 def test_a_linked_repository_belongs_to_its_user(server: GitHubServer, world: World, tmp_path: Path) -> None:
-    """Neither a push nor a control call writes into it, and it keeps its name."""
+    """Neither a push nor a control call writes into it or into a linked folder, and it keeps its name."""
     user = Repository.create(tmp_path / "mine", bare=False)
     user.commit("First", {"a": "1"})
     (world.root / "github.com" / OWNER / "linked").symlink_to(user.path)
@@ -169,6 +171,14 @@ def test_a_linked_repository_belongs_to_its_user(server: GitHubServer, world: Wo
         server.rename(f"{OWNER}/linked", f"{OWNER}/other")
     client = GitClient(tmp_path / "work")
     client.commit("Other")
+    (tmp_path / "projects").mkdir()
+    (world.root / "github.com" / "me").symlink_to(tmp_path / "projects")
+    with pytest.raises(LocalCloudError, match="watched in place"):
+        server.service.commit("me/new", "main", "No", {"a": "2"}, None)
+    Repository.create(world.root / "github.com" / OWNER / "mover")
+    with pytest.raises(ValueError, match="watched in place"):
+        server.rename(f"{OWNER}/mover", "me/new")
+    assert list((tmp_path / "projects").iterdir()) == []
     refused = client.run("push", server.clone_url(f"{OWNER}/linked"), "main", fails=True)
     assert "watched in place" in refused
     assert "First" in _page(server, f"/{OWNER}/linked").text

@@ -14,7 +14,7 @@ from luci_scheduler import entry
 from luci_scheduler.bootstrap import make_app
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.ports import Clock, CloudBuildError
+from luci_scheduler.ports import Clock, CloudBuildError, Gitiles
 from tests.unit.api.support import POLICY
 from tests.unit.engine.world import JOB, REPO, World, world_settings
 
@@ -34,10 +34,10 @@ def sample(name: str) -> Any:
     return json.loads((SAMPLES / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def config(block: str = STEPS) -> str:
+def config(block: str = STEPS, repo: str = REPO) -> str:
     """Return a config with a job that the commits of one repository trigger."""
     return f"""
-trigger {{ id: "poller" schedule: "triggered" gitiles {{ repo: "{REPO}" refs: "refs/heads/main" }} triggers: "job" }}
+trigger {{ id: "poller" schedule: "triggered" gitiles {{ repo: "{repo}" refs: "refs/heads/main" }} triggers: "job" }}
 job {{ id: "job" cloud_build {{ {block} }} }}
 """
 
@@ -50,6 +50,7 @@ class FakeCloudBuild:
         self.builds: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
         self.paths: list[str] = []
+        self.queries: list[dict[str, str]] = []
         self.limits: list[float] = []
         self.faults: dict[str, list[CloudBuildError | None]] = {}
         """Call → the failures of its next calls, before they have an effect."""
@@ -76,6 +77,7 @@ class FakeCloudBuild:
         action = match[5] or {"GET": "get" if match[4] else "list", "POST": "create"}[http_method]
         self.calls.append(action)
         self.paths.append(path)
+        self.queries.append(dict(query))
         left = seconds if until is None else min(seconds, (until - self._clock.now()) / SECOND)
         self.limits.append(left)
         if (faults := self.faults.get(action)) and (fault := faults.pop(0)) is not None:
@@ -159,8 +161,16 @@ class FakeCloudBuild:
 class CloudWorld(World):
     """A whole scheduler in memory whose job builds with Cloud Build."""
 
-    def __init__(self, block: str = STEPS, **settings: Any) -> None:
-        super().__init__(config(block))
+    def __init__(
+        self,
+        block: str = STEPS,
+        *,
+        repo: str = REPO,
+        gitiles: Gitiles | None = None,
+        topic: Any = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(config(block, repo), gitiles, topic)
         self.cloud = FakeCloudBuild(self.clock)
         self.ports = replace(self.ports, cloud_build=self.cloud)
         given = {

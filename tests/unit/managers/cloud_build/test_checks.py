@@ -150,6 +150,14 @@ CASES = {
         ":5: {}source: only one of 'repo', 'connected_repository', 'git_repository_link' and 'none' may be set",
     ),
     "scheme": (f'{STEP}\nsource {{ repo: "http://x/y" }}', ":4: {}source: only https scheme is supported"),
+    "ssh": (
+        f'{STEP}\nsource {{ repo: "git@github.com:a/b.git" }}',
+        ":4: {}source: only https scheme is supported: write https://github.com/a/b",
+    ),
+    "no repository": (
+        f'{STEP}\nsource {{ repo: "https://github.com/a" }}',
+        ":4: {}source: a repository's URL on this host is https://github.com/OWNER/NAME",
+    ),
     "user": (f'{STEP}\nsource {{ repo: "https://u:p@x/y" }}', ":4: {}source: repo URL must not have a user"),
     "query": (f'{STEP}\nsource {{ repo: "https://x/y?z" }}', ":4: {}source: repo URL must not have query"),
     "fragment": (f'{STEP}\nsource {{ repo: "https://x/y#z" }}', ":4: {}source: repo URL must not have fragment"),

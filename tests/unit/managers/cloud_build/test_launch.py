@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from luci_scheduler.core.instants import MINUTE, SECOND
+from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.trigger import PayloadKind, Trigger
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.outbox import launch_task
+from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.ports import CloudBuildError
 from tests.unit.engine.world import JOB, Crash
 from tests.unit.managers.cloud_build.cloud import DENIED, DOWN, STEPS, THROTTLED, TRIGGER, CloudWorld, sample
@@ -52,6 +54,22 @@ def test_an_answer_in_time_is_recorded(block: str, action: str) -> None:
     }
     assert [timer.title for timer in world.invocation.pending_timers] == ["check-cloud-build-status"]
     assert f"Task URL: {world.invocation.view_url}" in world.lines()
+
+
+@pytest.mark.parametrize(
+    "repository", ["https://[", "ext::sh -c id", "file:///etc", "https://user:password@h/x", "https://h/x\u202e"]
+)
+def test_a_repository_that_is_none_refuses_the_launch(repository: str) -> None:
+    """Each person who may trigger a job chooses the property. With a repository in the definition it has no effect."""
+    properties = {"revision": "a" * 40, "repository": repository}
+    trigger = Trigger("t", Instant(0), PayloadKind.BUILDBUCKET, {"properties": properties})
+    own = f'{STEPS} source {{ repo: "https://github.com/example-org/widget" revision: "main" }}'
+    for block, status, calls in ((STEPS, Status.FAILED, []), (own, Status.RUNNING, ["create"])):
+        world = CloudWorld(block)
+        accept_triggers(world.runtime, JOB, [trigger], "k")
+        world.tick(0)
+        assert (world.invocation.status, world.cloud.calls) == (status, calls)
+        assert ("no repository to build" in world.log(JOB)) == (status is Status.FAILED)
 
 
 def test_a_second_delivery_of_a_launch_finds_its_claim() -> None:
@@ -227,12 +245,13 @@ def test_a_refused_first_request_fails_without_a_look_up() -> None:
 
 
 def test_a_refused_trigger_run_has_its_own_line() -> None:
-    """The line names the call."""
+    """The line names the call, and the next one the fields of the job to look at."""
     world = CloudWorld(TRIGGER)
     world.cloud.faults["run"] = [CloudBuildError("NOT_FOUND", "no such trigger", transient=False)]
     world.commit()
     world.tick(0)
     assert "Failed to run the trigger - NOT_FOUND: no such trigger" in world.lines()
+    assert "To fix this, correct the trigger, project or location of the job, or create that trigger" in world.lines()
 
 
 def test_a_refused_second_request_cancels_what_may_run() -> None:
@@ -313,12 +332,40 @@ def test_the_look_up_of_a_trigger_reads_pages_back_to_the_start() -> None:
     assert world.cloud.calls == ["run", "list", "list", "list", "run"]
 
 
+def test_the_look_up_of_a_trigger_finds_the_oldest_build_on_a_later_page() -> None:
+    """Others may make a hundred builds between two attempts, and each attempt may have made a build."""
+    world = _unanswered(TRIGGER)
+    first = world.cloud.builds[world.cloud.ids()[0]]
+    world.clock.advance(SECOND)
+    second = world.cloud.make("cloud-project", "us-central1", first["substitutions"])
+    world.cloud.answers["list"] = [
+        {"builds": [dict(second)], "nextPageToken": "a"},
+        {"builds": [dict(first)], "nextPageToken": "b"},
+        {},
+    ]
+    world.tick(60)
+    assert world.cloud.statuses == ["QUEUED", "CANCELLED"]
+    assert world.invocation.task_data["build_id"] == first["id"]
+
+
 def test_a_look_up_reads_ten_pages_at_most() -> None:
-    """A service that always names another page does not hold the launch."""
+    """A service that always names another page does not hold the launch. It proves nothing, so no build is made."""
     world = _unanswered()
     world.cloud.answers["list"] = [{"nextPageToken": "more"} for _ in range(20)]
     world.tick(60)
-    assert world.cloud.calls.count("list") == 10
+    assert world.cloud.calls == ["create", *["list"] * 10]
+    assert world.invocation.status is Status.RETRYING
+
+
+def test_an_empty_page_of_a_look_up_is_not_its_end() -> None:
+    """The build of the lost answer is on the next page, and no second one is made."""
+    world = _unanswered()
+    ours = dict(world.cloud.builds[world.cloud.ids()[0]])
+    world.cloud.answers["list"] = [{"nextPageToken": "a"}, {"builds": [], "nextPageToken": "b"}, {"builds": [ours]}]
+    world.tick(60)
+    assert world.cloud.calls == ["create", "list", "list", "list"]
+    assert [query.get("pageToken") for query in world.cloud.queries[1:]] == [None, "a", "b"]
+    assert world.invocation.task_data["build_id"] == ours["id"]
 
 
 def test_giving_up_cancels_what_may_run() -> None:

@@ -14,6 +14,7 @@ from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.log_lines import Call
 from luci_scheduler.core.untrusted import MAX_VALUES
 from luci_scheduler.engine.abort import abort_invocation
+from luci_scheduler.managers.cloud_build.build import view_url
 from luci_scheduler.managers.cloud_build.notification import read_message
 from luci_scheduler.managers.controller import CallCache
 from luci_scheduler.ports import CloudBuildError
@@ -92,6 +93,18 @@ def test_the_reason_of_a_failure_is_the_summary() -> None:
     assert world.invocation.task_data["reason"] == expected
 
 
+def test_huge_texts_of_the_service_fit_into_the_document() -> None:
+    """Otherwise no commit could end the invocation."""
+    world = _running()
+    (build_id,) = world.cloud.ids()
+    info = {"type": "X" * 2_000_000, "detail": "x" * 2_000_000}
+    world.cloud.finish("FAILURE", failureInfo=info, statusDetail="x" * 2_000_000, logUrl="https://" + "x" * 2_000_000)
+    world.announce_build()
+    assert world.invocation.status is Status.FAILED
+    assert len(json.dumps(world.invocation.task_data)) + len(world.invocation.summary) < 10_000
+    assert len(view_url(world.cloud.builds[build_id])) == 1000
+
+
 def test_a_status_detail_explains_an_end_without_failure_info() -> None:
     """An expired build has only a sentence."""
     world = _running()
@@ -141,7 +154,7 @@ def test_a_lost_message_is_replaced_by_a_check() -> None:
 
 
 def test_checks_come_at_random_times_by_default() -> None:
-    """As of builds of Buildbucket: from one to ten minutes."""
+    """A check comes one to ten minutes later, as for builds of Buildbucket."""
     world = _running(cloud_build_check_interval_seconds=0)
     (timer,) = world.invocation.pending_timers
     assert MINUTE <= timer.eta - timer.created < 10 * MINUTE
@@ -197,6 +210,32 @@ def test_a_second_build_is_canceled_after_the_end() -> None:
     assert world.cloud.calls == ["get", "cancel"]
     assert world.store.counts["W"] == 0
     assert world.cloud.statuses == ["SUCCESS", "CANCELLED"]
+
+
+def test_a_build_that_a_person_retries_after_the_end_is_left_alone() -> None:
+    """Cloud Build's own retry copies the substitutions. No attempt of the launch can have made such a build."""
+    world = _running()
+    world.cloud.finish("FAILURE")
+    world.announce_build(message="end")
+    world.clock.advance(SECOND)
+    assert world.announce(_second(world), "retry") == 200
+    assert world.cloud.statuses == ["FAILURE", "QUEUED"]
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(200, "CANCELLED"), (300, "QUEUED")])
+def test_a_lost_request_may_become_a_build_after_the_end(seconds: int, status: str) -> None:
+    """Cloud Build works on it for up to three minutes after the answer was lost."""
+    world = CloudWorld(TRIGGER)
+    world.cloud.faults["run"] = [DOWN]
+    world.commit()
+    world.tick(0)
+    world.tick(60)
+    world.cloud.finish()
+    world.announce_build(message="end")
+    assert world.invocation.status is Status.SUCCEEDED
+    world.clock.advance(seconds * SECOND)
+    assert world.announce(_second(world), "late") == 200
+    assert world.cloud.statuses == ["SUCCESS", status]
 
 
 def test_a_second_build_is_canceled_with_an_abort() -> None:
@@ -313,6 +352,20 @@ def test_a_second_build_may_be_unknown_for_a_minute() -> None:
     assert world.announce_build(0) == 500
     assert world.announce_build(0) == 200
     assert world.cloud.statuses == ["CANCELLED", "QUEUED"]
+
+
+def test_a_build_of_an_ended_launch_may_be_unknown_for_a_minute() -> None:
+    """No build was recorded, so each message may name the build of a lost request."""
+    world = CloudWorld()
+    world.cloud.lost, world.cloud.lag = ["create"], 90
+    world.commit()
+    abort_invocation(world.runtime, JOB, world.invocation.id, "user:a@example.com", "k")
+    world.tick(1)
+    assert world.invocation.status is Status.ABORTED
+    world.cloud.faults["get"] = [MISSING]
+    assert world.announce_build() == 500
+    assert world.announce_build() == 200
+    assert world.cloud.statuses == ["CANCELLED"]
 
 
 @pytest.mark.parametrize("refusal", [OVER, DENIED])
@@ -446,6 +499,15 @@ def test_a_build_stays_where_it_was_made() -> None:
     assert world.cloud.paths[-1].startswith("/v1/projects/cloud-project/locations/europe-west1/builds/")
 
 
+def test_doubles_are_looked_up_where_the_build_was_made() -> None:
+    """A look-up at the new default place would not show them."""
+    world = _with_a_lost_build('steps { name: "bash" }')
+    settings = replace(world.app.settings, cloud_build_location="us-west2")
+    world.runtime = make_app(settings, world.ports).runtime
+    world.tick(300)
+    assert world.cloud.statuses == ["CANCELLED", "QUEUED"]
+
+
 def test_a_transient_cancel_is_tried_again() -> None:
     """The abort's task does it."""
     world = _running()
@@ -535,6 +597,22 @@ def test_a_switched_off_installation_keeps_its_builds() -> None:
     assert world.invocation.status is Status.RUNNING
 
 
+def test_an_abort_of_a_switched_off_installation_cancels_the_build_later() -> None:
+    """The invocation waits ten minutes. Then it ends, and a cleanup cancels the build when the setting is back."""
+    world = _running()
+    with_builds = world.runtime
+    world.runtime = make_app(replace(world.app.settings, cloud_build=False), world.ports).runtime
+    _abort(world)
+    assert world.invocation.status is Status.RUNNING
+    for _ in range(12):
+        world.tick(60)
+    assert world.invocation.status is Status.ABORTED
+    assert world.cloud.statuses == ["QUEUED"]
+    world.runtime = with_builds
+    world.tick(3600)
+    assert world.cloud.statuses == ["CANCELLED"]
+
+
 def test_a_silent_service_ends_the_invocation_after_the_longest_life_of_a_build() -> None:
     """The log names the build's page."""
     world = _running()
@@ -565,7 +643,7 @@ def test_a_wait_for_approval_is_explained() -> None:
 
 
 def test_the_page_shows_build_status_and_failure() -> None:
-    """Three rows of the summary."""
+    """The summary has rows with the ID, the status and the reason of the failure."""
     world = _running()
     world.cloud.finish("FAILURE", failureInfo={"type": "FETCH_SOURCE_FAILED", "detail": "Failed to fetch source"})
     world.announce_build()

@@ -19,7 +19,7 @@ from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.untrusted import decode_base64
 from luci_scheduler.managers.cloud_build.build import build_of, created, is_active, is_of, outcome, reason_of, state_of
 from luci_scheduler.managers.cloud_build.notification import Announced, read_message
-from luci_scheduler.managers.cloud_build.request import Given, identity_of, make_request
+from luci_scheduler.managers.cloud_build.request import BuildRequest, identity_of, make_request
 from luci_scheduler.managers.environment import CloudBuildDefaults
 from luci_scheduler.ports import CloudBuildError, CreateInvocation
 from tests.unit.managers.cloud_build.cloud import SAMPLES, CloudWorld, sample
@@ -147,7 +147,7 @@ def _is_requested(name: str) -> None:
     }
     commit = {"revision": body["source"]["gitSource"]["revision"], "repository": body["source"]["gitSource"]["url"]}
     defaults = CloudBuildDefaults("example-project", "us-central1", "builder@example-project.iam.gserviceaccount.com")
-    given = Given(task, JOB, INVOCATION, APP, {**commit, "branch": "refs/heads/main"}, defaults)
+    given = BuildRequest(task, JOB, INVOCATION, APP, {**commit, "branch": "refs/heads/main"}, defaults)
     assert identity_of(given) == IDENTITY
     assert make_request(given, print) == ("/v1/projects/example-project/locations/us-central1/builds", body)
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from emulator.buildbucket.output import BuildOutput, Outputs
+from emulator.building.output import BuildOutput, Outputs
 
 
 def written(*pieces: bytes) -> str:

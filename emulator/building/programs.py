@@ -1,4 +1,4 @@
-"""The programs of one build: their folder, their time limit, and the end of everything that they started."""
+"""The programs of one build: folder, variables, time limit, and the end of everything that they started."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from emulator.processes import Child, Sink
+from emulator.processes import Child, Sink, environment_without
 
-__all__ = ["MARK", "Exit", "Programs"]
+__all__ = ["MARK", "Exit", "Programs", "inherited"]
 
 MARK = "LOCAL_CLOUD_BUILD"
 """The variable that marks the descendants of a build's program, even if they have left its process group."""
@@ -25,6 +25,20 @@ _PROCESSES = Path("/proc")
 _ROUNDS = 50  # a process may fork between the search for it and its end
 _ROUND_SECONDS = 0.01
 _KILL_SECONDS = 10.0
+
+
+# Settings and credentials of the local cloud's functions, of the command (for a real console) and of gcloud, and
+# variables that lead git to another repository.
+_NOT_INHERITED = (
+    "SCHEDULER_", "LUCI_SCHEDULER_", "CLOUDSDK_", "GOOGLE_", "FUNCTION_", "GUNICORN_", "K_SERVICE",
+    "FIRESTORE_EMULATOR_", "PUBSUB_EMULATOR_",
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_", "GIT_OBJECT_", "GIT_ALTERNATE_", "GIT_COMMON_DIR", "GIT_PREFIX",
+)  # fmt: skip
+
+
+def inherited() -> dict[str, str]:
+    """Return this process's environment without the variables that concern the local cloud or a git command."""
+    return environment_without(*_NOT_INHERITED)
 
 
 @dataclass(frozen=True, slots=True)

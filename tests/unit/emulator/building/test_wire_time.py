@@ -2,7 +2,7 @@
 
 import pytest
 
-from emulator.buildbucket.wire_time import (
+from emulator.building.wire_time import (
     format_duration,
     format_timestamp,
     microseconds,

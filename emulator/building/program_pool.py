@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from signal import SIGKILL, SIGTERM, Signals
 from typing import Generic, TypeVar
 
-from emulator.buildbucket.output import BuildOutput, Outputs
-from emulator.buildbucket.programs import Programs
+from emulator.building.output import BuildOutput, Outputs
+from emulator.building.programs import Programs
 
 __all__ = ["PARALLEL", "ProgramPool"]
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from emulator.buildbucket.timeline import Timeline
+from emulator.building.timeline import Timeline
 from emulator.clock import SteppedClock
 from luci_scheduler.core.instants import HOUR, SECOND
 
