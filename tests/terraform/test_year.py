@@ -140,7 +140,7 @@ _ACCOUNT = {**EVERYTHING["cloud_build"], "account": f"strangers@{BUILDS}.iam.gse
 
 
 def _order(applied: str, first: str, then: str) -> bool:
-    """Whether all lines of an apply that match ``first`` come before the first one that matches ``then``."""
+    """Whether every line of an apply that matches ``first`` comes before each line that matches ``then``."""
     lines = applied.splitlines()
     done = [n for n, line in enumerate(lines) if re.search(first, line)]
     following = [n for n, line in enumerate(lines) if re.search(then, line)]
