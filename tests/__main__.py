@@ -1,6 +1,7 @@
 """Runs all tests in three processes at a time: ``python -m tests``.
 
 The parts of `BESIDE` keep a processor busy, and all other tests mostly wait for servers. So three fill two processors.
+The last part starts as soon as another part has ended, so that the processors are busy until the end.
 The output of the parts of `BESIDE` comes last, and the exit code of each part at the very end.
 Options go to all runs of pytest.
 To select tests, run pytest itself: a run without tests counts as a failure.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from signal import SIGINT
@@ -23,6 +25,8 @@ BESIDE = (
     (
         "tests/unit",
         "tests/vectors",
+    ),
+    (
         "tests/fuzz",
         "tests/storm",
         "tests/security",
@@ -32,8 +36,12 @@ BESIDE = (
         "tests/clients",
     ),
 )
-"""Folders of each part. The tests of Terraform work in threads from their start to their end, so they have a process of
-their own: other tests change its environment and its clock."""
+"""Folders of each part, in the order in which the parts start. The tests of Terraform work in threads from their start
+to their end, so they have a separate process: other tests change its environment and its clock."""
+_AT_A_TIME = 3
+_OTHERS = "all other tests"
+_PAUSE_SECONDS = 0.05
+"""Between two looks whether a part has ended."""
 _PATIENCE_SECONDS = 20.0
 """How long a part may stop its servers after an interruption."""
 
@@ -47,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(beside: Mapping[str, Sequence[str]], others: Sequence[str]) -> int:
-    """Run the commands of ``beside``, by name, and ``others``, all at the same time.
+    """Run ``others`` and the commands of ``beside``, by name: three at a time, in this order.
 
     Prints the output of ``beside`` last, one part after the other.
 
@@ -56,14 +64,26 @@ def run(beside: Mapping[str, Sequence[str]], others: Sequence[str]) -> int:
     """
     with ExitStack() as stack:
         logs = {name: stack.enter_context(tempfile.TemporaryFile()) for name in beside}
-        first = stack.enter_context(running(others))
-        children = {name: stack.enter_context(running(command, logs[name])) for name, command in beside.items()}
-        codes = {name: child.wait() for name, child in children.items()} | {"all other tests": first.wait()}
+        codes = _exit_codes({_OTHERS: others, **beside}, logs)
         for log in logs.values():
             log.seek(0)
             sys.stdout.write(log.read().decode(errors="replace"))
     sys.stdout.write("; ".join(f"{name}: exit code {code}" for name, code in codes.items()) + "\n")
     return next((code for code in reversed(codes.values()) if code), 0)
+
+
+def _exit_codes(commands: Mapping[str, Sequence[str]], logs: Mapping[str, IO[bytes]]) -> dict[str, int]:
+    """Run commands in their order, three at a time; return the exit codes, the first command's last."""
+    waiting, started, codes = list(commands), dict[str, subprocess.Popen[bytes]](), dict[str, int]()
+    with ExitStack() as stack:
+        while len(codes) < len(commands):
+            while waiting and len(started) - len(codes) < _AT_A_TIME:
+                name = waiting.pop(0)
+                started[name] = stack.enter_context(running(commands[name], logs.get(name)))
+            time.sleep(_PAUSE_SECONDS)
+            codes |= {name: code for name, child in started.items() if (code := child.poll()) is not None}
+    first, *others = commands
+    return {name: codes[name] for name in (*others, first)}
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Fixtures for all tests: one pair of official emulators per session, a fresh project for each test."""
 
+import gc
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -21,8 +23,21 @@ os.environ["GRPC_VERBOSITY"] = "ERROR"
 # The default one shows the local variables of every frame, which takes seconds for each logged exception.
 structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
+# Tests start hundreds of processes that import the project. Without bytecode each of them would compile it anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# The modules and the tests live until the end, so the collection has no garbage. `pytest_collection_finish` undoes it.
+gc.disable()
+
 for _name in [name for name in os.environ if name.startswith("SCHEDULER_")]:
     del os.environ[_name]
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the modules and the collected tests from the search for garbage, and begin to search."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

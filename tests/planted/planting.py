@@ -64,7 +64,8 @@ def copy_files(root: Path, target: Path) -> None:
     for folder in {name.parent for name in names}:
         (target / folder).mkdir(parents=True, exist_ok=True)
         if (bytecode := root / folder / "__pycache__").is_dir():
-            shutil.copytree(bytecode, target / folder / "__pycache__")
+            unfinished = shutil.ignore_patterns("*.pyc.*")  # another process is writing it, and renames it at the end
+            shutil.copytree(bytecode, target / folder / "__pycache__", ignore=unfinished)
     for name in names:
         shutil.copy2(root / name, target / name)  # with its time, by which Python compares it with the bytecode
 

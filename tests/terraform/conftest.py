@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import venv
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
@@ -51,10 +52,12 @@ def _github(work: "Work") -> Life:
 
 
 def _environment(folder: Path) -> Path:
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    # Its own pip would have to be installed first. Functions use few of the modules, which Python compiles by itself.
+    venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin/python"
-    pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes"]
-    subprocess.run([*pip, "-r", REPOSITORY / "functions/requirements.txt"], check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--disable-pip-version-check"]
+    options = ["--no-compile", "--require-hashes", "-r", REPOSITORY / "functions/requirements.txt"]
+    subprocess.run([*pip, *options], check=True, capture_output=True)
     return python
 
 

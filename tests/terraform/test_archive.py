@@ -32,7 +32,7 @@ def test_the_archive_is_the_folder(everything: Life) -> None:
     files = {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if "__pycache__" not in path.parts and path.is_file()
     }
     with zipfile.ZipFile(io.BytesIO(everything.archive)) as archive:
         deployed = {name: archive.read(name) for name in archive.namelist()}

@@ -12,11 +12,13 @@ from typing import Any
 REPOSITORY = Path(__file__).parent.parent.parent
 ROOT = Path("infra/terraform")
 _TIMEOUT = 600.0  # seconds for one command, which takes about ten on an idle machine
-_CLOUD = {
+_ENVIRONMENT = {
     "TF_OFFLINE_SERVICES": "on",
     "TF_OFFLINE_IAM_DELAY": "60",
     "TF_OFFLINE_METRIC_DELAY": "600",
     "TF_OFFLINE_CMEK_DATABASES": "1",
+    # Terraform looks for garbage less often. A plan takes a seventh less processor time, and more memory.
+    "GOGC": "400",
 }
 """The stand-ins refuse what the services refuse in a new project: order of APIs, quotas, fresh grants."""
 
@@ -50,7 +52,7 @@ class Terraform:
         return subprocess.run(
             [*command, *arguments],
             input=typed,
-            env={**os.environ, **_CLOUD, **{f"TF_OFFLINE_{name}": value for name, value in cloud.items()}},
+            env={**os.environ, **_ENVIRONMENT, **{f"TF_OFFLINE_{name}": value for name, value in cloud.items()}},
             capture_output=True,
             text=True,
             timeout=_TIMEOUT,
@@ -60,9 +62,10 @@ class Terraform:
 
 def copy_checkout(to: Path) -> Path:
     """Copy the files that Terraform reads. The empty ``.git`` marks the copy as a separate checkout."""
-    leave = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars")
-    shutil.copytree(REPOSITORY / "infra", to / "infra", ignore=leave)
-    shutil.copytree(REPOSITORY / "functions", to / "functions")
+    # Other processes write bytecode meanwhile, and rename each file at the end.
+    leave = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "*.pyc.*")
+    for folder in ("infra", "functions"):
+        shutil.copytree(REPOSITORY / folder, to / folder, ignore=leave)
     shutil.copytree(REPOSITORY / "docs/operations", to / "docs/operations")
     (to / ".git").mkdir()
     return to

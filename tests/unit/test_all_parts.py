@@ -1,9 +1,14 @@
 """``python -m tests``: its exit code covers all parts, and an interruption leaves no part behind."""
 
+import gc
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -50,6 +55,32 @@ def test_the_output_of_the_part_beside_is_printed(capsys: pytest.CaptureFixture[
     assert printed.endswith("a: exit code 1; b: exit code 0; all other tests: exit code 0\n")
 
 
+def test_the_last_part_starts_when_another_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three run at a time, and the processors have work until the end."""
+    left, alive = {"others": 9, "a": 5, "b": 2, "c": 2}, list[str]()
+    seen: list[tuple[str, ...]] = []
+
+    @contextmanager
+    def started(command: list[str], _: object = None) -> Iterator[SimpleNamespace]:
+        (name,) = command
+
+        def poll() -> int | None:
+            left[name] -= 1
+            if left[name] > 0:
+                return None
+            if name in alive:
+                alive.remove(name)
+            return 0
+
+        alive.append(name)
+        seen.append(tuple(alive))
+        yield SimpleNamespace(poll=poll)
+
+    monkeypatch.setattr(all_tests, "running", started)
+    assert all_tests.run({name: [name] for name in "abc"}, ["others"]) == 0
+    assert seen == [("others",), ("others", "a"), ("others", "a", "b"), ("others", "a", "c")]
+
+
 class _Child:
     """A part that ends after the last of a number of steps."""
 
@@ -94,3 +125,15 @@ def test_an_interruption_leaves_no_part_behind(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         _interrupt(_python(_SLEEP.format(ready=str(ready))), ready, children)
     assert [child.returncode for child in children] == [-signal.SIGINT]
+
+
+def test_processes_of_tests_keep_bytecode() -> None:
+    """Otherwise each of them compiles the project anew, also where the environment forbids bytecode."""
+    assert not sys.dont_write_bytecode
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ
+
+
+def test_garbage_is_looked_for_only_in_new_objects() -> None:
+    """The modules and the collected tests are exempt."""
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 10_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,35 +57,40 @@ def sample(name: str) -> dict[str, Any]:
     return document
 
 
+_APP = "tests.app"
+"""The member of a request's environment with the application that answers it."""
+
+
+def _answer(**_: str) -> flask.typing.ResponseReturnValue:
+    return entry.page(flask.request.environ[_APP], flask.request)
+
+
+@cache
+def _server() -> flask.Flask:
+    """Return the server of all consoles. To compile the rules of a new one takes longer than a call."""
+    server = flask.Flask("console")
+    methods = ["GET", "POST", "PUT", "OPTIONS"]
+    for rule in ("/", "/<path:_>"):
+        server.add_url_rule(rule, "console", _answer, methods=methods, provide_automatic_options=False)
+    guards.log_refusals(server)
+    guards.refuse_other_sites(server, lambda: flask.request.environ[_APP].settings.local)
+    return server
+
+
 class Client:
     """Calls the console of a world over HTTP as ``who``, unless ``identify`` is given."""
 
     def __init__(self, world: World, identify: Identify | None = None) -> None:
         by_name: Identify = lambda headers: Identity(headers.get("X-Test-Identity", ANONYMOUS))  # noqa: E731
         self._app = replace(world.app, identify=identify or by_name)
-        server = flask.Flask("console")
-        methods = ["GET", "POST", "PUT", "OPTIONS"]
-        for rule in ("/", "/<path:_>"):
-            server.add_url_rule(
-                rule,
-                "console",
-                self._serve,
-                methods=methods,
-                provide_automatic_options=False,
-            )
-        guards.log_refusals(server)
-        guards.refuse_other_sites(server, lambda: self._app.settings.local)
-        self._client = server.test_client()
-
-    def _serve(self, **_: str) -> flask.typing.ResponseReturnValue:
-        return entry.page(self._app, flask.request)
+        self._client = _server().test_client()
 
     def http(self, path: str, body: bytes = b"", who: str = "", method: str = "POST", **headers: str) -> TestResponse:
         """Send a request; underscores in the names of ``headers`` become hyphens."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if who:
             named["X-Test-Identity"] = user(who)
-        return self._client.open(path, method=method, data=body, headers=named)
+        return self._client.open(path, method=method, data=body, headers=named, environ_overrides={_APP: self._app})
 
     def post(self, method: str, message: Any, who: str = OWNER, service: str = "scheduler.Scheduler") -> TestResponse:
         """Call a method in JSON."""

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 from emulator.buildbucket.testing import MemoryPublisher
+from emulator.builds.sources import Sources
 from emulator.clock import RealClock
-from emulator.cloud_build import Build, Place
+from emulator.cloud_build import Build, Place, RunSteps
 from emulator.cloud_build.server import CloudBuildServer
 from emulator.feed import Feed
 from emulator.github.deliveries import Delivery
 from emulator.github.server import GitHubServer
-from emulator.optional_servers import OptionalServers, _say_build, _say_failure
+from emulator.optional_servers import OptionalServers, _plan, _say_build, _say_failure
 from emulator.options import Options
 
 OPTIONS = Options(project="local-1234", check_interval_seconds=7)
@@ -51,6 +52,14 @@ def test_the_settings_of_functions(tmp_path: Path) -> None:
     finally:
         build.stop()
         github.stop()
+
+
+def test_what_builds_of_cloud_build_run(tmp_path: Path) -> None:
+    """Their steps if they may, else the command of all builds, else nothing."""
+    sources = Sources(tmp_path, lambda host, _project: host)
+    assert _plan(Options(), sources) is None
+    assert _plan(Options(build="make"), sources) == RunSteps(sources, "make")
+    assert _plan(Options(build="make", run_steps=True), sources) == RunSteps(sources)
 
 
 def test_the_lines_of_builds() -> None:

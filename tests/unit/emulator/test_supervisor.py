@@ -120,7 +120,7 @@ def test_stop_lets_a_request_finish(function: FunctionProcess) -> None:
     caller.start()
     until(lambda: "called /slow" in function.output.lines)
     function.stop()
-    caller.join(10)
+    caller.join(60)
     assert answers == ["hello"]
     assert not is_open(function.port)
     assert function.pid is None

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 from emulator.clock import SteppedClock
@@ -58,34 +59,6 @@ class CountingStore(MemoryStore):
         self._counting = threading.Lock()
         self._depth = threading.local()
 
-    def __getattribute__(self, name: str) -> Any:
-        method = super().__getattribute__(name)
-        if name not in _READS:
-            return method
-
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            depth = super(CountingStore, self).__getattribute__("_depth")
-            outermost = not getattr(depth, "inside", False)
-            depth.inside = True
-            try:
-                answer = method(*args, **kwargs)
-            finally:
-                if outermost:
-                    depth.inside = False
-            if outermost:
-                documents = len(answer) if isinstance(answer, list) else 1
-                if name == "watchers":  # one document for each project
-                    documents = len({project_of(watcher.job_id) for watcher in answer})
-                if name in _AGGREGATIONS:  # one read for each thousand; a test has fewer index entries
-                    documents = 1
-                if name in _READS_BY_NAME:
-                    documents = len(args[0])
-                with self._counting:
-                    self.counts["R"] += max(1, documents)
-            return answer
-
-        return counted
-
     def commit(self, writes: Any) -> Any:
         """Commit and count."""
         if self.before_commit is not None:
@@ -110,6 +83,38 @@ _AGGREGATIONS = frozenset({"count_jobs", "count_job_commits", "count_invocations
 
 _READS_BY_NAME = frozenset({"jobs", "found_jobs", "invocations_by_id", "triggers"})
 """A read of a document by its name is billed, even if the document does not exist."""
+
+
+def _counted(name: str) -> Callable[..., Any]:
+    """Return a read of the store that also counts the documents. A read within another one is part of it."""
+    method = getattr(MemoryStore, name)
+
+    @wraps(method)
+    def counted(self: CountingStore, *args: Any, **kwargs: Any) -> Any:
+        outermost = not getattr(self._depth, "inside", False)
+        self._depth.inside = True
+        try:
+            answer = method(self, *args, **kwargs)
+        finally:
+            if outermost:
+                self._depth.inside = False
+        if outermost:
+            documents = len(answer) if isinstance(answer, list) else 1
+            if name == "watchers":  # one document for each project
+                documents = len({project_of(watcher.job_id) for watcher in answer})
+            if name in _AGGREGATIONS:  # one read for each thousand; a test has fewer index entries
+                documents = 1
+            if name in _READS_BY_NAME:
+                documents = len(args[0])
+            with self._counting:
+                self.counts["R"] += max(1, documents)
+        return answer
+
+    return counted
+
+
+for _name in _READS:
+    setattr(CountingStore, _name, _counted(_name))
 
 
 class FakeBuildbucket:

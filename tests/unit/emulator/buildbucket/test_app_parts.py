@@ -132,7 +132,7 @@ class TestFaults:
         thread = threading.Thread(target=lambda: self.run(state))
         thread.start()
         state.stopping.set()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 

@@ -32,7 +32,7 @@ def count(server):
 
 def control(server, method, path, body=None):
     """Use the control endpoint."""
-    return requests.request(method, f"{server.url}/control/{path}", json=body, timeout=5)
+    return requests.request(method, f"{server.url}/control/{path}", json=body, timeout=60)
 
 
 class TestFaults:
@@ -62,9 +62,9 @@ class TestFaults:
         """The connection breaks, and no build exists."""
         server.faults.add(Fault("cut", "v1.put"))
         with pytest.raises(requests.ConnectionError):
-            requests.put(f"{server.url}{V1}/builds", json=PUT, timeout=5)
+            requests.put(f"{server.url}{V1}/builds", json=PUT, timeout=60)
         assert count(server) == 0
-        assert requests.put(f"{server.url}{V1}/builds", json=PUT, timeout=5).status_code == 200
+        assert requests.put(f"{server.url}{V1}/builds", json=PUT, timeout=60).status_code == 200
 
     def test_cut_body(self, server):
         """The response breaks off halfway."""
@@ -109,7 +109,7 @@ class TestFaults:
     def test_v1_error(self, server):
         """An error of v1 has its HTTP status and an error object."""
         server.faults.add(Fault("error", "v1.*", code=14, message="later"))
-        response = requests.get(f"{server.url}{V1}/builds/1", timeout=5)
+        response = requests.get(f"{server.url}{V1}/builds/1", timeout=60)
         assert (response.status_code, response.json()) == (503, {"error": {"message": "later"}})
 
 
@@ -135,7 +135,7 @@ class TestControl:
     def test_pages_of_other_sites_do_not_reach_it(self, server, headers, code):
         """Forms, scripts and names with the server's address are all refused."""
         sent = {"Content-Type": "application/json", **headers}
-        answer = requests.post(f"{server.url}/control/plans", data=self.PLAN, headers=sent, timeout=5)
+        answer = requests.post(f"{server.url}/control/plans", data=self.PLAN, headers=sent, timeout=60)
         assert answer.status_code == code
         assert ("error" in answer.json()) == (code != 200)
 
@@ -196,7 +196,7 @@ class TestControl:
         control(server, "POST", "buckets", {"bucket": "p/b", "closed": False})
         control(server, "POST", "settings", {"strict_auth": True})
         assert call_prpc(server.url, "GetBuild", {"id": "1"}, headers={"Authorization": "Bearer x"}).status_code == 401
-        assert requests.get(f"{server.url}{V1}/builds/1", timeout=5).status_code == 401
+        assert requests.get(f"{server.url}{V1}/builds/1", timeout=60).status_code == 401
         assert control(server, "POST", "settings", {"nope": 1}).status_code == 400
 
     def test_a_client_prepares_responses(self, server):
@@ -209,7 +209,7 @@ class TestControl:
 def test_request_log(server):
     """The log has caller, body, time and response of each request, without those of the control endpoint."""
     call_prpc(server.url, "GetBuild", {"id": "77"}, caller="a@b.c")
-    requests.get(f"{server.url}{V1}/search?bucket=luci.p.b", timeout=5)
+    requests.get(f"{server.url}{V1}/search?bucket=luci.p.b", timeout=60)
     log = control(server, "GET", "requests").json()
     assert [(entry["method"], entry["caller"], entry["status"]) for entry in log] == [
         ("GetBuild", "user:a@b.c", 404),
@@ -236,8 +236,8 @@ def test_start_and_stop(publisher):
     assert url == f"http://{server.host}"
     server.stop()
     with pytest.raises(requests.ConnectionError):
-        requests.get(f"{url}/build/1", timeout=5)
+        requests.get(f"{url}/build/1", timeout=60)
     server.start()
     assert server.url == url
-    assert requests.get(f"{url}/build/1", timeout=5).status_code == 404
+    assert requests.get(f"{url}/build/1", timeout=60).status_code == 404
     server.stop()

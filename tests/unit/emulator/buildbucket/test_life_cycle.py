@@ -194,12 +194,12 @@ class TestCancel:
         build_id, ended = schedule(server), schedule(server)
         server.end_build(ended, Outcome("SUCCESS"))
         for _ in range(2):
-            reply = requests.post(f"{server.url}{V1}/builds/{build_id}/cancel", json={}, timeout=5).json()["build"]
+            reply = requests.post(f"{server.url}{V1}/builds/{build_id}/cancel", json={}, timeout=60).json()["build"]
             assert (reply["status"], reply["result"], reply["cancelation_reason"]) == (
                 "COMPLETED", "CANCELED", "CANCELED_EXPLICITLY",
             )  # fmt: skip
         assert (
-            requests.post(f"{server.url}{V1}/builds/{ended}/cancel", timeout=5).json()["build"]["result"] == "SUCCESS"
+            requests.post(f"{server.url}{V1}/builds/{ended}/cancel", timeout=60).json()["build"]["result"] == "SUCCESS"
         )
         advance(server, MINUTE)
         assert server.builds.get(build_id).start_time is None

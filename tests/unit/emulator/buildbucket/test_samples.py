@@ -165,7 +165,7 @@ class TestV2:
 
     def test_server_info(self, v2_server):
         """The server information names the publishing account."""
-        info = requests.get(f"{v2_server.url}/auth/api/v1/server/info", timeout=5).json()
+        info = requests.get(f"{v2_server.url}/auth/api/v1/server/info", timeout=60).json()
         expected = sample("server-info.json")
         assert info.keys() == expected.keys()
         assert all(info[name] == expected[name] for name in ("app_id", "service_account_name"))

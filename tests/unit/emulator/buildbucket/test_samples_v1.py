@@ -44,13 +44,13 @@ def v1_build(build):
 
 def put(server):
     """Send the recorded put."""
-    response = requests.put(f"{server.url}{V1}/builds", json=sample("v1-put-request.json"), headers=CALLER, timeout=5)
+    response = requests.put(f"{server.url}{V1}/builds", json=sample("v1-put-request.json"), headers=CALLER, timeout=60)
     return response.json()
 
 
 def v1_get(server):
     """Get the recorded v1 build."""
-    return requests.get(f"{server.url}{V1}/builds/8854922957825743408", headers=CALLER, timeout=5).json()
+    return requests.get(f"{server.url}{V1}/builds/8854922957825743408", headers=CALLER, timeout=60).json()
 
 
 class TestV1:
@@ -103,7 +103,7 @@ class TestV1:
         v1_server.start_build(8854922957825743408, at=V1_STARTED)
         v1_server.clock.move_to(V1_COMPLETED)
         url = f"{v1_server.url}{V1}/builds/8854922957825743408/cancel"
-        shown = requests.post(url, json=sample("v1-cancel-request.json"), headers=CALLER, timeout=5).json()
+        shown = requests.post(url, json=sample("v1-cancel-request.json"), headers=CALLER, timeout=60).json()
         expected = v1_build(sample("v1-cancel-response.json")["build"])
         details = json.loads(expected.pop("result_details_json"))
         shown = v1_build(shown["build"])
@@ -114,7 +114,7 @@ class TestV1:
         """A search finds a build by its tag, and returns the next page's cursor."""
         put(v1_server)
         query = "bucket=luci.tint.ci&tag=scheduler_job_id:tint/mac-rel&max_builds=1"
-        reply = requests.get(f"{v1_server.url}{V1}/search?{query}", headers=CALLER, timeout=5).json()
+        reply = requests.get(f"{v1_server.url}{V1}/search?{query}", headers=CALLER, timeout=60).json()
         assert reply.keys() == sample("v1-search-response.json").keys()
         assert [build["id"] for build in reply["builds"]] == ["8854922957825743408"]
 
@@ -131,7 +131,7 @@ class TestV1:
             (request | {"parameters_json": unknown, "tags": tags}, "v1-put-error-builder-not-found.json"),
         ]
         for body, name in cases:
-            response = requests.put(f"{v1_server.url}{V1}/builds", json=body, headers=CALLER, timeout=5)
+            response = requests.put(f"{v1_server.url}{V1}/builds", json=body, headers=CALLER, timeout=60)
             assert (response.status_code, response.json()) == (200, sample(name))
         v1_server.registry.close_bucket("tint/ci", visible=True)
         for name in ("v1-put-forbidden.http.json", "v1-put-bad-request.http.json"):
@@ -167,10 +167,10 @@ def test_replay_of_recorded_answers(v1_server):
     v1_server.script_response("v1.put", recorded[0])
     v1_server.script_response("v1.get", recorded[1])
     v1_server.script_response("v1.get", CannedResponse("<html>", 502, {"Content-Type": "text/html"}))
-    bad = requests.put(f"{v1_server.url}{V1}/builds", json={}, headers=CALLER, timeout=5)
+    bad = requests.put(f"{v1_server.url}{V1}/builds", json={}, headers=CALLER, timeout=60)
     assert bad.status_code == 400
     assert put(v1_server) == recorded[0]
     assert v1_get(v1_server) == recorded[1]
-    assert requests.get(f"{v1_server.url}{V1}/builds/1", timeout=5).status_code == 502
+    assert requests.get(f"{v1_server.url}{V1}/builds/1", timeout=60).status_code == 502
     assert v1_server.responses_left() == {}
     assert v1_get(v1_server) == sample("v1-get-error-build-not-found.json")

@@ -29,7 +29,7 @@ def call(server, method, path, body=None, caller="project:tint", **query):
     """Call a method of v1 and return the response."""
     url = f"{server.url}/_ah/api/buildbucket/v1/{path}"
     headers = {"Authorization": f"Bearer fake:{caller}"}
-    return requests.request(method, url, json=body, params=query, headers=headers, timeout=5)
+    return requests.request(method, url, json=body, params=query, headers=headers, timeout=60)
 
 
 def request_body(properties=None, **fields):

@@ -216,7 +216,7 @@ class TestDisturber:
         killer._stopping.wait = lambda _seconds: False  # type: ignore[method-assign]
         assert killer.is_done == (times == 0)
         killer.start()
-        killer._thread.join(10)
+        killer._thread.join(60)
         return killed, killer
 
     def test_it_kills_one_function_or_all_but_the_console(self) -> None:

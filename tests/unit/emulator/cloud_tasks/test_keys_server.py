@@ -26,7 +26,7 @@ def server(issuer: TokenIssuer) -> Iterator[KeysServer]:
 
 def get(server: KeysServer, path: str) -> requests.Response:
     """Send a request."""
-    return requests.get(f"{server.address}{path}", timeout=5)
+    return requests.get(f"{server.address}{path}", timeout=60)
 
 
 def test_it_serves_the_keys_in_both_forms(server: KeysServer, issuer: TokenIssuer) -> None:

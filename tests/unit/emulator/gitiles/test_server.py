@@ -158,13 +158,13 @@ class TestErrors:
         An unknown or unavailable format is 400.
         """
         commit_history(repository, 1)
-        assert requests.get(f"{server.url}/tint/+refs?format=json", timeout=5).text.startswith(GUARD)
-        html = requests.get(f"{server.url}/tint/+log/main", timeout=5)
+        assert requests.get(f"{server.url}/tint/+refs?format=json", timeout=60).text.startswith(GUARD)
+        html = requests.get(f"{server.url}/tint/+log/main", timeout=60)
         assert html.headers["Content-Type"] == "text/html; charset=utf-8"
-        unknown = requests.get(f"{server.url}/tint/+log/main?format=XML", timeout=5)
+        unknown = requests.get(f"{server.url}/tint/+log/main?format=XML", timeout=60)
         assert (unknown.status_code, unknown.headers["X-Gitiles-Error"]) == (400, "UNSUPPORTED_RESPONSE_FORMAT")
         assert get_page(server.url, "/tint/+/main/file").status_code == 400
-        assert requests.post(f"{server.url}/tint/+log/main", timeout=5).status_code == 405
+        assert requests.post(f"{server.url}/tint/+log/main", timeout=60).status_code == 405
 
     def test_connections_and_responses_break(self, server, repository):
         """Connections break, and responses break off or are late, by path and number."""
@@ -189,7 +189,7 @@ class TestErrors:
         assert get_page(server.url, "/tint/+refs").status_code == 200
         assert get_page(server.url, "/a/tint/+refs").status_code == 401
         headers = {"Authorization": "Bearer fake:a@b.c"}
-        assert requests.get(f"{server.url}/a/tint/+refs?format=JSON", headers=headers, timeout=5).status_code == 200
+        assert requests.get(f"{server.url}/a/tint/+refs?format=JSON", headers=headers, timeout=60).status_code == 200
         assert [record.authenticated for record in server.requests] == [False, True, True]
 
     @staticmethod
@@ -286,12 +286,12 @@ class TestPlaces:
         shas = {plain: commit_history(plain, 1)[0], nested: commit_history(nested, 1, "other")[0]}
         dawn, chromium = server.url_of("dawn.googlesource.com"), server.url_of("chromium.googlesource.com")
         for url in (f"{dawn}/tint", f"{dawn}/a/tint", f"{dawn}/a/tint.git"):
-            reply = requests.get(f"{url}/+refs/heads?format=JSON", timeout=5).text
+            reply = requests.get(f"{url}/+refs/heads?format=JSON", timeout=60).text
             assert json.loads(reply.removeprefix(GUARD)) == {"main": {"value": shas[plain]}}
-        reply = requests.get(f"{chromium}/a/chromium%2Fsrc/+log/other?format=JSON", timeout=5).text
+        reply = requests.get(f"{chromium}/a/chromium%2Fsrc/+log/other?format=JSON", timeout=60).text
         assert page_commits(json.loads(reply.removeprefix(GUARD))) == [shas[nested]]
-        assert requests.get(f"{dawn}/a/chromium/src/+refs?format=JSON", timeout=5).status_code == 404
-        assert requests.get(f"{server.url_of('nowhere')}/a/tint/+refs?format=JSON", timeout=5).status_code == 404
+        assert requests.get(f"{dawn}/a/chromium/src/+refs?format=JSON", timeout=60).status_code == 404
+        assert requests.get(f"{server.url_of('nowhere')}/a/tint/+refs?format=JSON", timeout=60).status_code == 404
         assert [record.host for record in server.requests[:4]] == ["dawn.googlesource.com"] * 3 + [
             "chromium.googlesource.com"
         ]
@@ -301,7 +301,7 @@ class TestPlaces:
         Repository.create(tmp_path / "h" / "a" / "b.git")
         Repository.create(tmp_path / "h" / "c")
         (tmp_path / "h" / "c" / "description").write_text("A project\n")
-        reply = requests.get(f"{server.url_of('h')}/?format=JSON", timeout=5).text
+        reply = requests.get(f"{server.url_of('h')}/?format=JSON", timeout=60).text
         assert json.loads(reply.removeprefix(GUARD)) == {
             "a/b": {"name": "a/b", "clone_url": f"{server.url}/h/a/b"},
             "c": {"name": "c", "clone_url": f"{server.url}/h/c", "description": "A project"},
@@ -318,13 +318,13 @@ class TestPlaces:
             ("run", "blob", 33261),
         ]
         assert [entry["name"] for entry in fetch_json(server.url, "/tint/+/main/dir")["entries"]] == ["a"]
-        text = requests.get(f"{server.url}/tint/+/main/dir/a?format=TEXT", timeout=5)
+        text = requests.get(f"{server.url}/tint/+/main/dir/a?format=TEXT", timeout=60)
         assert base64.b64decode(text.content) == b"hello"
         assert (text.headers["X-Gitiles-Path-Mode"], text.headers["X-Gitiles-Object-Type"]) == ("100644", "blob")
-        raw = requests.get(f"{server.url}/tint/+/main?format=TEXT", timeout=5)
+        raw = requests.get(f"{server.url}/tint/+/main?format=TEXT", timeout=60)
         assert base64.b64decode(raw.content).startswith(b"tree ")
         assert (
-            requests.get(f"{server.url}/tint/+/main/dir?format=TEXT", timeout=5).headers["X-Gitiles-Object-Type"]
+            requests.get(f"{server.url}/tint/+/main/dir?format=TEXT", timeout=60).headers["X-Gitiles-Object-Type"]
             == "tree"
         )
 
@@ -349,7 +349,7 @@ class TestPlaces:
         new, old = commit_history(repository, 2)
 
         def control(method, path, body=None):
-            return requests.request(method, f"{server.url}/control/{path}", json=body, timeout=5)
+            return requests.request(method, f"{server.url}/control/{path}", json=body, timeout=60)
 
         control("POST", "faults", {"effect": "error", "status": 429, "path": "/tint/*"})
         assert control("GET", "faults").json()[0]["status"] == 429
@@ -368,4 +368,4 @@ class TestPlaces:
             assert control("POST", path, body).status_code == 400
         assert control("PUT", "nothing").status_code == 404
         from_page = {"Origin": "https://evil.example"}
-        assert requests.delete(f"{server.url}/control/faults", headers=from_page, timeout=5).status_code == 403
+        assert requests.delete(f"{server.url}/control/faults", headers=from_page, timeout=60).status_code == 403

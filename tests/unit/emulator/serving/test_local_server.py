@@ -34,7 +34,7 @@ def server() -> Iterator[LocalServer]:
 
 def get(netloc: str, path: str = "/", **headers: str) -> tuple[int, bytes]:
     """Send a request over a new connection."""
-    connection = http.client.HTTPConnection(netloc, timeout=5)
+    connection = http.client.HTTPConnection(netloc, timeout=60)
     connection.request("GET", path, headers=headers)
     response = connection.getresponse()
     result = response.status, response.read()
@@ -90,18 +90,18 @@ def test_stopping_closes_connections_of_running_requests_and_of_idle_clients() -
     @Request.application
     def wait(_request: Request) -> Response:
         begun.set()
-        released.wait(20)
+        released.wait(60)
         return Response("late")
 
     server = LocalServer(wait, HOST, 0)
     server.start()
     host, _, port = server.netloc.partition(":")
     with (
-        socket.create_connection((host, int(port)), timeout=10) as idle,
-        socket.create_connection((host, int(port)), timeout=10) as waiting,
+        socket.create_connection((host, int(port)), timeout=60) as idle,
+        socket.create_connection((host, int(port)), timeout=60) as waiting,
     ):
         waiting.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        assert begun.wait(10)
+        assert begun.wait(60)
         server.stop()
         assert (waiting.recv(1), idle.recv(1)) == (b"", b"")
     released.set()
@@ -109,7 +109,7 @@ def test_stopping_closes_connections_of_running_requests_and_of_idle_clients() -
 
 @pytest.mark.parametrize("header", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
 def test_a_page_of_another_site_reaches_no_server(server: LocalServer, header: dict[str, str]) -> None:
-    connection = http.client.HTTPConnection(server.netloc, timeout=5)
+    connection = http.client.HTTPConnection(server.netloc, timeout=60)
     connection.request("POST", "/", body=b"", headers=header)
     assert connection.getresponse().status == 403
     connection.close()
