@@ -93,9 +93,11 @@ class Reader:
         """Return whether the second terminal has a line with a pattern."""
         return re.search(pattern, self._output.read_text(encoding="utf-8")) is not None
 
-    def waits_for(self, pattern: str) -> None:
-        """Wait for a line in the second terminal."""
-        until(lambda: self.sees(pattern), pattern)
+    def waits_for(self, pattern: str, process: subprocess.Popen[str] | None = None) -> None:
+        """Wait for a line in the second terminal, unless its ``process`` ends."""
+        ended = lambda: process is not None and process.poll() is not None  # noqa: E731
+        until(lambda: self.sees(pattern) or ended(), pattern, seconds=180)
+        assert self.sees(pattern), self._output.read_text(encoding="utf-8")
 
     def save(self, path: str, text: str) -> None:
         """Save a file, with the path that the page names. An existing file gets the text at its end."""
@@ -111,7 +113,7 @@ def reading(reader: Reader, start: str) -> Iterator[Reader]:
     """Run the local cloud of a reader with the command of a block. Its end is as clean as after Ctrl-C."""
     with reader.start(start) as process:
         try:
-            reader.waits_for("The local cloud is up")
+            reader.waits_for("The local cloud is up", process)
             yield reader
             os.kill(process.pid, signal.SIGINT)
             assert process.wait(60) == 0

@@ -43,9 +43,9 @@ CALL_LIMIT = 15 * SECOND
 """The limit of one call, in nanoseconds: the wait for the calls before it, redirects, and the answer. GitHub itself
 ends a request after ten seconds."""
 
-MOST_UNCHANGED = 100
+MOST_UNCHANGED = 1_000
 """How many answers 304 in a row are believed; the next request has no condition. So after a wrong answer, commits are
-late and not lost. With a poll a minute, one request in 100 minutes counts."""
+late and not lost. With a poll a minute, one request in 17 hours counts."""
 
 _MAX_ERROR_BYTES = 1 << 16  # an error is an object of a few members
 _MAX_ERROR_TEXT = 300  # characters
