@@ -49,14 +49,25 @@ class Trace:
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
+        self._effect = hashlib.sha256()
 
     def add(self, *parts: object) -> None:
         """Add an event. Each part must print the same in every process: texts and numbers, no sets."""
-        self._hash.update("\t".join(map(str, parts)).encode(errors="replace") + b"\n")
+        line = "\t".join(map(str, parts)).encode(errors="replace") + b"\n"
+        self._hash.update(line)
+        self._effect.update(line)
+
+    def add_fault(self, fault: Fault) -> None:
+        """Add a fault."""
+        self._hash.update(f"fault\t{fault}\n".encode())
 
     def hexdigest(self) -> str:
         """Return the hash so far."""
         return self._hash.hexdigest()
+
+    def effect(self) -> str:
+        """Return the hash of everything but the faults. Faults that have the same effect give the same one."""
+        return self._effect.hexdigest()
 
 
 class Choices:
@@ -125,7 +136,7 @@ class Choices:
             fault = None if self.is_calm else self._drawn(draw)
         if fault is not None:
             self.happened.append(fault)
-            self._trace.add("fault", fault)
+            self._trace.add_fault(fault)
         return fault
 
     def _drawn(self, draw: Draw) -> Fault | None:

@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from emulator.arguments import whole_number
-from emulator.storm.enumeration import ENUMERATIONS, scenarios, singles
+from emulator.storm.enumeration import ENUMERATIONS, firsts, scenarios, singles
 from emulator.storm.faults import KINDS, Kind
 from emulator.storm.focus import focused
 from emulator.storm.history import LARGEST_SEED, Schedule
@@ -21,7 +22,7 @@ from emulator.storm.invariants import SENTENCES
 from emulator.storm.judgment import violations
 from emulator.storm.report import MISSING_KINDS_MATTER, document, missing_kinds, summary
 from emulator.storm.scripts import SCENARIOS
-from emulator.storm.storming import Outcome, Tally, Work, shrunk, storm
+from emulator.storm.storming import Outcome, Tally, find_pairs, shrunk, storm
 from emulator.storm.tales import tale
 from emulator.storm.world import run
 
@@ -121,17 +122,18 @@ def _replay(parser: argparse.ArgumentParser, line: str) -> int:
 
 def _storm(options: argparse.Namespace) -> int:
     began, tally = time.monotonic(), Tally()
-    items = _work(options)
-    with _Progress(len(items)) as progress:
-        for part in storm(items, options.processes):
+    schedules, stands_for = _schedules(options)
+    with _Progress(len(schedules)) as progress:
+        for part in storm(schedules, options.processes):
             tally.join(part)
-            progress.show(tally)
+            text = f"{tally.faults.total():,} faults, {len(tally.failed)} violations"
+            progress.show(tally.schedules, text)
     seconds, what = time.monotonic() - began, options.enumerate or ("focused" if options.focused else "")
-    print(summary(tally, seconds, what))
+    print(summary(tally, seconds, what, stands_for))
     _print_failures(tally.failed)
     if options.json:
-        text = json.dumps(document(tally, seconds, what, options.seed, sampled=bool(options.sample)), indent=1)
-        options.json.write_text(text + "\n", encoding="utf-8")
+        found = document(tally, seconds, what, options.seed, sampled=bool(options.sample), stands_for=stands_for)
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     missing = missing_kinds(tally, sorted(_without(options))) if tally.schedules >= MISSING_KINDS_MATTER else []
     if missing and not what:
         print(f"never occurred: {', '.join(missing)}")
@@ -142,17 +144,25 @@ def _without(options: argparse.Namespace) -> frozenset[Kind]:
     return frozenset(options.without or (set(Kind) - set(options.only) if options.only else ()))
 
 
-def _work(options: argparse.Namespace) -> Sequence[Work]:
+def _schedules(options: argparse.Namespace) -> tuple[Sequence[Schedule], int]:
+    """Return the schedules to play, and the number of pairs for which they stand; 0: they are no pairs."""
     without = _without(options)
     if not options.enumerate:
         seeds = range(options.seed, options.seed + options.schedules)
         if options.focused:
-            return [Work(replace(focused(seed, options.scenario), without=without)) for seed in seeds]
-        return [Work(Schedule(seed, without=without, scenario=options.scenario or "random")) for seed in seeds]
-    bases = [Schedule(options.seed, scenario=name) for name in scenarios(options.scenario)]
-    found = [replace(base, faults=(fault,)) for base in bases for fault in singles(base, without)]
-    follows = "" if options.enumerate == "single" else options.enumerate
-    return [Work(schedule, follows) for schedule in _sampled(found, options.sample or len(found))]
+            return [replace(focused(seed, options.scenario), without=without) for seed in seeds], 0
+        return [Schedule(seed, without=without, scenario=options.scenario or "random") for seed in seeds], 0
+    names, stands_for = scenarios(options.scenario), 0
+    if options.enumerate == "single":
+        bases = [Schedule(options.seed, scenario=name) for name in names]
+        found = [replace(base, faults=(fault,)) for base in bases for fault in singles(base, without)]
+    else:
+        played = [schedule for name in names for schedule in firsts(name, options.seed, without)]
+        with _Progress(len(played)) as progress:
+            show = partial(progress.show, text="looking for pairs")
+            pairs = find_pairs(played, options.enumerate, options.processes, without, show)
+        found, stands_for = pairs.schedules, pairs.stands_for
+    return _sampled(found, options.sample or len(found)), stands_for
 
 
 def _sampled(schedules: Sequence[Schedule], count: int) -> list[Schedule]:
@@ -166,7 +176,6 @@ class _Progress:
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._done = 0
         self._next = 0.0
         self._shows = sys.stderr.isatty()
 
@@ -177,13 +186,11 @@ class _Progress:
         if self._shows:
             sys.stderr.write("\r\x1b[K")
 
-    def show(self, tally: Tally) -> None:
-        """Count a piece of work, and show the state once a second."""
-        self._done += 1
+    def show(self, done: int, text: str) -> None:
+        """Show the state once a second."""
         if self._shows and time.monotonic() >= self._next:
             self._next = time.monotonic() + _PROGRESS_SECONDS
-            text = f"{self._done:,} of {self._total:,}, {tally.faults.total():,} faults, {len(tally.failed)} violations"
-            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.write(f"\r\x1b[K{done:,} of {self._total:,}, {text}")
             sys.stderr.flush()
 
 

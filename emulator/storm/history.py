@@ -51,6 +51,8 @@ class Schedule:
     """Only these kinds are drawn; empty: all are. `focus.focused` selects them."""
     scenario: str = "random"
     """A name in `scripts.SCENARIOS`: which jobs there are, and what users do."""
+    is_brief: bool = False
+    """Whether the run ends when all its faults have happened, and nothing but idle schedules is left."""
 
     def line(self) -> str:
         """Return the schedule as one line of JSON, which `parse` reads."""
@@ -59,6 +61,8 @@ class Schedule:
             document["without"] = sorted(self.without)
         if self.focus:
             document["focus"] = sorted(self.focus)
+        if self.is_brief:
+            document["brief"] = True
         if self.faults is not None:
             document["faults"] = [str(fault) for fault in self.faults]
         return json.dumps(document, separators=(",", ":"))
@@ -80,6 +84,7 @@ class Schedule:
                 rate=float(document.get("rate", 1.0)),
                 focus=frozenset(map(Kind, document.get("focus", ()))),
                 scenario=str(document.get("scenario", "random")),
+                is_brief=bool(document.get("brief", False)),
             )
         except KeyError as error:
             raise ValueError(f"the line has no {error.args[0]}") from error
@@ -299,6 +304,8 @@ class Run:
     faults: Sequence[Fault]
     """The faults that happened, in order. With them in `Schedule.faults`, the schedule gives the same run."""
     trace_hash: str
+    effect_hash: str
+    """The hash of the trace without its faults."""
     store: MemoryStore
     """The store at the end."""
     storm_ended: Instant

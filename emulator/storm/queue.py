@@ -47,6 +47,8 @@ class TaskQueue:
         self._numbers = itertools.count(1)
         self.tasks: dict[str, HeldTask] = {}
         """The tasks that are on the queue, also while they are delivered."""
+        self.coming = 0
+        """Deliveries to come, those of purged tasks and of copies included."""
         self.paused_until = Instant(0)
 
     def add(self, name: str, kind: str, headers: Mapping[str, str], body: bytes, due: Instant) -> None:
@@ -92,9 +94,11 @@ class TaskQueue:
         return task.due
 
     def _schedule(self, task: HeldTask, due: Instant, *, is_copy: bool = False) -> None:
+        self.coming += 1
         self._kernel.at(due, lambda: self._come(task, is_copy=is_copy))
 
     def _come(self, task: HeldTask, *, is_copy: bool) -> None:
+        self.coming -= 1
         if self.tasks.get(task.name) is not task and not is_copy:
             return  # purged
         if self.paused_until > self._kernel.now():

@@ -30,26 +30,31 @@ def missing_kinds(tally: Tally, without: Sequence[str]) -> list[str]:
     return [str(kind) for kind in KINDS if not tally.faults[str(kind)] and str(kind) not in without]
 
 
-def summary(tally: Tally, seconds: float, what: str) -> str:
-    """Return the result of many runs as a text."""
+def summary(tally: Tally, seconds: float, what: str, stands_for: int = 0) -> str:
+    """Return the result of many runs as a text. ``stands_for`` is the number of pairs for which they stand, if any."""
     lines = [f"  {kind:22} {tally.faults[kind]:>9,}  {KINDS[kind].says}" for kind in KINDS if tally.faults[kind]]
     name = _NAMES[what]
     rest = tally.longest_rest_ms // 60_000
     faults = f"{tally.faults.total():,} faults of {len(+tally.faults)} kinds"
     lines.append(f"{tally.schedules:,} {name} with {faults}, {seconds:,.0f} s")
+    if stands_for:
+        lines.append(f"all distinct situations of {stands_for:,} pairs, or a sample of them")
     lines.append(f"{tally.invocations:,} invocations, {tally.builds:,} builds, {tally.deliveries:,} function calls")
     lines.append(f"{tally.commits:,} commits, {tally.calls:,} outside calls; all came to rest within {rest} min")
     lines.append(f"{len(tally.failed)} violated an invariant" if tally.failed else "every invariant held")
     return "\n".join(lines)
 
 
-def document(tally: Tally, seconds: float, what: str, seed: int, *, sampled: bool) -> Mapping[str, Any]:
+def document(
+    tally: Tally, seconds: float, what: str, seed: int, *, sampled: bool, stands_for: int
+) -> Mapping[str, Any]:
     """Return the result of many runs as a JSON value."""
     return {
         "what": what or "schedules",
         "seed": seed,
         "sampled": sampled,
         "schedules": tally.schedules,
+        "stands_for": stands_for,
         "faults": {str(kind): tally.faults[str(kind)] for kind in KINDS},
         "invocations": tally.invocations,
         "builds": tally.builds,

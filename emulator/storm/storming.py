@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 
-from emulator.storm.enumeration import followers
-from emulator.storm.faults import Fault
+from emulator.storm.enumeration import Pairs, Scouted, pairs, scout
+from emulator.storm.faults import Fault, Kind
 from emulator.storm.history import Run, Schedule
 from emulator.storm.invariants import Violation
 from emulator.storm.judgment import violations
@@ -18,9 +20,10 @@ from emulator.storm.shrink import shrink
 from emulator.storm.world import run
 from luci_scheduler.core.instants import MILLISECOND
 
-__all__ = ["Outcome", "Tally", "Work", "play_and_judge", "shrunk", "storm", "work"]
+__all__ = ["Outcome", "Tally", "find_pairs", "play_and_judge", "shrunk", "storm"]
 
-_AHEAD = 8  # schedules that wait for a process, per process
+_AHEAD = 8  # pieces of work that wait for a process, per process
+_PIECE = 8  # schedules
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +87,11 @@ class Tally:
 _SUMS = ("invocations", "builds", "deliveries", "commits", "calls")
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """The work of one process at a time: a schedule, and perhaps each second fault that can follow its first."""
-
-    schedule: Schedule
-    followers: str = ""
-    """``hangs`` or ``pairs``: see `enumeration.followers`. Empty: only the schedule itself."""
-
-
-def work(item: Work) -> Tally:
+def _work(schedules: Sequence[Schedule]) -> Tally:
     """Play and judge the schedules of a piece of work."""
     tally = Tally()
-    if not item.followers:
-        tally.add(play_and_judge(item.schedule))
-        return tally
-    first = run(item.schedule)
-    for fault in followers(first, item.followers):
-        tally.add(play_and_judge(replace(item.schedule, faults=(*first.faults, fault))))
+    for schedule in schedules:
+        tally.add(play_and_judge(schedule))
     return tally
 
 
@@ -131,20 +121,45 @@ def _outcome(played: Run) -> Outcome:
     )
 
 
-def storm(items: Iterable[Work], processes: int) -> Iterator[Tally]:
-    """Yield the tally of each piece of work: in their order with one process, as they end with several."""
+def storm(schedules: Sequence[Schedule], processes: int) -> Iterator[Tally]:
+    """Yield the tally of each few schedules: in their order with one process, as they end with several."""
     if processes <= 1:
-        yield from map(work, items)
+        yield from (_work((schedule,)) for schedule in schedules)
         return
-    # Worlds run threads, and a forked process would inherit their locks.
+    # A forked process would inherit the locks of this one's threads.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        left, running = iter(items), set[Future[Tally]]()
+        left = (schedules[start : start + _PIECE] for start in range(0, len(schedules), _PIECE))
+        running = set[Future[Tally]]()
         while True:
-            running |= {pool.submit(work, item) for item in islice(left, processes * _AHEAD - len(running))}
+            running |= {pool.submit(_work, piece) for piece in islice(left, processes * _AHEAD - len(running))}
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
+
+
+def find_pairs(
+    firsts: Sequence[Schedule], which: str, processes: int, without: Collection[Kind], show: Callable[[int], None]
+) -> Pairs:
+    """Play each schedule with one fault or none, and return the pairs to play: see `enumeration.pairs`.
+
+    Args:
+        firsts: the schedules.
+        which: ``hangs`` or ``pairs``.
+        processes: how many play.
+        without: kinds of second faults that are switched off.
+        show: gets the number of the schedules that are played, after each one.
+    """
+    look, scouted = partial(scout, which=which), list[Scouted]()
+    with ExitStack() as stack:
+        found: Iterable[Scouted] = map(look, firsts)
+        if processes > 1:
+            pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("spawn")))
+            found = pool.map(look, firsts, chunksize=_PIECE)
+        for item in found:
+            scouted.append(item)
+            show(len(scouted))
+    return pairs(scouted, without)
 
 
 def shrunk(outcome: Outcome, tries: int = 400, play: Callable[[Schedule], Outcome] = play_and_judge) -> Outcome:
@@ -163,4 +178,4 @@ def _symptoms(outcome: Outcome) -> list[str]:
 
 
 def _with(schedule: Schedule, faults: Sequence[Fault]) -> Schedule:
-    return Schedule(schedule.seed, tuple(faults), scenario=schedule.scenario)
+    return Schedule(schedule.seed, tuple(faults), scenario=schedule.scenario, is_brief=schedule.is_brief)
