@@ -61,8 +61,10 @@ class Kernel:
             return
         self.at(wake, process.switch)
         self._asleep[process] = None
-        driver.switch()
-        del self._asleep[process]
+        try:
+            driver.switch()
+        finally:
+            del self._asleep[process]
 
     def run(self, until: int) -> None:
         """Run everything due before an instant, then set the clock to it.

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from emulator.storm.enumeration import followers, scenarios, singles
+from emulator.storm.enumeration import places, scenarios, singles
 from emulator.storm.faults import KINDS, Fault, Kind
 from emulator.storm.focus import focused
 from emulator.storm.history import Schedule
@@ -69,14 +69,31 @@ def test_second_faults_follow_the_first() -> None:
     """After a call that hung, each later call can fail. Pairs stay within the handler and its successors."""
     first = Fault(Kind.ENQUEUE_HANG, "on_gitiles_commit/queue.enqueue timer/before", 0)
     played = run(Schedule(1, (first,), scenario="commit"))
-    hangs, pairs = (list(followers(played, which)) for which in ("hangs", "pairs"))
+    hangs, pairs = (list(places(played, which)) for which in ("hangs", "pairs"))
     assert 0 < len(pairs) < len(hangs)
-    assert len(set(hangs)) == len(hangs)
-    assert first not in hangs
-    assert any(fault.point.startswith("on_gitiles_commit/store.commit") for fault in pairs), "its own later calls"
-    assert any(fault.point.startswith("on_build_completion/buildbucket") for fault in hangs), "calls of later handlers"
+    assert len({(place.point, place.nth) for place in hangs}) == len(hangs)
+    assert (first.point, first.nth) not in {(place.point, place.nth) for place in hangs}
+    assert any(place.point.startswith("on_gitiles_commit/store.commit") for place in pairs), "its own later calls"
+    assert any(place.point.startswith("on_build_completion/buildbucket") for place in hangs), "calls of later handlers"
     refused = replace(first, kind=Kind.ENQUEUE_REFUSED)
-    assert list(followers(run(Schedule(1, (refused,), scenario="commit")), "hangs")) == []
+    assert list(places(run(Schedule(1, (refused,), scenario="commit")), "hangs")) == []
+
+
+def test_a_brief_run_leaves_out_what_cannot_matter() -> None:
+    """It ends when all faults have happened and nothing but idle schedules is left. Its end is the same."""
+    fault = Fault(Kind.CRASH_AFTER, "on_gitiles_commit/store.commit/after", 0)
+    whole = Schedule(1, (fault,), scenario="commit")
+    long, short = (run(item) for item in (whole, replace(whole, is_brief=True)))
+    assert len(short.history.deliveries) < len(long.history.deliveries) - 10
+    assert len(short.history.builds) == len(long.history.builds) == 1
+    assert len(short.history.commits) == len(long.history.commits) - 1, "the whole run ends with a config"
+    assert (short.is_quiet, short.faults) == (True, long.faults)
+    late = replace(fault, point="platform/minute", kind=Kind.QUEUE_PURGED, nth=5)
+    assert run(replace(whole, faults=(late,), is_brief=True)).faults == (late,), "it waits for its faults"
+    copied = Fault(Kind.TASK_DOUBLED, "platform/task timer", 0, 300_000)
+    keys = [item.key for item in run(replace(whole, faults=(copied,), is_brief=True)).history.deliveries]
+    assert max(keys.count(key) for key in keys) == 2, "it waits for copies of tasks"
+    assert Schedule.parse(replace(whole, is_brief=True).line()).is_brief
 
 
 def lost_answer(nth: int = 0) -> tuple[Fault, ...]:

@@ -69,6 +69,11 @@ def test_enumeration_names_its_number(capsys: pytest.CaptureFixture[str]) -> Non
     assert "3 single faults with" in capsys.readouterr().out
     assert main(["storm", "--enumerate", "pairs", "--scenario", "commit", "--only", "notice-lost"]) == 0
     assert "0 pairs with" in capsys.readouterr().out, "a lost message is no fault of a call, so nothing follows it"
+    options = ["--enumerate", "pairs", "--scenario", "commit", "--only", "host-hang,enqueue-hang", "--sample", "2"]
+    assert main(["storm", *options, "--processes", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "2 pairs with 4 faults" in text
+    assert "a sample of" in text
 
 
 def test_a_line_is_replayed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from emulator.storm.kernel import Kernel
@@ -28,7 +26,7 @@ def test_processes_are_interleaved_at_each_sleep() -> None:
     assert kernel.now() == 100
 
 
-def test_a_sleep_that_nothing_interrupts_needs_no_other_thread() -> None:
+def test_a_sleep_that_nothing_interrupts_needs_no_other_process() -> None:
     """Time moves on at once; an action that is due meanwhile still comes first."""
     kernel, seen = Kernel(Instant(0)), []
 
@@ -61,19 +59,38 @@ def test_nothing_after_the_end_of_a_run_happens_in_it() -> None:
     assert seen == [15]
 
 
-def test_all_threads_end_with_the_kernel() -> None:
-    """A process that still sleeps ends where it is."""
-    kernel, before = Kernel(Instant(0)), threading.active_count()
-    kernel.spawn(0, lambda: kernel.sleep(1_000))
+def test_all_processes_end_with_the_kernel() -> None:
+    """A process that still sleeps ends where it is. It cleans up, and cannot sleep any more."""
+    kernel, ended = Kernel(Instant(0)), []
+
+    def process() -> None:
+        try:
+            kernel.sleep(1_000)
+            ended.append("woken")
+        finally:
+            ended.append("cleaned up")
+            kernel.sleep(1)
+            ended.append("slept")
+
+    kernel.spawn(0, process)
     kernel.spawn(0, lambda: None)
     kernel.run(10)
-    assert threading.active_count() > before
+    assert (kernel.is_waiting, ended) == (True, [])
     kernel.close()
-    assert threading.active_count() == before
+    assert (kernel.is_waiting, ended) == (False, ["cleaned up"])
+
+
+def test_only_a_process_can_sleep() -> None:
+    """An action takes no time."""
+    kernel = Kernel(Instant(0))
+    kernel.at(0, lambda: kernel.sleep(1))
+    with pytest.raises(RuntimeError, match="only a process can sleep"):
+        kernel.run(10)
+    kernel.close()
 
 
 def test_an_error_of_a_process_ends_the_run() -> None:
-    """The thread that drives the run raises it."""
+    """The caller that drives the run gets it."""
     kernel = Kernel(Instant(0))
 
     def process() -> None:
