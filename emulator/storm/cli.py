@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "--enumerate",
         choices=ENUMERATIONS,
         help="instead of drawn faults, play every single fault; every call that hangs, with each further fault; or "
-        "every pair of faults within a handler and its successors",
+        "every pair of faults within a handler and its successor",
     )
     what.add_argument("--list", action="store_true", help="list the kinds of faults and the invariants")
     seed = whole_number(0, LARGEST_SEED)

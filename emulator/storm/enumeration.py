@@ -52,7 +52,7 @@ _HANGS = frozenset(
     }
 )
 _SUCCESSORS = 1
-"""Deliveries after the one with the first fault that count as its successors. Its own repetitions also count."""
+"""Deliveries after the one with the first fault that count as its successors. Its repetitions count in addition."""
 _IDLE = ("on_task sync", "on_task sweep")
 """Handlers that run each minute, and mostly find nothing to do. They are successors only if they commit something."""
 _SELECTS = 8
@@ -147,7 +147,7 @@ def places(run: Run, which: str) -> Iterator[Place]:
     """Yield the places for a second fault in a run with one fault.
 
     ``hangs``: after a call that hung, any later call. ``pairs``: a later call of the same delivery, of its repetitions,
-    and of its successors.
+    and of its successor.
     """
     if not run.faults or (which == "hangs" and run.faults[0].kind not in _HANGS):
         return

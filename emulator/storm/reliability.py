@@ -22,7 +22,7 @@ _NAMES = {
     "focused": "focused schedules: a few kinds at a high rate",
     "single": "single faults, each in a separate run",
     "hangs": "a call that hangs, with one more fault",
-    "pairs": "two faults in a handler and its successors",
+    "pairs": "two faults in a handler and its successor",
 }
 _COMMANDS = {
     "schedules": "--schedules N --seed {seed}",
@@ -127,6 +127,8 @@ def _runs(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         )
         rest = f"{result['longest_rest_minutes']:.0f} min"
         sample = f", {result['schedules']:,} of them, at equal distances" if result.get("sampled") else ""
+        if result.get("stands_for"):
+            sample = f", one for each situation of {result['stands_for']:,} pairs{sample}"
         command = f"`storm {_COMMANDS[result['what']].format(seed=result['seed'])}`"
         yield f"| {_NAMES[result['what']]}{sample} | {numbers} | {rest} | {command} |"
     yield "\nThe time to rest is virtual: from the last possible fault until nothing is in flight.\n"
