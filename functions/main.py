@@ -10,7 +10,7 @@ import flask
 import functions_framework
 from cloudevents.http import CloudEvent
 
-from luci_scheduler import guards
+from luci_scheduler import guards, startup
 from luci_scheduler.logs import ensure_logging
 
 __all__ = ["console", "on_build_completion", "on_cloud_build", "on_github_push", "on_gitiles_commit", "on_task"]
@@ -52,6 +52,7 @@ def on_github_push(request: flask.Request) -> flask.typing.ResponseReturnValue:
     return webhook.push(webhook.current_hook(), request)
 
 
+startup.postpone_collections(flask.current_app)
 ensure_logging()
 guards.log_refusals(flask.current_app)
 if flask.current_app.name == on_github_push.__name__:

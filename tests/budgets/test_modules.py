@@ -30,14 +30,14 @@ from tests.pushes import SECRET, delivery, payload
 
 ALL = (*FUNCTIONS, "on_cloud_build", "on_github_push")
 OWN: Mapping[str, Mapping[str, int]] = {
-    "on_gitiles_commit": {"": 20, "adapters": 18, "config": 1, "core": 63, "engine": 10, "managers": 23},
-    "on_build_completion": {"": 20, "adapters": 18, "config": 1, "core": 57, "engine": 10, "managers": 23},
-    "on_cloud_build": {"": 20, "adapters": 18, "config": 1, "core": 57, "engine": 10, "managers": 21},
-    "on_task": {"": 20, "adapters": 18, "config": 1, "core": 63, "engine": 17, "managers": 23},
+    "on_gitiles_commit": {"": 21, "adapters": 18, "config": 1, "core": 63, "engine": 10, "managers": 23},
+    "on_build_completion": {"": 21, "adapters": 18, "config": 1, "core": 57, "engine": 10, "managers": 23},
+    "on_cloud_build": {"": 21, "adapters": 18, "config": 1, "core": 57, "engine": 10, "managers": 21},
+    "on_task": {"": 21, "adapters": 18, "config": 1, "core": 63, "engine": 17, "managers": 23},
     "console": {
-        "": 23, "adapters": 20, "api": 21, "config": 1, "core": 64, "engine": 10, "managers": 16, "web": 26
+        "": 24, "adapters": 20, "api": 21, "config": 1, "core": 64, "engine": 10, "managers": 16, "web": 26
     },
-    "on_github_push": {"": 11, "adapters": 4, "core": 19},
+    "on_github_push": {"": 12, "adapters": 4, "core": 19},
 }  # fmt: skip
 """Function → package → the number of our modules that it may load; the package "" is the top level."""
 _ENGINE = {*FUNCTIONS, "on_cloud_build"}
