@@ -6,9 +6,9 @@ run for each of its amounts that matter. For two faults, a run with the first on
 
 Most of the millions of pairs repeat another pair. So one pair stands for all pairs in its *situation*: the two faults,
 and for each of them the calls that its delivery had made before, with their answers and what their commits wrote.
-Three more rules leave out what another pair shows. An amount is the greatest, or a selection. A crash before a call is
-the crash after the call before it. And if no run with a single fault tells two faults at a point apart, one of them is
-played. `Pairs` has the numbers.
+Two more rules leave out what another pair shows. A crash before a call is the crash after the call before it. And if no
+run with a single fault tells two faults at a point apart, one of them is played. `Pairs` has the numbers.
+An amount that selects no answer is always the greatest.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ def scenarios(only: str = "") -> Sequence[str]:
 def firsts(scenario: str, seed: int = 1, without: Collection[Kind] = ()) -> Iterator[Schedule]:
     """Yield the schedules that `scout` plays for the pairs of a scenario: one without a fault, and all single faults.
 
-    Only faults of calls can begin a pair.
+    Only faults of calls can begin a pair, each with its greatest amount or a selection.
     """
     base = Schedule(seed, (), scenario=scenario, is_brief=True)
     yield base
     for fault in singles(base, without):
-        if not fault.point.startswith("platform/"):
+        if not fault.point.startswith("platform/") and _is_greatest(fault):
             yield replace(base, faults=(fault,))
 
 
@@ -125,7 +125,7 @@ class Pairs:
     schedules: list[Schedule] = field(default_factory=list)
     """One for each situation."""
     stands_for: int = 0
-    """All pairs, those in equal situations and with equal faults included."""
+    """All pairs of such faults, those in equal situations and with equal faults included."""
 
 
 def scout(schedule: Schedule, which: str) -> Scouted:
@@ -179,14 +179,14 @@ def pairs(scouted: Iterable[Scouted], without: Collection[Kind] = ()) -> Pairs:
     for item in runs:
         effect = (item.schedule.scenario, item.effect)
         for first in item.schedule.faults or ():  # one at most
-            matters = effect not in effects and _matters(first, item.follows)
+            is_new = effect not in effects and not _repeats(first, item.follows)
             effects.add(effect)
             for place in item.places:
-                shapes = list(_faults_at(place.point, place.nth, without))
-                found.stands_for += len(shapes)
-                for fault in shapes if matters else ():
+                seconds = list(filter(_is_greatest, _faults_at(place.point, place.nth, without)))
+                found.stands_for += len(seconds)
+                for fault in seconds if is_new else ():
                     shape = (fault.kind, fault.amount)
-                    if not _matters(fault, place.follows) or alike.get((place.point, *shape), shape) != shape:
+                    if _repeats(fault, place.follows) or alike.get((place.point, *shape), shape) != shape:
                         continue
                     situation = (first.kind, first.amount, item.path, place.point, place.path, *shape)
                     if situation not in seen:
@@ -195,12 +195,14 @@ def pairs(scouted: Iterable[Scouted], without: Collection[Kind] = ()) -> Pairs:
     return found
 
 
-def _matters(fault: Fault, follows: bool) -> bool:
-    """Whether a pair is played with a fault: it has the greatest amount or a selection, and is no repeated crash."""
-    spec = KINDS[fault.kind]
-    if fault.kind is Kind.CRASH_BEFORE:
-        return not follows
-    return fault.amount == spec.high or spec.high <= _SELECTS
+def _is_greatest(fault: Fault) -> bool:
+    """Whether a fault has the greatest amount of its kind, or one that selects an answer."""
+    return fault.amount == KINDS[fault.kind].high or KINDS[fault.kind].high <= _SELECTS
+
+
+def _repeats(fault: Fault, follows: bool) -> bool:
+    """Whether a fault is a crash that equals the one after the call before it."""
+    return fault.kind is Kind.CRASH_BEFORE and follows
 
 
 def _alike(runs: Iterable[Scouted]) -> Mapping[tuple[str, Kind, int], tuple[Kind, int]]:

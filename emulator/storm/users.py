@@ -56,6 +56,12 @@ class Users:
         """What users will still do: resume jobs, add jobs again, repeat calls."""
         self.configure()
 
+    @property
+    def schedules(self) -> int:
+        """How many jobs have a schedule now."""
+        specs = [spec for name, spec in self._specs.items() if name not in self._removed]
+        return sum(spec.schedule != "triggered" for spec in specs)
+
     def act(self, kind: Kind, amount: int) -> None:
         """Do something, as a fault of this kind and amount says."""
         actions: dict[Kind, Callable[[int], None]] = {

@@ -70,6 +70,8 @@ _CALM = 6 * HOUR
 _RECOVERY = 10 * MINUTE
 """How long schedules go on after the last fault."""
 _INSTANCES = {"on_gitiles_commit": 2, "on_build_completion": 2, "on_task": 3, "console": 2, "on_cloud_build": 2}
+_FOUND = 360
+"""Seconds until two polls had the time to find a commit."""
 _ROLLOUT = 20 * SECOND
 """The pause between the restarts of two instances when their settings change."""
 _NOTICE = (Kind.NOTICE_LOST, Kind.NOTICE_LATE, Kind.NOTICE_DOUBLED)
@@ -225,8 +227,8 @@ class World:
 
         A request that lands late can surprise a quiet world. So it must be quiet for two minutes without a commit.
         """
-        last = max((second for second, _ in self.script.pushes), default=0)
-        last = max([last, *(action.second for action in self.script.actions)])
+        pushes = [second + (0 if published else _FOUND) for second, published in self.script.pushes]
+        last = max([0, *pushes, *(action.second for action in self.script.actions)])
         now, commits = Instant(START + last * SECOND), -1
         while (now := Instant(now + 2 * MINUTE)) < self.storm_end + _RECOVERY:
             self.kernel.run(now)
@@ -238,12 +240,15 @@ class World:
         return False
 
     def _is_settled(self) -> bool:
-        """Whether all given faults have happened, and nothing will happen but idle schedules."""
-        given = self.schedule.faults or ()
+        """Whether all given faults have happened, and nothing is left but the next tick of each schedule."""
+        given, queue = self.schedule.faults or (), self.platform.queue
+        ticks = [task.kind for task in queue.tasks.values()]
         return (
             len(self.choices.happened) == len(given)
             and self.is_quiet()
-            and not (self.platform.queue.coming or self.kernel.is_waiting)
+            and ticks == ["cron"] * self.users.schedules
+            and queue.coming == len(ticks)
+            and not self.kernel.is_waiting
             and self.kernel.now() >= max(self.outside.outages.until.values(), default=0)
         )
 
