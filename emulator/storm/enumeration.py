@@ -146,8 +146,8 @@ def scout(schedule: Schedule, which: str) -> Scouted:
 def places(run: Run, which: str) -> Iterator[Place]:
     """Yield the places for a second fault in a run with one fault.
 
-    ``hangs``: after a call that hung, any later call. ``pairs``: a later call of the same delivery, of its repetitions,
-    and of its successor.
+    ``hangs``: after a call that hung, any later call. ``pairs``: the answer of the same call, and a later call of the
+    same delivery, of its repetitions, and of its successor.
     """
     if not run.faults or (which == "hangs" and run.faults[0].kind not in _HANGS):
         return
@@ -156,10 +156,17 @@ def places(run: Run, which: str) -> Iterator[Place]:
         return
     paths, own = _paths(run), calls[first].delivery
     near = None if which == "hangs" else _successors(run, calls[first])
+    answered = calls[first].after is not None and run.faults[0].point.endswith("/before")
+    if answered:
+        yield Place(f"{calls[first].point}/after", calls[first].after or 0, paths[first][0] + b"same", follows=False)
+    is_next = True
     for number, call in enumerate(calls[first + 1 :], first + 1):
         if call.delivery in near if near is not None else not _is_idle(call):
             path, follows = paths[number]
-            path += b"own" if call.delivery == own else b""
+            if call.delivery == own:
+                path += b"own"
+                # After a fault of an answer, no second fault of this answer stands for a crash before the next call.
+                follows, is_next = follows and (answered or not is_next), False
             yield Place(f"{call.point}/before", call.before, path, follows)
             if call.after is not None:
                 yield Place(f"{call.point}/after", call.after, path, follows=False)
