@@ -156,20 +156,23 @@ def places(run: Run, which: str) -> Iterator[Place]:
         return
     paths, own = _paths(run), calls[first].delivery
     near = None if which == "hangs" else _successors(run, calls[first])
-    answered = calls[first].after is not None and run.faults[0].point.endswith("/before")
-    if answered:
-        yield Place(f"{calls[first].point}/after", calls[first].after or 0, paths[first][0] + b"same", follows=False)
-    is_next = True
+    is_answer = run.faults[0].point.endswith("/after")
+    if not is_answer:
+        yield from _answer_of(calls[first], paths[first][0] + b"same")
+    following = next((call for call in calls[first + 1 :] if call.delivery == own), None)
     for number, call in enumerate(calls[first + 1 :], first + 1):
         if call.delivery in near if near is not None else not _is_idle(call):
             path, follows = paths[number]
-            if call.delivery == own:
-                path += b"own"
-                # After a fault of an answer, no second fault of this answer stands for a crash before the next call.
-                follows, is_next = follows and (answered or not is_next), False
+            path += b"own" if call.delivery == own else b""
+            # An answer has one fault. So after one, no other fault of it stands for a crash before the next call.
+            follows = follows and not (is_answer and call is following)
             yield Place(f"{call.point}/before", call.before, path, follows)
-            if call.after is not None:
-                yield Place(f"{call.point}/after", call.after, path, follows=False)
+            yield from _answer_of(call, path)
+
+
+def _answer_of(call: Call, path: bytes) -> Iterator[Place]:
+    if call.after is not None:
+        yield Place(f"{call.point}/after", call.after, path, follows=False)
 
 
 def pairs(scouted: Iterable[Scouted], without: Collection[Kind] = ()) -> Pairs:

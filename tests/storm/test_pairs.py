@@ -98,3 +98,17 @@ def test_a_handler_without_work_has_no_successors() -> None:
     idle = Fault(Kind.STORE_READ_FAILED, "on_task sweep/store.due_jobs/before", 0)
     found = scout(Schedule(1, (idle,), scenario="commit"), "pairs").places
     assert {item.point.partition("/")[0] for item in found} <= {"on_task sweep"}
+
+
+def test_an_answer_has_one_fault() -> None:
+    """A slow commit can also lose its answer. After a stall, a crash before the next call is a pair."""
+    commit = "on_gitiles_commit/store.commit"
+    slow, stall = Fault(Kind.STORE_SLOW, f"{commit}/before", 0, 8_000), Fault(Kind.STALL, f"{commit}/after", 0, 200)
+    after_slow, after_stall = (
+        scout(Schedule(1, (fault,), scenario="commit"), "pairs").places for fault in (slow, stall)
+    )
+    assert (after_slow[0].point, after_slow[0].nth) == (f"{commit}/after", 0)
+    assert after_slow[1].follows
+    own = [item for item in after_stall if item.path.endswith(b"own")]
+    assert [item.follows for item in own if item.point.endswith("/before")][:2] == [False, True]
+    assert (f"{commit}/after", 0) not in [(item.point, item.nth) for item in after_stall]
