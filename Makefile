@@ -62,7 +62,8 @@ nightly: $(STAMP)  ## the long form of the proofs: 100,000 schedules of faults, 
 	$(BIN)/python -m emulator storm --enumerate single --processes 2 --json build/nightly/single.json
 	for what in hangs pairs; do $(BIN)/python -m emulator storm --enumerate $$what --processes 2 \
 		--json build/nightly/$$what.json || exit 1; done
-	$(BIN)/python -m emulator chaos --builds 200 --jobs 4 --kills 20 --terminations 10 --outages 10 --freezes 4
+	$(BIN)/python -m emulator chaos --builds 200 --jobs 4 --kills 20 --terminations 10 --outages 10 --freezes 4 \
+		--json build/nightly/chaos.json
 	$(BIN)/python -m tests.planted --processes 2
 	SEQUENCES=5000 $(BIN)/python -m pytest tests/contract/test_sequences.py
 

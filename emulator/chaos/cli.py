@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import platform
 import random
 import signal
 import sys
@@ -14,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -107,6 +110,8 @@ def main(arguments: Sequence[str]) -> int:
         LocalCloudError: the local cloud cannot start.
     """
     options = _parse(arguments)
+    if options.json and not options.json.parent.is_dir():
+        raise LocalCloudError(f"the folder of --json does not exist: {options.json.parent}")
     times = {kind: getattr(options, kind) for kind in _DISTURBANCES}
     if times["kills"] is None:
         times["kills"] = 3 if options.store == "emulators" else 0
@@ -118,6 +123,8 @@ def main(arguments: Sequence[str]) -> int:
     run = _Options(commits, options.jobs, options.seed, options.store, bool(options.builds), times)
     outcome = _run(run)
     _print(run, outcome)
+    if options.json:
+        options.json.write_text(json.dumps(_document(run, outcome), indent=1) + "\n", encoding="utf-8")
     return 0 if outcome.report.holds and outcome.in_time else 1
 
 
@@ -151,6 +158,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         default="emulators",
         help="like --store of up (default: %(default)s)",
     )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to a file")
     return parser.parse_args(arguments)
 
 
@@ -254,6 +262,29 @@ def _is_over(cloud: LocalCloud, network: Network, run: _Options) -> bool:
         return False
     report = take_stock(cloud, run.wanted)
     return not report.lost and not report.unfinished
+
+
+def _document(run: _Options, outcome: _Outcome) -> Mapping[str, Any]:
+    """Return the result as a JSON value. The page about reliability is made from it."""
+    report = outcome.report
+    return {
+        "what": "chaos",
+        "seed": run.seed,
+        "store": run.store,
+        "commits": run.commits,
+        "jobs": run.jobs,
+        "disturbances": {_DISTURBANCES[kind][1]: count for kind, count in outcome.done.items()},
+        "invocations": report.invocations,
+        "builds": report.builds,
+        "lost": len(report.lost),
+        "duplicated": len(report.duplicated),
+        "unfinished": report.unfinished,
+        "unsuccessful": report.unsuccessful,
+        "most_deliveries": outcome.most_deliveries,
+        "in_time": outcome.in_time,
+        "seconds": round(outcome.seconds, 1),
+        "python": platform.python_version(),
+    }
 
 
 def _print(run: _Options, outcome: _Outcome) -> None:

@@ -68,7 +68,6 @@ If it denies a status check for good, the invocation fails, although its build m
 
 The storm does not model threads inside a delivery, the bytes of HTTP and gRPC, IAM, and the platform's front end.
 Contract tests compare the memory store, queue and topic with the emulators.
-`python -m emulator chaos` kills real processes.
 """
 _REPEAT = """## Repeat it
 
@@ -77,6 +76,7 @@ python -m emulator storm --schedules 10000 --processes 2
 python -m emulator storm --enumerate single
 python -m emulator storm --enumerate hangs
 python -m emulator storm --enumerate pairs
+python -m emulator chaos --builds 200 --jobs 4 --kills 20 --terminations 10 --outages 10 --freezes 4
 make nightly
 ```
 
@@ -98,10 +98,12 @@ def page(results: Sequence[Mapping[str, Any]], planted: Sequence[Mapping[str, An
     """Return the page, in Markdown.
 
     Args:
-        results: documents of `report.document`.
+        results: documents of `report.document`, and of ``python -m emulator chaos --json``.
         planted: for each catalog its ``catalog``, ``caught``, ``survived`` and ``bugs``.
     """
-    parts = [_INTRODUCTION, *_runs(results), *_invariants(results), *_kinds(results), *_planted(planted)]
+    storms = [result for result in results if result["what"] != "chaos"]
+    chaos = [result for result in results if result["what"] == "chaos"]
+    parts = [_INTRODUCTION, *_runs(storms), *_invariants(storms), *_kinds(storms), *_chaos(chaos), *_planted(planted)]
     return "\n".join([*parts, _LIMITS, _REPEAT])
 
 
@@ -152,6 +154,28 @@ def _kinds(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for kind, spec in KINDS.items():
         yield f"| `{kind}` | {spec.says} | {sum(result['faults'].get(str(kind), 0) for result in results):,} |"
     yield ""
+
+
+def _chaos(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for result in results:
+        yield "## Real processes\n"
+        yield "`chaos` runs the functions and the servers of the local cloud in processes, on the official emulators of"
+        yield "Firestore and Pub/Sub. The network between them loses, repeats and breaks calls."
+        yield "`chaos` also kills processes.\n"
+        yield "| what | number |\n|---|---|"
+        rows = {
+            "commits": result["commits"],
+            "jobs that build each commit": result["jobs"],
+            **{what: count for what, count in result["disturbances"].items() if count},
+            "most deliveries of one message or task": result["most_deliveries"],
+            "builds": result["builds"],
+            "lost": result["lost"],
+            "doubled": result["duplicated"],
+            "unfinished": result["unfinished"],
+            "unsuccessful": result["unsuccessful"],
+        }
+        yield from (f"| {what} | {number} |" for what, number in rows.items())
+        yield f"\nIt took {result['seconds']:.0f} s.\n"
 
 
 def _planted(catalogs: Sequence[Mapping[str, Any]]) -> Iterator[str]:

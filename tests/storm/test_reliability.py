@@ -19,8 +19,20 @@ REMAKE = "python -m emulator.storm.reliability tests/storm/results tests/planted
 
 
 def stored() -> list[dict[str, Any]]:
-    """Return the stored results."""
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))]
+    """Return the stored results of storms."""
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))]
+    return [result for result in results if result["what"] != "chaos"]
+
+
+def test_the_page_shows_the_deaths_of_processes() -> None:
+    """The result of ``chaos`` has a separate section, with each kind of disturbance that happened."""
+    result = json.loads((RESULTS / "chaos.json").read_text(encoding="utf-8"))
+    assert (result["lost"], result["duplicated"], result["store"]) == (0, 0, "emulators")
+    text = page([*stored(), {**result, "lost": 3}])
+    assert "## Real processes" in text
+    assert "| lost | 3 |" in text
+    assert all(f"| {what} | {count} |" in text for what, count in result["disturbances"].items() if count)
+    assert "## Real processes" not in page(stored())
 
 
 def test_the_page_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,9 @@
 """The report of a run of chaos, its relays and its repeatable randomness."""
 
+import json
 import random
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -173,13 +175,25 @@ def test_grpc_passes_through_the_network() -> None:
         client.transport.close()
 
 
-def test_a_run_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_in_memory(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """The command succeeds and prints the report. Each commit is a build of each job, although a server dies."""
-    assert main(["--store", "memory", "--builds", "23", "--jobs", "2", "--outages", "1"]) == 0
+    file = tmp_path / "chaos.json"
+    assert main(["--store", "memory", "--builds", "23", "--jobs", "2", "--outages", "1", "--json", str(file)]) == 0
     shown = {cells[0]: cells[1] for cells in _rows(capsys.readouterr().out)}
     assert (shown["commits"], shown["lost"], shown["duplicated"], shown["unfinished"]) == ("12", "0", "0", "0")
     assert (shown["builds"], shown["invocations"]) == ("24", "24")
     assert [count for name, count in shown.items() if name.startswith("deaths of Firestore")] == ["1"]
+    document = json.loads(file.read_text())
+    assert (document["builds"], document["lost"], document["in_time"]) == (24, 0, True)
+    assert [name for name, count in document["disturbances"].items() if count] == [
+        "deaths of Firestore, Cloud Tasks or Buildbucket, which keep their data"
+    ]
+
+
+def test_a_missing_folder_is_named_before_anything_starts(tmp_path: Path) -> None:
+    """A run of minutes does not end without its result."""
+    with pytest.raises(LocalCloudError, match="the folder of --json does not exist"):
+        main(["--store", "memory", "--json", str(tmp_path / "missing" / "chaos.json")])
 
 
 def _rows(table: str) -> list[list[str]]:
