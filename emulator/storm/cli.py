@@ -132,7 +132,15 @@ def _storm(options: argparse.Namespace) -> int:
     print(summary(tally, seconds, what, stands_for))
     _print_failures(tally.failed)
     if options.json:
-        found = document(tally, seconds, what, options.seed, sampled=bool(options.sample), stands_for=stands_for)
+        found = document(
+            tally,
+            seconds,
+            what,
+            options.seed,
+            scenario=options.scenario,
+            sampled=bool(options.sample),
+            stands_for=stands_for,
+        )
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     missing = missing_kinds(tally, sorted(_without(options))) if tally.schedules >= MISSING_KINDS_MATTER else []
     if missing and not what:

@@ -46,12 +46,13 @@ def summary(tally: Tally, seconds: float, what: str, stands_for: int = 0) -> str
 
 
 def document(
-    tally: Tally, seconds: float, what: str, seed: int, *, sampled: bool, stands_for: int
+    tally: Tally, seconds: float, what: str, seed: int, *, scenario: str, sampled: bool, stands_for: int
 ) -> Mapping[str, Any]:
-    """Return the result of many runs as a JSON value."""
+    """Return the result of many runs as a JSON value; ``scenario`` is empty if they are of several."""
     return {
         "what": what or "schedules",
         "seed": seed,
+        "scenario": scenario,
         "sampled": sampled,
         "schedules": tally.schedules,
         "stands_for": stands_for,
