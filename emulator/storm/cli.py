@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Self
 
 from emulator.arguments import whole_number
-from emulator.storm.enumeration import ENUMERATIONS, firsts, scenarios, singles
+from emulator.storm.enumeration import ENUMERATIONS, scenarios, singles
 from emulator.storm.faults import KINDS, Kind
 from emulator.storm.focus import focused
 from emulator.storm.history import LARGEST_SEED, Schedule
 from emulator.storm.invariants import SENTENCES
 from emulator.storm.judgment import violations
+from emulator.storm.pairs import firsts
 from emulator.storm.report import MISSING_KINDS_MATTER, document, missing_kinds, summary
 from emulator.storm.scripts import SCENARIOS
 from emulator.storm.storming import Outcome, Tally, find_pairs, shrunk, storm

@@ -11,11 +11,11 @@ from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 
-from emulator.storm.enumeration import Pairs, Scouted, pairs, scout
 from emulator.storm.faults import Fault, Kind
 from emulator.storm.history import Run, Schedule
 from emulator.storm.invariants import Violation
 from emulator.storm.judgment import violations
+from emulator.storm.pairs import Pairs, Scouted, pairs, scout
 from emulator.storm.shrink import shrink
 from emulator.storm.world import run
 from luci_scheduler.core.instants import MILLISECOND
@@ -141,7 +141,7 @@ def storm(schedules: Sequence[Schedule], processes: int) -> Iterator[Tally]:
 def find_pairs(
     firsts: Sequence[Schedule], which: str, processes: int, without: Collection[Kind], show: Callable[[int], None]
 ) -> Pairs:
-    """Play each schedule with one fault or none, and return the pairs to play: see `enumeration.pairs`.
+    """Play each schedule with one fault or none, and return the pairs to play: see `pairs.pairs`.
 
     Args:
         firsts: the schedules.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from emulator.storm.enumeration import Place, Scouted, firsts, pairs, scout
 from emulator.storm.faults import Fault, Kind
 from emulator.storm.history import Schedule
+from emulator.storm.pairs import Place, Scouted, firsts, pairs, scout
 from emulator.storm.storming import find_pairs
 
 COMMIT = "on_task launch/store.commit"

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import pytest
 
-from emulator.storm.enumeration import places, scenarios, singles
+from emulator.storm.enumeration import scenarios, singles
 from emulator.storm.faults import KINDS, Fault, Kind
 from emulator.storm.focus import focused
 from emulator.storm.history import Schedule
+from emulator.storm.pairs import places
 from emulator.storm.storming import Outcome, Tally, play_and_judge, shrunk
 from emulator.storm.world import run
 from luci_scheduler.core.instants import MINUTE
