@@ -130,7 +130,8 @@ def _storm(options: argparse.Namespace) -> int:
             text = f"{tally.faults.total():,} faults, {len(tally.failed)} violations"
             progress.show(tally.schedules, text)
     seconds, what = time.monotonic() - began, options.enumerate or ("focused" if options.focused else "")
-    print(summary(tally, seconds, what, stands_for))
+    sampled = bool(options.sample)
+    print(summary(tally, seconds, what, sampled=sampled, stands_for=stands_for))
     _print_failures(tally.failed)
     if options.json:
         found = document(
@@ -139,7 +140,7 @@ def _storm(options: argparse.Namespace) -> int:
             what,
             options.seed,
             scenario=options.scenario,
-            sampled=bool(options.sample),
+            sampled=sampled,
             stands_for=stands_for,
         )
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

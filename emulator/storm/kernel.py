@@ -67,7 +67,7 @@ class Kernel:
             del self._asleep[process]
 
     def run(self, until: int) -> None:
-        """Run everything due before an instant, then set the clock to it.
+        """Run everything due before an instant, then set the clock to it. The clock never goes back.
 
         Raises:
             BaseException: as a process raises it, or `failure`.
@@ -80,7 +80,7 @@ class Kernel:
             action()
             if self.failure is not None:
                 raise self.failure
-        self._now = Instant(until)
+        self._now = max(Instant(until), self._now)
 
     def close(self) -> None:
         """End all processes that sleep, where they are."""

@@ -30,7 +30,7 @@ def missing_kinds(tally: Tally, without: Sequence[str]) -> list[str]:
     return [str(kind) for kind in KINDS if not tally.faults[str(kind)] and str(kind) not in without]
 
 
-def summary(tally: Tally, seconds: float, what: str, stands_for: int = 0) -> str:
+def summary(tally: Tally, seconds: float, what: str, *, sampled: bool, stands_for: int) -> str:
     """Return the result of many runs as a text. ``stands_for`` is the number of pairs for which they stand, if any."""
     lines = [f"  {kind:22} {tally.faults[kind]:>9,}  {KINDS[kind].says}" for kind in KINDS if tally.faults[kind]]
     name = _NAMES[what]
@@ -38,7 +38,7 @@ def summary(tally: Tally, seconds: float, what: str, stands_for: int = 0) -> str
     faults = f"{tally.faults.total():,} faults of {len(+tally.faults)} kinds"
     lines.append(f"{tally.schedules:,} {name} with {faults}, {seconds:,.0f} s")
     if stands_for:
-        lines.append(f"all distinct situations of {stands_for:,} pairs, or a sample of them")
+        lines.append(f"{'a sample of ' * sampled}one pair for each situation of {stands_for:,} pairs")
     lines.append(f"{tally.invocations:,} invocations, {tally.builds:,} builds, {tally.deliveries:,} function calls")
     lines.append(f"{tally.commits:,} commits, {tally.calls:,} outside calls; all came to rest within {rest} min")
     lines.append(f"{len(tally.failed)} violated an invariant" if tally.failed else "every invariant held")

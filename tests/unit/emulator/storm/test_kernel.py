@@ -55,8 +55,10 @@ def test_nothing_after_the_end_of_a_run_happens_in_it() -> None:
     kernel.run(10)
     assert (seen, kernel.now()) == ([], 10)
     kernel.run(20)
-    kernel.close()
     assert seen == [15]
+    kernel.run(5)
+    kernel.close()
+    assert kernel.now() == 20, "the clock never goes back"
 
 
 def test_all_processes_end_with_the_kernel() -> None:
