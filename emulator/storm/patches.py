@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, NoReturn, Self
@@ -15,7 +15,7 @@ from emulator.storm.code import Code
 from emulator.storm.outside import Outside
 from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant
 
-__all__ = ["replaced"]
+__all__ = ["replaced", "without_threads"]
 
 _TIMED = ("budget", "adapters.http", "adapters.firestore", "adapters.firestore_wire")
 """The modules that measure limits on the machine's monotonic clock."""
@@ -107,28 +107,43 @@ def replaced(
     outside: Outside, start: Instant, log: Callable[[dict[str, Any]], None], codes: Sequence[Code]
 ) -> Iterator[None]:
     """Run the functions in virtual time, without further threads, and give each log line to ``log``."""
-    before = [(module, name, getattr(module, name)) for module, name in _places(codes)]
     logging_before = structlog.get_config()
     replacements = {"time": _Time(outside, start), "threading": _Threads(outside), "ThreadPoolExecutor": _Pool}
-    for module, name, _ in before:
-        setattr(module, name, replacements[name])
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         processors=[structlog.contextvars.merge_contextvars, _writer(log)],
         cache_logger_on_first_use=False,
     )
     try:
-        yield
+        with _set(replacements, codes):
+            yield
     finally:
         structlog.configure(**logging_before)
+
+
+@contextmanager
+def without_threads() -> Iterator[None]:
+    """Run the functions without pools of threads: a thread of them could not sleep in virtual time."""
+    with _set({"ThreadPoolExecutor": _Pool}, [Code()]):
+        yield
+
+
+@contextmanager
+def _set(replacements: Mapping[str, object], codes: Sequence[Code]) -> Iterator[None]:
+    before = [(module, name, getattr(module, name)) for module, name in _places(replacements, codes)]
+    for module, name, _ in before:
+        setattr(module, name, replacements[name])
+    try:
+        yield
+    finally:
         for module, name, value in before:
             setattr(module, name, value)
 
 
-def _places(codes: Sequence[Code]) -> Iterator[tuple[Any, str]]:
+def _places(names: Collection[str], codes: Sequence[Code]) -> Iterator[tuple[Any, str]]:
     """Yield modules and the names to replace in them, as far as a release has them."""
-    names = {"time": _TIMED, "threading": _LOCKED, "ThreadPoolExecutor": _POOLED}
-    wanted = [(module, name) for name, modules in names.items() for module in modules]
+    modules = {"time": _TIMED, "threading": _LOCKED, "ThreadPoolExecutor": _POOLED}
+    wanted = [(module, name) for name in names for module in modules[name]]
     for code in codes:
         for module, name in wanted:
             try:

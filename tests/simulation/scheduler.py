@@ -22,6 +22,7 @@ from emulator.memory.store import MemoryStore
 from emulator.memory.system import SeededEntropy
 from emulator.memory.topic import MemoryTopic
 from emulator.storm.kernel import Kernel
+from emulator.storm.patches import without_threads
 from luci_scheduler.bootstrap import make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
@@ -399,10 +400,11 @@ class Simulation:
         for number, event in enumerate(self._script.events):
             self.kernel.at(event.at, partial(self._happen, event, f"{event.kind}-{number}"))
         self.kernel.at(START + MINUTE, self._sweep)
-        try:
-            self.kernel.run(self._script.end)
-        finally:
-            self.kernel.close()
+        with without_threads():
+            try:
+                self.kernel.run(self._script.end)
+            finally:
+                self.kernel.close()
         return self.history
 
     def happens(self, share: float) -> bool:
