@@ -45,6 +45,8 @@ def main(arguments: Sequence[str]) -> int:
         return _replay(parser, options.replay)
     if options.sample and not options.enumerate:
         parser.error("--sample needs --enumerate; --schedules limits drawn schedules")
+    if len(options.scenario) > 1 and not options.enumerate:
+        parser.error("--scenario takes several names only with --enumerate")
     if options.focused and options.enumerate:
         parser.error("--focused draws faults, and --enumerate does not")
     if options.json and not options.json.parent.is_dir():
@@ -75,10 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=whole_number(1), default=1, metavar="P", help="default: %(default)s")
     parser.add_argument(
         "--scenario",
-        default="",
+        default=[],
+        nargs="+",
         choices=SCENARIOS,
         metavar="NAME",
-        help=f"one of {', '.join(SCENARIOS)}; default: random schedules, or an enumeration of all others",
+        help=f"one of {', '.join(SCENARIOS)}, or several of an enumeration; default: random schedules, or an "
+        "enumeration of all others",
     )
     parser.add_argument(
         "--focused", action="store_true", help="draw a few kinds per schedule at a high rate, where work is contended"
@@ -139,7 +143,7 @@ def _storm(options: argparse.Namespace) -> int:
             seconds,
             what,
             options.seed,
-            scenario=options.scenario,
+            scenarios=options.scenario,
             sampled=sampled,
             stands_for=stands_for,
         )
@@ -157,11 +161,12 @@ def _without(options: argparse.Namespace) -> frozenset[Kind]:
 def _schedules(options: argparse.Namespace) -> tuple[Sequence[Schedule], int]:
     """Return the schedules to play, and the number of pairs for which they stand; 0: they are no pairs."""
     without = _without(options)
+    only = "".join(options.scenario[:1])
     if not options.enumerate:
         seeds = range(options.seed, options.seed + options.schedules)
         if options.focused:
-            return [replace(focused(seed, options.scenario), without=without) for seed in seeds], 0
-        return [Schedule(seed, without=without, scenario=options.scenario or "random") for seed in seeds], 0
+            return [replace(focused(seed, only), without=without) for seed in seeds], 0
+        return [Schedule(seed, without=without, scenario=only or "random") for seed in seeds], 0
     names, stands_for = scenarios(options.scenario), 0
     if options.enumerate == "single":
         bases = [Schedule(options.seed, scenario=name) for name in names]

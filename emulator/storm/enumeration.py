@@ -36,9 +36,9 @@ def singles(schedule: Schedule, without: Collection[Kind] = ()) -> Iterator[Faul
             yield from faults_at(point, nth, without)
 
 
-def scenarios(only: str = "") -> Sequence[str]:
+def scenarios(only: Sequence[str] = ()) -> Sequence[str]:
     """Return the names of the enumerated scenarios."""
-    return [only] if only else [name for name in SCENARIOS if name not in DRAWN]
+    return only or [name for name in SCENARIOS if name not in DRAWN]
 
 
 def faults_at(point: str, nth: int, without: Collection[Kind]) -> Iterator[Fault]:

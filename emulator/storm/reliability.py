@@ -131,7 +131,7 @@ def _runs(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         sample = f", {result['schedules']:,} of them, at equal distances" if result.get("sampled") else ""
         if result.get("stands_for"):
             sample = f", one for each situation of {result['stands_for']:,} pairs{sample}"
-        only = f" --scenario {result['scenario']}" if result.get("scenario") else ""
+        only = " ".join([" --scenario", *result["scenarios"]]) if result.get("scenarios") else ""
         command = f"`storm {_COMMANDS[result['what']].format(seed=result['seed'])}{only}`"
         yield f"| {_NAMES[result['what']]}{sample} | {numbers} | {rest} | {command} |"
     yield "\nThe time to rest is virtual: from the last possible fault until nothing is in flight.\n"

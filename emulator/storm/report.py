@@ -46,13 +46,13 @@ def summary(tally: Tally, seconds: float, what: str, *, sampled: bool, stands_fo
 
 
 def document(
-    tally: Tally, seconds: float, what: str, seed: int, *, scenario: str, sampled: bool, stands_for: int
+    tally: Tally, seconds: float, what: str, seed: int, *, scenarios: Sequence[str], sampled: bool, stands_for: int
 ) -> Mapping[str, Any]:
-    """Return the result of many runs as a JSON value; ``scenario`` is empty if they are of several."""
+    """Return the result of many runs as a JSON value; ``scenarios`` is empty if they are of all that are played."""
     return {
         "what": what or "schedules",
         "seed": seed,
-        "scenario": scenario,
+        "scenarios": list(scenarios),
         "sampled": sampled,
         "schedules": tally.schedules,
         "stands_for": stands_for,

@@ -65,7 +65,7 @@ def test_focused_schedules_draw_few_kinds(tmp_path: Path) -> None:
 
 def test_enumeration_names_its_number(capsys: pytest.CaptureFixture[str]) -> None:
     """An enumeration prints how many runs it made."""
-    assert main(["storm", "--enumerate", "single", "--scenario", "commit", "--sample", "3"]) == 0
+    assert main(["storm", "--enumerate", "single", "--scenario", "commit", "abort", "--sample", "3"]) == 0
     assert "3 single faults with" in capsys.readouterr().out
     assert main(["storm", "--enumerate", "pairs", "--scenario", "commit", "--only", "notice-lost"]) == 0
     assert "0 pairs with" in capsys.readouterr().out, "a lost message is no fault of a call, so nothing follows it"
@@ -125,6 +125,7 @@ def test_the_list_explains_everything(capsys: pytest.CaptureFixture[str]) -> Non
         (["--schedules", "0"], "'0' must be a whole number, at least 1"),
         (["--seed", "1000000000"], "'1000000000' must be a whole number"),
         (["--scenario", "nowhere"], "invalid choice: 'nowhere'"),
+        (["--scenario", "commit", "poll"], "--scenario takes several names only with --enumerate"),
         (["--enumerate", "x"], "invalid choice: 'x'"),
         (["--focused", "--enumerate", "single"], "--focused draws faults, and --enumerate does not"),
         (["--sample", "3"], "--sample needs --enumerate"),
