@@ -106,10 +106,13 @@ def _change(runtime: Runtime, job_id: JobId, key: str, decide: Callable[[Job, In
         found = _existing(found, job_id)
         now = runtime.clock.now()
         change = decide(found.value, now)
-        if change is None:
+        if change is not None:
+            job = with_tick(runtime, change, now)
+            runtime.store.commit([put_job(job, found, key), *pause_marks(found.value, job, runtime.hosts)])
+        elif found.value.last_event == key:
+            job = found.value  # our own commit has landed, although the store reported a conflict
+        else:
             return False
-        job = with_tick(runtime, change, now)
-        runtime.store.commit([put_job(job, found, key), *pause_marks(found.value, job, runtime.hosts)])
         if job.triage_due is not None:
             # If this task is lost, the sweep enqueues another one: the job's document requests the triage.
             runtime.offer(triage_task(job_id, runtime.clock.now()))

@@ -10,6 +10,7 @@ import pytest
 from luci_scheduler.core.errors import StoreConflictError
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.ports import CreateInvocation, PutJob
 from tests.unit.engine.stub import trigger_task
 from tests.unit.engine.world import HOST, JOB, World
@@ -96,3 +97,21 @@ def test_a_request_for_a_triage_is_met_by_a_task(place: int, has_landed: bool) -
     world.tick(3)  # the queue runs one triage of a job in two seconds
     assert not _requests_a_triage(world)
     assert {invocation.status for invocation in world.invocations()} == {Status.SUCCEEDED}
+
+
+@pytest.mark.parametrize("is_paused_before", [False, True])
+def test_a_changed_job_is_triaged_at_once(*, is_paused_before: bool) -> None:
+    """The call that pauses or resumes a job learns of its own commit, and enqueues the triage of pending triggers."""
+    world = World()
+    world.commit("a", "m1")
+    if is_paused_before:
+        assert pause_job(world.runtime, JOB, "user:a@example.com", "why", "first")
+    else:
+        world.commit("b", "m2")
+    done = _conflict_after_landing(world, PutJob)
+    change = resume_job if is_paused_before else pause_job
+    assert change(world.runtime, JOB, "user:a@example.com", "why", "second"), "this call changed it"
+    assert done
+    assert not change(world.runtime, JOB, "user:a@example.com", "why", "third"), "another call changes nothing"
+    world.tick(3)  # the queue runs one triage of a job in two seconds
+    assert not _requests_a_triage(world)
