@@ -21,8 +21,8 @@ _NAMES = {
     "schedules": "random schedules",
     "focused": "focused schedules: a few kinds at a high rate",
     "single": "single faults, each in a separate run",
-    "hangs": "a call that hangs, with one more fault",
-    "pairs": "two faults in a handler and its successor",
+    "hangs": "a call that hangs, and one more fault, once for each situation",
+    "pairs": "two faults in a handler and its successor, once for each situation",
 }
 _COMMANDS = {
     "schedules": "--schedules N --seed {seed}",
@@ -113,10 +113,11 @@ def _read(folder: Path) -> list[Mapping[str, Any]]:
 
 
 def _runs(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    ordered = sorted(results, key=lambda result: list(_NAMES).index(result["what"]))
     yield "## Runs\n"
-    yield "| what | runs | faults | builds | function calls | violations | longest time to rest | repeat |"
-    yield "|---|---|---|---|---|---|---|---|"
-    for result in sorted(results, key=lambda result: list(_NAMES).index(result["what"])):
+    yield "| what | runs | faults | builds | function calls | violations | longest time to rest |"
+    yield "|---|---|---|---|---|---|---|"
+    for result in ordered:
         numbers = " | ".join(
             f"{number:,}"
             for number in (
@@ -130,11 +131,14 @@ def _runs(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         rest = f"{result['longest_rest_minutes']:.0f} min"
         sample = f", {result['schedules']:,} of them, at equal distances" if result.get("sampled") else ""
         if result.get("stands_for"):
-            sample = f", one for each situation of {result['stands_for']:,} pairs{sample}"
+            sample = f" of {result['stands_for']:,} pairs{sample}"
+        yield f"| {_NAMES[result['what']]}{sample} | {numbers} | {rest} |"
+    yield "\nThe time to rest is virtual: from the last possible fault until nothing is in flight."
+    yield "The option of `python -m emulator storm` for each row:\n"
+    for result in ordered:
         only = " ".join([" --scenario", *result["scenarios"]]) if result.get("scenarios") else ""
-        command = f"`storm {_COMMANDS[result['what']].format(seed=result['seed'])}{only}`"
-        yield f"| {_NAMES[result['what']]}{sample} | {numbers} | {rest} | {command} |"
-    yield "\nThe time to rest is virtual: from the last possible fault until nothing is in flight.\n"
+        yield f"- `{_COMMANDS[result['what']].format(seed=result['seed'])}{only}`"
+    yield ""
 
 
 def _invariants(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
