@@ -264,9 +264,19 @@ def _is_over(cloud: LocalCloud, network: Network, run: _Options) -> bool:
     return not report.lost and not report.unfinished
 
 
+def _counts(report: Report) -> Mapping[str, int]:
+    return {
+        "invocations": report.invocations,
+        "builds": report.builds,
+        "lost": len(report.lost),
+        "duplicated": len(report.duplicated),
+        "unfinished": report.unfinished,
+        "unsuccessful": report.unsuccessful,
+    }
+
+
 def _document(run: _Options, outcome: _Outcome) -> Mapping[str, Any]:
     """Return the result as a JSON value. The page about reliability is made from it."""
-    report = outcome.report
     return {
         "what": "chaos",
         "seed": run.seed,
@@ -274,12 +284,7 @@ def _document(run: _Options, outcome: _Outcome) -> Mapping[str, Any]:
         "commits": run.commits,
         "jobs": run.jobs,
         "disturbances": {_DISTURBANCES[kind][1]: count for kind, count in outcome.done.items()},
-        "invocations": report.invocations,
-        "builds": report.builds,
-        "lost": len(report.lost),
-        "duplicated": len(report.duplicated),
-        "unfinished": report.unfinished,
-        "unsuccessful": report.unsuccessful,
+        **_counts(outcome.report),
         "most_deliveries": outcome.most_deliveries,
         "in_time": outcome.in_time,
         "seconds": round(outcome.seconds, 1),
@@ -294,12 +299,7 @@ def _print(run: _Options, outcome: _Outcome) -> None:
         "commits": run.commits,
         "jobs": run.jobs,
         **{_DISTURBANCES[kind][1]: count for kind, count in outcome.done.items() if count},
-        "invocations": report.invocations,
-        "builds": report.builds,
-        "lost": len(report.lost),
-        "duplicated": len(report.duplicated),
-        "unfinished": report.unfinished,
-        "unsuccessful": report.unsuccessful,
+        **_counts(outcome.report),
         "most deliveries of a message or task": outcome.most_deliveries,
         "seconds": f"{outcome.seconds:.1f}",
     }

@@ -58,5 +58,5 @@ def _amounts(kind: Kind) -> Sequence[int]:
 
 
 def is_greatest(fault: Fault) -> bool:
-    """Whether a fault has the greatest amount of its kind, or one that selects an answer."""
+    """Whether the amount of a fault is the greatest of its kind, or selects an answer."""
     return fault.amount == KINDS[fault.kind].high or KINDS[fault.kind].high <= _SELECTS

@@ -1,11 +1,11 @@
 """Combinations of two faults: the list of the pairs to play.
 
-A run with one fault shows where a second one can follow. Most of the millions of pairs repeat another pair. So one pair
+A run with one fault shows where a second one can follow. Most pairs repeat another pair. So one pair
 stands for all pairs in its *situation*: the two faults, and for each of them the calls that its delivery had made
 before, with their answers and what their commits wrote. Two more rules leave out what another pair shows:
 
 - A crash before a call is the crash after the call before it.
-- If no run with a single fault tells two faults at a point apart, one of them is played.
+- If two faults at a point have equal effects in all runs with a single fault, only one of them is played.
 
 An amount that selects no answer is always the greatest. `Pairs` has the numbers.
 """

@@ -27,7 +27,7 @@ print(json.dumps(seen))
 
 
 def test_collections_are_postponed_until_the_first_answer() -> None:
-    """The imports of a function cause no full collection, and what they made is never looked at again."""
+    """The imports of a function cause no full collection. Later collections leave out their objects."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(FUNCTIONS)}
     answer = subprocess.run(
         [sys.executable, "-c", CODE], cwd=FUNCTIONS, env=environment, capture_output=True, text=True, check=True
