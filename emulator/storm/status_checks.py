@@ -11,10 +11,13 @@ from emulator.storm.invariants import Invariant, Violation
 from emulator.storm.run_checks import Film
 from emulator.storm.scripts import GITHUB_REPO
 from luci_scheduler.core.commit_status import State, status_of
-from luci_scheduler.core.instants import HOUR
+from luci_scheduler.core.instants import HOUR, SECOND
 from luci_scheduler.core.invocation import Invocation
 
 __all__ = ["check_statuses"]
+
+_PUNCTUAL = 10 * SECOND
+"""Reports of ends that are so close may come in any order: a punctual report reads no other invocation."""
 
 Context = tuple[str, str]
 """Revision and context: where GitHub shows the last status."""
@@ -66,8 +69,19 @@ def _latest_ends(film: Film) -> Mapping[Context, Invocation]:
 
 
 def _hidden(film: Film, ended: Invocation, shown: Shown | None) -> str:
-    """Return how a commit shows another state than an end; empty if it shows one."""
+    """Return how a commit shows another state than its latest invocation's end; empty if it shows that."""
     own = [item for item in film.run.history.statuses if item.page.endswith(f"/{ended.id}")]
-    if not any(item.state == _state(ended) for item in own):
+    if shown is None or not any(item.state == _state(ended) for item in own):
         return f"its end {_state(ended)} was never shown"
-    return "the commit shows pending" if shown and shown.state == State.PENDING else ""
+    if shown.state == State.PENDING:
+        return "the commit shows pending"
+    other = int(shown.page.rpartition("/")[2])
+    is_earlier = _end(film, ended.job_id, other) < _end(film, ended.job_id, ended.id) - _PUNCTUAL
+    return f"the commit shows invocation {other}, which ended before" if is_earlier else ""
+
+
+def _end(film: Film, job_id: str, invocation_id: int) -> int:
+    """Return the instant at which an invocation's end was recorded; the end of the run if none was."""
+    versions = film.versions["invocation", job_id, invocation_id]
+    ends = (version.at for version in versions if version.record and version.record.status.is_final)
+    return next(ends, film.run.ended)

@@ -253,6 +253,17 @@ def test_the_invariant_of_statuses_can_fail(github_run: Run, spoil: Spoil) -> No
     assert Invariant.SHOWN in found(github_run)
 
 
+def test_an_earlier_end_may_not_hide_that_of_a_rerun() -> None:
+    """GitHub shows the report that came last, so the end of an earlier invocation may not come after it."""
+    run = play(Schedule(2, scenario="github", focus=frozenset({Kind.RERUN}), rate=6.0))
+    assert found(run) == set()
+    ends = [shown for shown in run.history.statuses if shown.state != "pending"]
+    last = {(shown.revision, shown.context): shown.page for shown in ends}
+    earlier = [shown for shown in ends if shown.page != last[shown.revision, shown.context]]
+    run.history.statuses.append(earlier[0])
+    assert found(run) == {Invariant.SHOWN}
+
+
 def test_all_invariants_are_tested_and_explained() -> None:
     """Each invariant has a sentence, and a case above."""
     (mark,) = (m for m in test_each_invariant_can_fail.pytestmark if m.name == "parametrize")  # type: ignore[attr-defined]

@@ -7,6 +7,10 @@ one log line says so.
 An invocation that has ended shows its end. A late start is dropped while the report of the end is still to come. After
 that report, the start's task reports the end once more, because an earlier delivery may have sent the start last. If a
 later invocation of the job has built the commit and ended, a report that had to wait shows that end.
+
+A report may stand still and reach the host after newer ones. Its delivery then reports the newest state, unless it dies
+before that. So if a try is so late that the sweep may have repeated its task, the document stays until no earlier
+delivery can run any more. A last try then reports the newest state.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from luci_scheduler.core.deferred import Deferred, deferred_id, postponed
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id
-from luci_scheduler.core.instants import HOUR, SECOND, Instant
+from luci_scheduler.core.instants import HOUR, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.core.untrusted import PARSER_ERRORS
@@ -34,6 +38,8 @@ _GIVEN_UP = HOUR
 """After so long a status is given up: its commit has later ones by then, and GitHub limits the writes of an hour."""
 _LATE = 10 * SECOND
 """A report that comes so long after its state may come after the report of a later invocation."""
+_DELIVERY_LIFE = 11 * MINUTE
+"""A delivery ends earlier: the platform cancels a request of `on_task` after 630 seconds (`infra/terraform`)."""
 
 
 @frozen
@@ -48,6 +54,10 @@ class _Recorded:
     def is_start(self) -> bool:
         """Whether the invocation had not ended."""
         return self.status.state is State.PENDING
+
+    def is_end_of(self, start: _Recorded) -> bool:
+        """Whether this is the end of the invocation whose start ``start`` is."""
+        return start.is_start and not self.is_start and self.invocation_id == start.invocation_id
 
 
 def status_work(runtime: Runtime, invocation: Invocation) -> Deferred | None:
@@ -68,14 +78,15 @@ def status_work(runtime: Runtime, invocation: Invocation) -> Deferred | None:
         "description": status.description,
     }
     now = runtime.clock.now()
-    name = _work_id(invocation.job_id, invocation.id, status)
+    name = _work_id(_Recorded(invocation.job_id, invocation.id, status))
     return Deferred(name, _KIND, payload, now, now, Instant(now + _GIVEN_UP))
 
 
 def try_status(runtime: Runtime, work: Deferred) -> Deferred | None:
     """Report a status. Return the work with a pause if the host does not take it, or None if it is done or given up.
 
-    A repetition reports the status again; hosts show the last one. A late try reads the job first.
+    A repetition reports the status again; hosts show the last one. A late try reads the job before and after it
+    reports. The work of a try that may be a repetition returns with a last try, `_DELIVERY_LIFE` later.
 
     Raises:
         PermanentError: the document holds no status.
@@ -87,9 +98,9 @@ def try_status(runtime: Runtime, work: Deferred) -> Deferred | None:
     if not _is_on_github(recorded.status.repo, runtime.hosts):
         _log_dropped(recorded, "SCHEDULER_COMMIT_HOSTS does not name the repository's host as a GitHub host any more")
         return None
+    may_be_repeated = runtime.clock.now() - work.next_due >= max(_LATE, runtime.limits.sweep_grace)
     try:
-        is_late = runtime.clock.now() - work.created >= _LATE
-        _report(runtime, runtime.statuses, (_later_end(runtime, recorded) if is_late else None) or recorded)
+        _report(runtime, runtime.statuses, work, recorded)
     except (GitilesError, TransientError) as error:
         now, is_final = runtime.clock.now(), isinstance(error, GitilesError) and not error.transient
         if is_final or now >= work.expires:
@@ -97,17 +108,33 @@ def try_status(runtime: Runtime, work: Deferred) -> Deferred | None:
             return None
         left = postponed(work, now, f"the host does not take the status: {error}")
         return replace(left, next_due=max(left.next_due, Instant(now + error.retry_after)))
-    return None
+    now = runtime.clock.now()
+    if not may_be_repeated or now >= work.expires:
+        return None
+    left = postponed(work, now, "an earlier delivery may still report an older state")
+    return replace(left, next_due=Instant(now + _DELIVERY_LIFE))
 
 
-def _report(runtime: Runtime, statuses: CommitStatuses, recorded: _Recorded) -> None:
-    end = _end(runtime, recorded) if recorded.is_start else None
-    if end is not None and runtime.store.deferred(_work_id(recorded.job_id, recorded.invocation_id, end)):
+def _is_late(runtime: Runtime, work: Deferred) -> bool:
+    return runtime.clock.now() - work.created >= _LATE
+
+
+def _report(runtime: Runtime, statuses: CommitStatuses, work: Deferred, recorded: _Recorded) -> None:
+    newest = _newest(runtime, work, recorded)
+    if newest.is_end_of(recorded) and runtime.store.deferred(_work_id(newest)):
         return  # the end's own work reports it later
-    statuses.report(end or recorded.status, _page(runtime, recorded))
-    if recorded.is_start and end is None and (end := _end(runtime, recorded)):
-        # The end may have been reported before this call was over.
-        statuses.report(end, _page(runtime, recorded))
+    statuses.report(newest.status, _page(runtime, newest))
+    # A newer state may have been reported before this call was over.
+    if (newer := _newest(runtime, work, newest)) != newest:
+        statuses.report(newer.status, _page(runtime, newer))
+
+
+def _newest(runtime: Runtime, work: Deferred, recorded: _Recorded) -> _Recorded:
+    """Return the state that the commit shows now instead of a recorded one. A punctual end needs no read."""
+    later = _later_end(runtime, recorded) if _is_late(runtime, work) else None
+    if later is None and recorded.is_start and (end := _end(runtime, recorded)):
+        return replace(recorded, status=end)
+    return later or recorded
 
 
 def _later_end(runtime: Runtime, recorded: _Recorded) -> _Recorded | None:
@@ -138,8 +165,8 @@ def _end(runtime: Runtime, recorded: _Recorded) -> CommitStatus | None:
     return status_of(found.value) if found is not None and found.value.status.is_final else None
 
 
-def _work_id(job_id: JobId, invocation_id: InvocationId, status: CommitStatus) -> str:
-    return deferred_id(_KIND, job_id, str(invocation_id), status.state)
+def _work_id(recorded: _Recorded) -> str:
+    return deferred_id(_KIND, recorded.job_id, str(recorded.invocation_id), recorded.status.state)
 
 
 def _page(runtime: Runtime, recorded: _Recorded) -> str:

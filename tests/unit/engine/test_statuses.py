@@ -37,10 +37,10 @@ class _Reporting(World):
         self.shown_at = MemoryStatuses()
         super().__init__(statuses=self.shown_at, hostname="scheduler.example.com", **settings)
 
-    def push(self, revision: str = _SHA, message: str = "m1") -> None:
+    def push(self, revision: str = _SHA, message: str = "m1", ref: str = "refs/heads/main") -> None:
         """Let a second pass and deliver a commit of a GitHub repository to the job."""
         self.clock.advance(SECOND)
-        trigger = gitiles_trigger(_REPO, "refs/heads/main", revision, self.clock.now())
+        trigger = gitiles_trigger(_REPO, ref, revision, self.clock.now())
         accept_triggers(self.runtime, JOB, [trigger], f"commit-{message}")
 
     def states(self) -> list[str]:
@@ -257,6 +257,85 @@ def test_a_pending_of_a_killed_task_is_followed_by_the_end() -> None:
     assert world.works() == []
 
 
+@pytest.mark.parametrize("second_fault", ["the process dies", "the host fails"])
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_a_pending_that_stood_still_is_followed_by_the_end(second_fault: str, has_ended: bool) -> None:
+    """Its task stood still for minutes. The sweep repeated the task meanwhile, and the end was reported."""
+    world = _Reporting()
+    world.push()
+    report = world.shown_at.report
+
+    def end() -> None:
+        world.finish()
+        world.notify("n")
+        world.tick()
+
+    def late(status: CommitStatus, page: str) -> None:
+        world.shown_at.report = report  # type: ignore[method-assign]
+        if has_ended:
+            end()
+        world.recover(3)
+        if not has_ended:
+            end()
+        assert "success" in world.states()
+        report(status, page)
+        if second_fault == "the process dies":
+            raise Crash
+        world.shown_at.before_report = refuse
+
+    def refuse(_: CommitStatus) -> None:
+        world.shown_at.before_report = lambda _: None
+        raise _DOWN
+
+    world.shown_at.report = late  # type: ignore[method-assign]
+    (task,) = [task for task in world.queue.tasks if task.kind == "deferred"]
+    world.queue.purge()
+    try:
+        world.run_task(task)
+    except Crash:
+        world.run_task(task)
+    assert world.shown() == "pending"
+    world.recover(14)
+    assert world.shown() == "success"
+    assert world.works() == []
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_an_end_that_stood_still_does_not_hide_a_later_invocation(dies: bool) -> None:
+    """The delivery that reported it last reports the later end as well; if it dies, the last try of its work does."""
+    world = _Reporting()
+    world.push()
+    world.tick()
+    world.finish()
+    world.notify("n1")
+    report = world.shown_at.report
+
+    def late(status: CommitStatus, page: str) -> None:
+        world.shown_at.report = report  # type: ignore[method-assign]
+        world.push(message="m2", ref="refs/heads/next")
+        world.finish("FAILURE")
+        world.notify("n2")
+        world.recover(3)
+        assert world.shown() == "failure"
+        report(status, page)
+        if dies:
+            raise Crash
+
+    world.shown_at.report = late  # type: ignore[method-assign]
+    (task,) = [task for task in world.queue.tasks if task.kind == "deferred"]
+    world.queue.purge()
+    if dies:
+        with pytest.raises(Crash):
+            world.run_task(task)
+        assert world.shown() == "success"
+        world.recover(14)
+    else:
+        world.run_task(task)
+    assert world.shown() == "failure"
+    world.recover(14)
+    assert world.works() == []
+
+
 @pytest.mark.parametrize(("later", "shown"), [(_SHA, "failure"), ("b" * 40, "success")])
 @pytest.mark.parametrize("late", ["success", "pending"])
 def test_a_late_report_does_not_hide_a_later_invocation(late: str, later: str, shown: str) -> None:
@@ -283,7 +362,7 @@ def test_a_late_report_does_not_hide_a_later_invocation(late: str, later: str, s
     assert (world.shown(), world.shown(later)) == (shown, "failure")
     (page,) = [page for status, page in world.shown_at.reported if status.revision == _SHA][-1:]
     assert page.endswith(f"/{world.invocations()[0 if later == _SHA else 1].id}")
-    world.recover()
+    world.recover(14)
     assert world.works() == []
 
 
@@ -433,6 +512,8 @@ def test_a_fault_around_the_commit_loses_no_status(lost: str) -> None:
     world.recover(4)
     assert done
     assert world.states() == ["pending", "success"]
+    world.recover(14)  # where the sweep repeated a task, a last try comes when the first one cannot run any more
+    assert world.states() == ["pending", "success"] + ["success"] * (lost != "answer of the commit")
     assert world.works() == []
 
 
