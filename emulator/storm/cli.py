@@ -33,6 +33,8 @@ _STATUSES = "exit status: 0 every invariant held, 1 an invariant was violated, 2
 _SHOWN = 5
 """Failing schedules that are shrunk and printed; the others are listed by their seeds."""
 _PROGRESS_SECONDS = 1.0
+_LOGGED_SECONDS = 60.0
+"""Between two lines about the progress in a log, where a line cannot be replaced."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -187,26 +189,30 @@ def _sampled(schedules: Sequence[Schedule], count: int) -> list[Schedule]:
 
 
 class _Progress:
-    """A line about the progress, on a terminal only."""
+    """The state of a long command, on standard error: one line on a terminal, and a line each minute in a log."""
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._next = 0.0
-        self._shows = sys.stderr.isatty()
+        self._is_terminal = sys.stderr.isatty()
+        self._pause = _PROGRESS_SECONDS if self._is_terminal else _LOGGED_SECONDS
+        # A terminal shows the first state at once. Short commands log nothing.
+        self._next = time.monotonic() + (0.0 if self._is_terminal else self._pause)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._shows:
+        if self._is_terminal:
             sys.stderr.write("\r\x1b[K")
 
     def show(self, done: int, text: str) -> None:
-        """Show the state once a second."""
-        if self._shows and time.monotonic() >= self._next:
-            self._next = time.monotonic() + _PROGRESS_SECONDS
-            sys.stderr.write(f"\r\x1b[K{done:,} of {self._total:,}, {text}")
-            sys.stderr.flush()
+        """Show the state if the pause since the last time is over."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self._pause
+        line = f"{done:,} of {self._total:,}, {text}"
+        sys.stderr.write(f"\r\x1b[K{line}" if self._is_terminal else f"{line}\n")
+        sys.stderr.flush()
 
 
 def _print_failures(failed: Sequence[Outcome]) -> None:

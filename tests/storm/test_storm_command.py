@@ -76,6 +76,20 @@ def test_enumeration_names_its_number(capsys: pytest.CaptureFixture[str]) -> Non
     assert "a sample of" in text
 
 
+def test_a_long_command_reports_its_progress_to_a_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute apart, a line in a log says how far the command is. A command of seconds prints none."""
+    short = ["storm", "--schedules", "2", "--scenario", "commit"]
+    assert main(short) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("emulator.storm.cli._LOGGED_SECONDS", 0.0)
+    assert main(short) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["1 of 2", "2 of 2"]
+    assert lines[-1].endswith("faults, 0 violations")
+
+
 def test_a_line_is_replayed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A replay prints its faults with their instants, and fails if an invariant is violated."""
     assert main(["storm", "--replay", LINE]) == 0
