@@ -9,8 +9,8 @@ that report, the start's task reports the end once more, because an earlier deli
 later invocation of the job has built the commit and ended, a report that had to wait shows that end.
 
 A report may stand still and reach the host after newer ones. Its delivery then reports the newest state, unless it dies
-before that. So if a try is so late that the sweep may have repeated its task, the document stays until no earlier
-delivery can run any more. A last try then reports the newest state.
+before that. So work whose try is so late that the sweep may have repeated its task gets a last try, when no earlier
+delivery can run any more. The last try reports only a state that is newer than the work's own.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import MAX_RECENT
 from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.runtime import Runtime, logger
@@ -39,7 +40,17 @@ _GIVEN_UP = HOUR
 _LATE = 10 * SECOND
 """A report that comes so long after its state may come after the report of a later invocation."""
 _DELIVERY_LIFE = 11 * MINUTE
-"""A delivery ends earlier: the platform cancels a request of `on_task` after 630 seconds (`infra/terraform`)."""
+"""A delivery of `on_task` begins no call later: its deadline is ten minutes (`functions/luci_scheduler/entry.py`)."""
+_MOST_READ = 10
+"""Later invocations that a late report reads. A busy job has more, and one that ended long ago is not among them."""
+_MOST_REPORTS = 3
+"""Reports of one try: each one after the first shows a state that came during the one before."""
+_LAST_TRY = "last_try"
+"""Member of a payload: the time of the last try, in nanoseconds. The first try that may be a repetition sets it."""
+_IS_REPORTED = "is_reported"
+"""Member of a payload: true if only the last try is left."""
+_SWITCHED_OFF = "SCHEDULER_GITHUB_STATUSES is not true any more"
+_NO_HOST = "SCHEDULER_COMMIT_HOSTS does not name the repository's host as a GitHub host any more"
 
 
 @frozen
@@ -92,64 +103,79 @@ def try_status(runtime: Runtime, work: Deferred) -> Deferred | None:
         PermanentError: the document holds no status.
     """
     recorded = _recorded(work)
-    if runtime.statuses is None:
-        _log_dropped(recorded, "SCHEDULER_GITHUB_STATUSES is not true any more")
+    is_last, statuses = _IS_REPORTED in work.payload, runtime.statuses
+    if statuses is None or not _is_on_github(recorded.status.repo, runtime.hosts):
+        _log_dropped(recorded, _SWITCHED_OFF if statuses is None else _NO_HOST, is_reported=is_last)
         return None
-    if not _is_on_github(recorded.status.repo, runtime.hosts):
-        _log_dropped(recorded, "SCHEDULER_COMMIT_HOSTS does not name the repository's host as a GitHub host any more")
-        return None
-    may_be_repeated = runtime.clock.now() - work.next_due >= max(_LATE, runtime.limits.sweep_grace)
+    now = runtime.clock.now()
+    if now - work.next_due >= runtime.limits.sweep_grace and _LAST_TRY not in work.payload:
+        work = replace(work, payload={**work.payload, _LAST_TRY: now + _DELIVERY_LIFE})
     try:
-        _report(runtime, runtime.statuses, work, recorded)
+        _report(runtime, statuses, work, recorded, is_last=is_last)
     except (GitilesError, TransientError) as error:
         now, is_final = runtime.clock.now(), isinstance(error, GitilesError) and not error.transient
         if is_final or now >= work.expires:
-            _log_dropped(recorded, str(error))
+            _log_dropped(recorded, str(error), is_reported=is_last)
             return None
         left = postponed(work, now, f"the host does not take the status: {error}")
         return replace(left, next_due=max(left.next_due, Instant(now + error.retry_after)))
-    now = runtime.clock.now()
-    if not may_be_repeated or now >= work.expires:
-        return None
+    return None if is_last or _LAST_TRY not in work.payload else _with_last_try(work, runtime.clock.now())
+
+
+def _with_last_try(work: Deferred, now: Instant) -> Deferred:
     left = postponed(work, now, "an earlier delivery may still report an older state")
-    return replace(left, next_due=Instant(now + _DELIVERY_LIFE))
+    due = Instant(max(now, work.payload[_LAST_TRY]))
+    return replace(left, payload={**work.payload, _IS_REPORTED: True}, next_due=due)
 
 
-def _is_late(runtime: Runtime, work: Deferred) -> bool:
-    return runtime.clock.now() - work.created >= _LATE
-
-
-def _report(runtime: Runtime, statuses: CommitStatuses, work: Deferred, recorded: _Recorded) -> None:
+def _report(runtime: Runtime, statuses: CommitStatuses, work: Deferred, recorded: _Recorded, *, is_last: bool) -> None:
     newest = _newest(runtime, work, recorded)
     if newest.is_end_of(recorded) and runtime.store.deferred(_work_id(newest)):
         return  # the end's own work reports it later
-    statuses.report(newest.status, _page(runtime, newest))
-    # A newer state may have been reported before this call was over.
-    if (newer := _newest(runtime, work, newest)) != newest:
-        statuses.report(newer.status, _page(runtime, newer))
+    if is_last and (newest == recorded or not _can_judge(runtime, recorded, newest)):
+        return  # an older state cannot have come after this one
+    for _ in range(_MOST_REPORTS):
+        statuses.report(newest.status, _page(runtime, newest))
+        shown, newest = newest, _newest(runtime, work, newest)
+        if newest == shown:
+            return  # otherwise a newer state may have been reported before this call was over
 
 
 def _newest(runtime: Runtime, work: Deferred, recorded: _Recorded) -> _Recorded:
-    """Return the state that the commit shows now instead of a recorded one. A punctual end needs no read."""
-    later = _later_end(runtime, recorded) if _is_late(runtime, work) else None
+    """Return the state to show instead of a recorded one. A punctual end needs no read."""
+    is_late = runtime.clock.now() - work.created >= _LATE
+    later = _later(runtime, recorded) if is_late else None
     if later is None and recorded.is_start and (end := _end(runtime, recorded)):
         return replace(recorded, status=end)
     return later or recorded
 
 
-def _later_end(runtime: Runtime, recorded: _Recorded) -> _Recorded | None:
-    """Return the end of the latest invocation that has built the commit after this one; None without one."""
-    job = runtime.store.job(recorded.job_id)
-    ended = {result.invocation_id: result.revisions for result in job.value.recent} if job is not None else {}
-    for invocation_id in sorted(ended):  # IDs fall with time
-        if invocation_id >= recorded.invocation_id:
-            break
-        if recorded.status.revision in ended[invocation_id]:
-            later = replace(recorded, invocation_id=invocation_id)
-            end = _end(runtime, later)
-            if end is not None and (end.repo, end.revision) == (recorded.status.repo, recorded.status.revision):
-                return replace(later, status=end)
+def _later(runtime: Runtime, recorded: _Recorded) -> _Recorded | None:
+    """Return the state of the latest invocation after this one that has built the commit or builds it; else None."""
+    found = runtime.store.job(recorded.job_id)
+    if found is None:
+        return None
+    revision = recorded.status.revision
+    ended = {result.invocation_id for result in found.value.recent if revision in result.revisions}
+    # IDs fall with time.
+    later = sorted(name for name in {*ended, *found.value.active_invocations} if name < recorded.invocation_id)
+    for invocation_id in later[:_MOST_READ]:
+        invocation = runtime.store.invocation(recorded.job_id, invocation_id)
+        status = status_of(invocation.value) if invocation is not None else None
+        if status and (status.repo, status.revision) == (recorded.status.repo, revision):
+            return replace(recorded, invocation_id=invocation_id, status=status)
     return None
+
+
+def _can_judge(runtime: Runtime, recorded: _Recorded, newest: _Recorded) -> bool:
+    """Whether no later invocation can be missing: the job lists all ends since this invocation's, or a later one."""
+    if newest.invocation_id != recorded.invocation_id:
+        return True
+    found = runtime.store.job(recorded.job_id)
+    if found is None:
+        return False
+    recent = found.value.recent
+    return len(recent) < MAX_RECENT or any(item.invocation_id == recorded.invocation_id for item in recent)
 
 
 def _is_on_github(repo: str, hosts: CommitHosts) -> bool:
@@ -173,7 +199,9 @@ def _page(runtime: Runtime, recorded: _Recorded) -> str:
     return page_of(runtime.console_url, *split_job_id(recorded.job_id), str(recorded.invocation_id))
 
 
-def _log_dropped(recorded: _Recorded, reason: str) -> None:
+def _log_dropped(recorded: _Recorded, reason: str, *, is_reported: bool) -> None:
+    if is_reported:
+        return  # only the last try is dropped
     logger.warning(
         "commit_status_dropped",
         job_id=recorded.job_id,
@@ -192,6 +220,7 @@ def _recorded(work: Deferred) -> _Recorded:
         repo, revision, context, description = texts
         status = CommitStatus(repo, revision, State(payload["state"]), context, description)
         split_job_id(payload["job"])
+        int(payload.get(_LAST_TRY, 0))
         return _Recorded(JobId(payload["job"]), InvocationId(int(payload["invocation"])), status)
     except PARSER_ERRORS as error:
         raise PermanentError(f"the deferred task {work.id} holds no commit status: {error!r}") from error

@@ -336,6 +336,178 @@ def test_an_end_that_stood_still_does_not_hide_a_later_invocation(dies: bool) ->
     assert world.works() == []
 
 
+def _stand_still(world: _Reporting, meanwhile: Callable[[], None]) -> None:
+    """Let the first report of a task stand still. Its delivery dies after its call, and the queue repeats it."""
+    report = world.shown_at.report
+
+    def late(status: CommitStatus, page: str) -> None:
+        world.shown_at.report = report  # type: ignore[method-assign]
+        meanwhile()
+        report(status, page)
+        raise Crash
+
+    world.shown_at.report = late  # type: ignore[method-assign]
+    (task,) = [task for task in world.queue.tasks if task.kind == "deferred"]
+    world.queue.purge()
+    with pytest.raises(Crash):
+        world.run_task(task)
+    world.run_task(task)
+
+
+@pytest.mark.parametrize(
+    "refusal", [_DOWN, GitilesError("RESOURCE_EXHAUSTED", "slow down", transient=True, retry_after=MINUTE)]
+)
+def test_a_refused_repetition_keeps_the_last_try(refusal: GitilesError) -> None:
+    """The next try after the refusal is punctual, and the first delivery still runs."""
+    world = _Reporting()
+    world.push()
+
+    def meanwhile() -> None:
+        world.shown_at.before_report = refuse
+        world.recover(5)
+        world.finish()
+        world.notify("n")
+        world.tick()
+        assert world.shown() == "success"
+
+    def refuse(_: CommitStatus) -> None:
+        world.shown_at.before_report = lambda _: None
+        raise refusal
+
+    _stand_still(world, meanwhile)
+    assert world.shown() == "pending"
+    world.recover(20)
+    assert world.shown() == "success"
+    assert world.works() == []
+
+
+def test_a_short_grace_of_the_sweep_has_last_tries_too() -> None:
+    world = _Reporting(sweep_grace_seconds=5)
+    world.push()
+
+    def meanwhile() -> None:
+        world.clock.advance(6 * SECOND)
+        sweep(world.runtime)
+        world.tick()
+        world.finish()
+        world.notify("n")
+        world.tick()
+
+    _stand_still(world, meanwhile)
+    world.recover(14)
+    assert world.shown() == "success"
+    assert world.works() == []
+
+
+def _report_late(world: _Reporting, *, is_start: bool) -> None:
+    """Let an invocation succeed, and let the sweep repeat one of its reports, whose work then has a last try."""
+    world.push()
+    if not is_start:
+        world.tick()
+        world.finish()
+        world.notify("n1")
+    world.queue.purge()
+    world.recover(3)
+    if is_start:
+        world.finish()
+        world.notify("n1")
+        world.tick()
+    assert world.shown() == "success"
+    assert world.works()
+
+
+@pytest.mark.parametrize("is_start", [False, True])
+def test_a_last_try_does_not_hide_a_run(is_start: bool) -> None:
+    """The commit shows that it is built again. It does not turn green meanwhile."""
+    world = _Reporting()
+    _report_late(world, is_start=is_start)
+    world.push(message="m2", ref="refs/heads/next")
+    world.tick()
+    world.recover(14)
+    assert world.shown() == "pending"
+    assert world.works() == []
+
+
+@pytest.mark.parametrize("is_start", [False, True])
+def test_a_last_try_does_not_hide_an_end_that_the_job_lists_no_more(is_start: bool) -> None:
+    """Ten other invocations have ended since. Then the work cannot know which end is the latest."""
+    world = _Reporting()
+    _report_late(world, is_start=is_start)
+    world.push(message="m2", ref="refs/heads/next")
+    world.tick()
+    world.finish("FAILURE")
+    world.notify("n2")
+    world.tick()
+    for number in range(10):
+        world.push(f"{number:040x}", f"m{number}")
+        world.tick()
+        world.finish()
+        world.notify(f"n{number}")
+        world.tick()
+    world.recover(14)
+    assert world.shown() == "failure"
+    assert world.works() == []
+
+
+def test_a_busy_queue_does_not_repeat_reports() -> None:
+    """Each task comes more than the sweep's grace late. A last try reports nothing if nothing is newer."""
+    world = _Reporting()
+    world.push()
+    world.tick()
+    world.finish()
+    world.notify("n")
+    for _ in range(60):
+        world.clock.advance(130 * SECOND)
+        world.tick()
+    assert world.states() == ["pending", "success"]
+    assert world.works() == []
+
+
+def test_a_second_call_that_stands_still_is_followed_by_the_newest_state() -> None:
+    """The end came during the first call. A rerun ended during the second call, which shows the older end."""
+    world, calls = _Reporting(), list[State]()
+    world.push()
+    report = world.shown_at.report
+
+    def slow(status: CommitStatus, page: str) -> None:
+        calls.append(status.state)
+        world.shown_at.report = report  # type: ignore[method-assign]
+        world.clock.advance(8 * SECOND)
+        if len(calls) == 2:
+            world.push(message="m2", ref="refs/heads/next")
+        world.finish("SUCCESS" if len(calls) == 1 else "FAILURE")
+        world.notify(f"n{len(calls)}")
+        world.tick()
+        report(status, page)
+        if len(calls) == 1:
+            world.shown_at.report = slow  # type: ignore[method-assign]
+
+    world.shown_at.report = slow  # type: ignore[method-assign]
+    (task,) = [task for task in world.queue.tasks if task.kind == "deferred"]
+    world.queue.purge()
+    world.run_task(task)
+    assert calls == [State.PENDING, State.SUCCESS]
+    assert world.shown() == "failure"
+    assert world.works() == []
+
+
+def test_a_last_try_that_fails_drops_no_status() -> None:
+    """The status was reported long before, so no line says that it was dropped."""
+    world = _Reporting()
+    _report_late(world, is_start=False)
+    world.push(message="m2", ref="refs/heads/next")
+    world.tick()
+
+    def refuse(_: CommitStatus) -> None:
+        raise _DOWN
+
+    world.shown_at.before_report = refuse
+    with capture_logs() as lines:
+        world.recover(80)
+    assert _dropped(lines) == []
+    assert world.works() == []
+
+
 @pytest.mark.parametrize(("later", "shown"), [(_SHA, "failure"), ("b" * 40, "success")])
 @pytest.mark.parametrize("late", ["success", "pending"])
 def test_a_late_report_does_not_hide_a_later_invocation(late: str, later: str, shown: str) -> None:
@@ -512,8 +684,8 @@ def test_a_fault_around_the_commit_loses_no_status(lost: str) -> None:
     world.recover(4)
     assert done
     assert world.states() == ["pending", "success"]
-    world.recover(14)  # where the sweep repeated a task, a last try comes when the first one cannot run any more
-    assert world.states() == ["pending", "success"] + ["success"] * (lost != "answer of the commit")
+    world.recover(14)  # the sweep repeated a task, so its work has a last try
+    assert world.states() == ["pending", "success"]
     assert world.works() == []
 
 

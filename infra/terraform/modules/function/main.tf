@@ -6,7 +6,7 @@ locals {
     FUNCTION_TARGET = var.entry_point
     # One thread for each concurrent request.
     THREADS = tostring(var.size.concurrency)
-    # The framework stops a request at this limit. Without it, a request would run on after the platform's answer.
+    # With one thread, the framework stops a request at this limit. With more, the deadline of its calls ends it.
     CLOUD_RUN_TIMEOUT_SECONDS = tostring(var.timeout_seconds)
     # Log lines carry the ID of their request.
     LOG_EXECUTION_ID = "true"
