@@ -40,7 +40,7 @@ _GIVEN_UP = HOUR
 _LATE = 10 * SECOND
 """A report that comes so long after its state may come after the report of a later invocation."""
 _DELIVERY_LIFE = 11 * MINUTE
-"""A delivery of `on_task` begins no call later: its deadline is ten minutes (`functions/luci_scheduler/entry.py`)."""
+"""A delivery of `on_task` begins no call later: it has 590 seconds (`functions/luci_scheduler/budget.py`)."""
 _MOST_READ = 10
 """Later invocations that a late report reads. A busy job has more, and one that ended long ago is not among them."""
 _MOST_REPORTS = 3
