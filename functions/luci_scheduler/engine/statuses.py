@@ -10,7 +10,8 @@ later invocation of the job has built the commit and ended, a report that had to
 
 A report may stand still and reach the host after newer ones. Its delivery then reports the newest state, unless it dies
 before that. So work whose try is so late that the sweep may have repeated its task gets a last try, when no earlier
-delivery can run any more. The last try reports only a state that is newer than the work's own.
+delivery can run any more. The last try reports only a state that is newer than the work's own. It reports nothing while
+the job builds the commit again, because the end of that invocation comes last.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ _LATE = 10 * SECOND
 _DELIVERY_LIFE = 11 * MINUTE
 """A delivery of `on_task` begins no call later: it has 590 seconds (`functions/luci_scheduler/budget.py`)."""
 _MOST_READ = 10
-"""Later invocations that a late report reads. A busy job has more, and one that ended long ago is not among them."""
+"""Running invocations that a last try reads. If more have begun since, it cannot know whether one builds the commit."""
 _MOST_REPORTS = 3
-"""Reports of one try: each one after the first shows a state that came during the one before."""
+"""Reports of one try: each report after the first shows a state that came during the one before."""
 _LAST_TRY = "last_try"
-"""Member of a payload: the time of the last try, in nanoseconds. The first try that may be a repetition sets it."""
+"""Member of a payload: the time of the last try, in nanoseconds. Each try that may be a repetition sets it."""
 _IS_REPORTED = "is_reported"
 """Member of a payload: true if only the last try is left."""
 _SWITCHED_OFF = "SCHEDULER_GITHUB_STATUSES is not true any more"
@@ -108,7 +109,7 @@ def try_status(runtime: Runtime, work: Deferred) -> Deferred | None:
         _log_dropped(recorded, _SWITCHED_OFF if statuses is None else _NO_HOST, is_reported=is_last)
         return None
     now = runtime.clock.now()
-    if now - work.next_due >= runtime.limits.sweep_grace and _LAST_TRY not in work.payload:
+    if now - work.next_due >= runtime.limits.sweep_grace and not is_last:
         work = replace(work, payload={**work.payload, _LAST_TRY: now + _DELIVERY_LIFE})
     try:
         _report(runtime, statuses, work, recorded, is_last=is_last)
@@ -130,52 +131,65 @@ def _with_last_try(work: Deferred, now: Instant) -> Deferred:
 
 def _report(runtime: Runtime, statuses: CommitStatuses, work: Deferred, recorded: _Recorded, *, is_last: bool) -> None:
     newest = _newest(runtime, work, recorded)
-    if newest.is_end_of(recorded) and runtime.store.deferred(_work_id(newest)):
+    if newest.is_end_of(recorded) and _is_to_come(runtime, newest):
         return  # the end's own work reports it later
-    if is_last and (newest == recorded or not _can_judge(runtime, recorded, newest)):
-        return  # an older state cannot have come after this one
+    if is_last and (newest == recorded or not _is_latest(runtime, newest)):
+        return
     for _ in range(_MOST_REPORTS):
         statuses.report(newest.status, _page(runtime, newest))
         shown, newest = newest, _newest(runtime, work, newest)
         if newest == shown:
             return  # otherwise a newer state may have been reported before this call was over
+    raise TransientError("the state changed during each report")
 
 
 def _newest(runtime: Runtime, work: Deferred, recorded: _Recorded) -> _Recorded:
     """Return the state to show instead of a recorded one. A punctual end needs no read."""
     is_late = runtime.clock.now() - work.created >= _LATE
-    later = _later(runtime, recorded) if is_late else None
+    later = _later_end(runtime, recorded) if is_late else None
     if later is None and recorded.is_start and (end := _end(runtime, recorded)):
         return replace(recorded, status=end)
     return later or recorded
 
 
-def _later(runtime: Runtime, recorded: _Recorded) -> _Recorded | None:
-    """Return the state of the latest invocation after this one that has built the commit or builds it; else None."""
-    found = runtime.store.job(recorded.job_id)
-    if found is None:
-        return None
-    revision = recorded.status.revision
-    ended = {result.invocation_id for result in found.value.recent if revision in result.revisions}
-    # IDs fall with time.
-    later = sorted(name for name in {*ended, *found.value.active_invocations} if name < recorded.invocation_id)
-    for invocation_id in later[:_MOST_READ]:
-        invocation = runtime.store.invocation(recorded.job_id, invocation_id)
-        status = status_of(invocation.value) if invocation is not None else None
-        if status and (status.repo, status.revision) == (recorded.status.repo, revision):
-            return replace(recorded, invocation_id=invocation_id, status=status)
+def _later_end(runtime: Runtime, recorded: _Recorded) -> _Recorded | None:
+    """Return the end of the latest invocation that has built the commit after this one; None without one."""
+    job = runtime.store.job(recorded.job_id)
+    ended = {result.invocation_id: result.revisions for result in job.value.recent} if job is not None else {}
+    for invocation_id in sorted(ended):  # IDs fall with time
+        if invocation_id >= recorded.invocation_id:
+            break
+        if recorded.status.revision in ended[invocation_id]:
+            later = replace(recorded, invocation_id=invocation_id)
+            end = _end(runtime, later)
+            if end is not None and _is_same_commit(end, recorded):
+                return replace(later, status=end)
     return None
 
 
-def _can_judge(runtime: Runtime, recorded: _Recorded, newest: _Recorded) -> bool:
-    """Whether no later invocation can be missing: the job lists all ends since this invocation's, or a later one."""
-    if newest.invocation_id != recorded.invocation_id:
-        return True
-    found = runtime.store.job(recorded.job_id)
-    if found is None:
+def _is_to_come(runtime: Runtime, end: _Recorded) -> bool:
+    """Whether the work of an end has not reported it yet."""
+    work = runtime.store.deferred(_work_id(end))
+    return work is not None and _IS_REPORTED not in work.value.payload
+
+
+def _is_latest(runtime: Runtime, end: _Recorded) -> bool:
+    """Whether an end is that of the last invocation that builds the commit. False also if this cannot be known."""
+    job = runtime.store.job(end.job_id)
+    if job is None:
         return False
-    recent = found.value.recent
-    return len(recent) < MAX_RECENT or any(item.invocation_id == recorded.invocation_id for item in recent)
+    recent, active = job.value.recent, [name for name in job.value.active_invocations if name < end.invocation_id]
+    # The job lists the ends since this one only while it lists this one.
+    is_listed = len(recent) < MAX_RECENT or any(result.invocation_id == end.invocation_id for result in recent)
+    if not is_listed or len(active) > _MOST_READ:
+        return False
+    running = runtime.store.invocations_by_id([(end.job_id, name) for name in active]) if active else ()
+    statuses = map(status_of, running)
+    return not any(status and _is_same_commit(status, end) for status in statuses)
+
+
+def _is_same_commit(status: CommitStatus, recorded: _Recorded) -> bool:
+    return (status.repo, status.revision) == (recorded.status.repo, recorded.status.revision)
 
 
 def _is_on_github(repo: str, hosts: CommitHosts) -> bool:

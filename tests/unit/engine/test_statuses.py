@@ -22,7 +22,7 @@ from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.ports import BuildbucketError, GitilesError, PutDeferred
-from tests.unit.engine.world import JOB, Crash, World
+from tests.unit.engine.world import JOB, Crash, World, config
 
 _REPO = "https://github.com/Example-Org/widget"
 _SHA = "a" * 40
@@ -425,6 +425,75 @@ def test_a_last_try_does_not_hide_a_run(is_start: bool) -> None:
     world.tick()
     world.recover(14)
     assert world.shown() == "pending"
+    assert world.works() == []
+
+
+@pytest.mark.parametrize("rerun", ["failure", "pending"])
+def test_a_last_try_of_a_busy_job_hides_no_run(rerun: str) -> None:
+    """It does not read hundreds of running invocations. If there are more than a few, it reports nothing."""
+    world = _Reporting()
+    world.sync(config(("job",), "triggering_policy { max_concurrent_invocations: 1000 max_batch_size: 1 }"))
+    _report_late(world, is_start=True)
+    world.push(message="m2", ref="refs/heads/next")
+    world.tick()
+    if rerun == "failure":
+        world.finish("FAILURE")
+        world.notify("n2")
+        world.tick()
+    for number in range(11):
+        world.push(f"{number:040x}", f"m{number}")
+    world.tick()
+    world.recover(14)
+    assert world.shown() == rerun
+    assert [work for work in world.works() if work.payload["revision"] == _SHA] == []
+
+
+def test_an_end_that_only_has_its_last_try_left_is_reported_again() -> None:
+    """The tasks of both states were lost, and the first delivery of the pending stood still until after the end."""
+    world = _Reporting()
+    world.push()
+
+    def meanwhile() -> None:
+        world.finish()
+        world.notify("n")
+        world.queue.purge()
+        world.recover(4)
+        assert world.shown() == "success"
+
+    _stand_still(world, meanwhile)
+    world.recover(20)
+    assert world.shown() == "success"
+    assert world.works() == []
+
+
+def test_each_late_try_moves_the_last_one() -> None:
+    """The work was late before an outage already. A delivery stood still after the outage, until after a rerun."""
+    world = _Reporting()
+    world.push()
+    world.tick()
+    world.finish()
+    world.notify("n1")
+    world.queue.purge()
+
+    def refuse(_: CommitStatus) -> None:
+        raise _DOWN
+
+    world.shown_at.before_report = refuse
+    world.recover(30)
+    world.shown_at.before_report = lambda _: None
+    (work,) = world.works()
+    world.clock.advance(max(0, work.next_due - world.clock.now()))
+
+    def meanwhile() -> None:
+        world.push(message="m2", ref="refs/heads/next")
+        world.finish("FAILURE")
+        world.notify("n2")
+        world.recover(4)
+        assert world.shown() == "failure"
+
+    _stand_still(world, meanwhile)
+    world.recover(20)
+    assert world.shown() == "failure"
     assert world.works() == []
 
 
