@@ -27,7 +27,7 @@ from luci_scheduler.core.frozen import frozen
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.core.job import MAX_RECENT
+from luci_scheduler.core.job import MAX_RECENT, Job
 from luci_scheduler.core.repo_url import BadRepoUrlError
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.runtime import Runtime, logger
@@ -176,16 +176,19 @@ def _is_to_come(runtime: Runtime, end: _Recorded) -> bool:
 def _is_latest(runtime: Runtime, end: _Recorded) -> bool:
     """Whether an end is that of the last invocation that builds the commit. False also if this cannot be known."""
     job = runtime.store.job(end.job_id)
-    if job is None:
+    if job is None or not _lists_ends_since(job.value, end.invocation_id):
         return False
-    recent, active = job.value.recent, [name for name in job.value.active_invocations if name < end.invocation_id]
-    # The job lists the ends since this one only while it lists this one.
-    is_listed = len(recent) < MAX_RECENT or any(result.invocation_id == end.invocation_id for result in recent)
-    if not is_listed or len(active) > _MOST_READ:
+    active = [name for name in job.value.active_invocations if name < end.invocation_id]
+    if len(active) > _MOST_READ:
         return False
     running = runtime.store.invocations_by_id([(end.job_id, name) for name in active]) if active else ()
     statuses = map(status_of, running)
     return not any(status and _is_same_commit(status, end) for status in statuses)
+
+
+def _lists_ends_since(job: Job, invocation_id: InvocationId) -> bool:
+    listed = [result.invocation_id for result in job.recent]
+    return len(listed) < MAX_RECENT or invocation_id in listed
 
 
 def _is_same_commit(status: CommitStatus, recorded: _Recorded) -> bool:
