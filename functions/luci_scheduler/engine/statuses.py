@@ -103,24 +103,29 @@ def try_status(runtime: Runtime, work: Deferred) -> Deferred | None:
     Raises:
         PermanentError: the document holds no status.
     """
-    recorded = _recorded(work)
-    is_last, statuses = _IS_REPORTED in work.payload, runtime.statuses
+    recorded, statuses = _recorded(work), runtime.statuses
     if statuses is None or not _is_on_github(recorded.status.repo, runtime.hosts):
-        _log_dropped(recorded, _SWITCHED_OFF if statuses is None else _NO_HOST, is_reported=is_last)
+        _log_dropped(work, recorded, _SWITCHED_OFF if statuses is None else _NO_HOST)
         return None
-    now = runtime.clock.now()
+    now, is_last = runtime.clock.now(), _IS_REPORTED in work.payload
     if now - work.next_due >= runtime.limits.sweep_grace and not is_last:
         work = replace(work, payload={**work.payload, _LAST_TRY: now + _DELIVERY_LIFE})
     try:
         _report(runtime, statuses, work, recorded, is_last=is_last)
     except (GitilesError, TransientError) as error:
-        now, is_final = runtime.clock.now(), isinstance(error, GitilesError) and not error.transient
-        if is_final or now >= work.expires:
-            _log_dropped(recorded, str(error), is_reported=is_last)
-            return None
-        left = postponed(work, now, f"the host does not take the status: {error}")
-        return replace(left, next_due=max(left.next_due, Instant(now + error.retry_after)))
+        return _after_failure(work, recorded, error, runtime.clock.now())
     return None if is_last or _LAST_TRY not in work.payload else _with_last_try(work, runtime.clock.now())
+
+
+def _after_failure(
+    work: Deferred, recorded: _Recorded, error: GitilesError | TransientError, now: Instant
+) -> Deferred | None:
+    is_final = isinstance(error, GitilesError) and not error.transient
+    if is_final or now >= work.expires:
+        _log_dropped(work, recorded, str(error))
+        return None
+    left = postponed(work, now, f"the host does not take the status: {error}")
+    return replace(left, next_due=max(left.next_due, Instant(now + error.retry_after)))
 
 
 def _with_last_try(work: Deferred, now: Instant) -> Deferred:
@@ -216,8 +221,8 @@ def _page(runtime: Runtime, recorded: _Recorded) -> str:
     return page_of(runtime.console_url, *split_job_id(recorded.job_id), str(recorded.invocation_id))
 
 
-def _log_dropped(recorded: _Recorded, reason: str, *, is_reported: bool) -> None:
-    if is_reported:
+def _log_dropped(work: Deferred, recorded: _Recorded, reason: str) -> None:
+    if _IS_REPORTED in work.payload:
         return  # only the last try is dropped
     logger.warning(
         "commit_status_dropped",
