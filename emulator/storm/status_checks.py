@@ -17,7 +17,7 @@ from luci_scheduler.core.invocation import Invocation
 __all__ = ["check_statuses"]
 
 _PUNCTUAL = 10 * SECOND
-"""Reports of ends that are so close may come in any order: a punctual report reads no other invocation."""
+"""Reports of ends that are so close may come in any order (`docs/reference/github-statuses.md`)."""
 
 Context = tuple[str, str]
 """Revision and context: where GitHub shows the last status."""

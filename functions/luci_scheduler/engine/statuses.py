@@ -107,14 +107,21 @@ def try_status(runtime: Runtime, work: Deferred) -> Deferred | None:
     if statuses is None or not _is_on_github(recorded.status.repo, runtime.hosts):
         _log_dropped(work, recorded, _SWITCHED_OFF if statuses is None else _NO_HOST)
         return None
-    now, is_last = runtime.clock.now(), _IS_REPORTED in work.payload
-    if now - work.next_due >= runtime.limits.sweep_grace and not is_last:
+    now = runtime.clock.now()
+    if now - work.next_due >= runtime.limits.sweep_grace and not _is_last(work):
         work = replace(work, payload={**work.payload, _LAST_TRY: now + _DELIVERY_LIFE})
     try:
-        _report(runtime, statuses, work, recorded, is_last=is_last)
+        _report(runtime, statuses, work, recorded)
     except (GitilesError, TransientError) as error:
         return _after_failure(work, recorded, error, runtime.clock.now())
-    return None if is_last or _LAST_TRY not in work.payload else _with_last_try(work, runtime.clock.now())
+    if _is_last(work) or _LAST_TRY not in work.payload:
+        return None
+    return _with_last_try(work, runtime.clock.now())
+
+
+def _is_last(work: Deferred) -> bool:
+    """Whether the status was reported, and only the last try is left."""
+    return _IS_REPORTED in work.payload
 
 
 def _after_failure(
@@ -124,21 +131,21 @@ def _after_failure(
     if is_final or now >= work.expires:
         _log_dropped(work, recorded, str(error))
         return None
-    left = postponed(work, now, f"the host does not take the status: {error}")
+    left = postponed(work, now, f"the status is not reported yet: {error}")
     return replace(left, next_due=max(left.next_due, Instant(now + error.retry_after)))
 
 
 def _with_last_try(work: Deferred, now: Instant) -> Deferred:
     left = postponed(work, now, "an earlier delivery may still report an older state")
-    due = Instant(max(now, work.payload[_LAST_TRY]))
+    due = Instant(max(now, int(work.payload[_LAST_TRY])))
     return replace(left, payload={**work.payload, _IS_REPORTED: True}, next_due=due)
 
 
-def _report(runtime: Runtime, statuses: CommitStatuses, work: Deferred, recorded: _Recorded, *, is_last: bool) -> None:
+def _report(runtime: Runtime, statuses: CommitStatuses, work: Deferred, recorded: _Recorded) -> None:
     newest = _newest(runtime, work, recorded)
     if newest.is_end_of(recorded) and _is_to_come(runtime, newest):
         return  # the end's own work reports it later
-    if is_last and (newest == recorded or not _is_latest(runtime, newest)):
+    if _is_last(work) and (newest == recorded or not _is_latest(runtime, newest)):
         return
     for _ in range(_MOST_REPORTS):
         statuses.report(newest.status, _page(runtime, newest))
@@ -175,7 +182,7 @@ def _later_end(runtime: Runtime, recorded: _Recorded) -> _Recorded | None:
 def _is_to_come(runtime: Runtime, end: _Recorded) -> bool:
     """Whether the work of an end has not reported it yet."""
     work = runtime.store.deferred(_work_id(end))
-    return work is not None and _IS_REPORTED not in work.value.payload
+    return work is not None and not _is_last(work.value)
 
 
 def _is_latest(runtime: Runtime, end: _Recorded) -> bool:
@@ -222,8 +229,8 @@ def _page(runtime: Runtime, recorded: _Recorded) -> str:
 
 
 def _log_dropped(work: Deferred, recorded: _Recorded, reason: str) -> None:
-    if _IS_REPORTED in work.payload:
-        return  # only the last try is dropped
+    if _is_last(work):
+        return
     logger.warning(
         "commit_status_dropped",
         job_id=recorded.job_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from luci_scheduler.core.trigger import PayloadKind, Trigger
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.engine.triggers import accept_triggers
-from luci_scheduler.ports import BuildbucketError, GitilesError, PutDeferred
+from luci_scheduler.ports import BuildbucketError, GitilesError, PutDeferred, QueueTask
 from tests.unit.engine.world import JOB, Crash, World, config
 
 _REPO = "https://github.com/Example-Org/widget"
@@ -50,6 +51,16 @@ class _Reporting(World):
     def shown(self, revision: str = _SHA) -> str:
         """Return the state that a commit shows; empty without a status."""
         return self.shown_at.shown().get((revision, f"scheduler/{JOB}"), "")
+
+    def end(self, status: str = "SUCCESS", message: str = "n1") -> None:
+        """Let the build end, and deliver its notification; the task of the report is still to come."""
+        self.finish(status)
+        self.notify(message)
+
+    def rerun(self) -> None:
+        """Let the job build the first commit again, and fail; the task of the report is still to come."""
+        self.push(message="m2", ref="refs/heads/next")
+        self.end("FAILURE", "n2")
 
     def recover(self, minutes: int = 8) -> None:
         """Let the sweep find lost work, and deliver the tasks."""
@@ -257,43 +268,45 @@ def test_a_pending_of_a_killed_task_is_followed_by_the_end() -> None:
     assert world.works() == []
 
 
-@pytest.mark.parametrize("second_fault", ["the process dies", "the host fails"])
-@pytest.mark.parametrize("has_ended", [True, False])
-def test_a_pending_that_stood_still_is_followed_by_the_end(second_fault: str, has_ended: bool) -> None:
-    """Its task stood still for minutes. The sweep repeated the task meanwhile, and the end was reported."""
-    world = _Reporting()
-    world.push()
+def _stand_still(world: _Reporting, meanwhile: Callable[[], None], *, dies: bool = True) -> QueueTask:
+    """Let the first report of a task stand still; its delivery dies after its call. Return the task, to repeat it."""
     report = world.shown_at.report
-
-    def end() -> None:
-        world.finish()
-        world.notify("n")
-        world.tick()
 
     def late(status: CommitStatus, page: str) -> None:
         world.shown_at.report = report  # type: ignore[method-assign]
-        if has_ended:
-            end()
-        world.recover(3)
-        if not has_ended:
-            end()
-        assert "success" in world.states()
+        meanwhile()
         report(status, page)
-        if second_fault == "the process dies":
+        if dies:
             raise Crash
-        world.shown_at.before_report = refuse
-
-    def refuse(_: CommitStatus) -> None:
-        world.shown_at.before_report = lambda _: None
-        raise _DOWN
 
     world.shown_at.report = late  # type: ignore[method-assign]
     (task,) = [task for task in world.queue.tasks if task.kind == "deferred"]
     world.queue.purge()
-    try:
+    with pytest.raises(Crash) if dies else nullcontext():
         world.run_task(task)
-    except Crash:
-        world.run_task(task)
+    return task
+
+
+@pytest.mark.parametrize("dies", [True, False])
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_a_pending_that_stood_still_is_followed_by_the_end(dies: bool, has_ended: bool) -> None:
+    """The sweep repeated its task meanwhile. The delivery dies after its call, or the host refuses the next call."""
+    world = _Reporting()
+    world.push()
+
+    def meanwhile() -> None:
+        for step in (world.end, lambda: world.recover(3)) if has_ended else (lambda: world.recover(3), world.end):
+            step()
+            world.tick()
+        assert world.shown() == "success"
+        if not dies:
+            world.shown_at.after_report = lambda _: setattr(world.shown_at, "before_report", refuse)
+
+    def refuse(_: CommitStatus) -> None:
+        world.shown_at.before_report = world.shown_at.after_report = lambda _: None
+        raise _DOWN
+
+    world.run_task(_stand_still(world, meanwhile, dies=dies))
     assert world.shown() == "pending"
     world.recover(14)
     assert world.shown() == "success"
@@ -306,52 +319,18 @@ def test_an_end_that_stood_still_does_not_hide_a_later_invocation(dies: bool) ->
     world = _Reporting()
     world.push()
     world.tick()
-    world.finish()
-    world.notify("n1")
-    report = world.shown_at.report
+    world.end()
 
-    def late(status: CommitStatus, page: str) -> None:
-        world.shown_at.report = report  # type: ignore[method-assign]
-        world.push(message="m2", ref="refs/heads/next")
-        world.finish("FAILURE")
-        world.notify("n2")
+    def meanwhile() -> None:
+        world.rerun()
         world.recover(3)
         assert world.shown() == "failure"
-        report(status, page)
-        if dies:
-            raise Crash
 
-    world.shown_at.report = late  # type: ignore[method-assign]
-    (task,) = [task for task in world.queue.tasks if task.kind == "deferred"]
-    world.queue.purge()
-    if dies:
-        with pytest.raises(Crash):
-            world.run_task(task)
-        assert world.shown() == "success"
-        world.recover(14)
-    else:
-        world.run_task(task)
-    assert world.shown() == "failure"
+    _stand_still(world, meanwhile, dies=dies)
+    assert world.shown() == ("success" if dies else "failure")
     world.recover(14)
+    assert world.shown() == "failure"
     assert world.works() == []
-
-
-def _stand_still(world: _Reporting, meanwhile: Callable[[], None]) -> None:
-    """Let the first report of a task stand still. Its delivery dies after its call, and the queue repeats it."""
-    report = world.shown_at.report
-
-    def late(status: CommitStatus, page: str) -> None:
-        world.shown_at.report = report  # type: ignore[method-assign]
-        meanwhile()
-        report(status, page)
-        raise Crash
-
-    world.shown_at.report = late  # type: ignore[method-assign]
-    (task,) = [task for task in world.queue.tasks if task.kind == "deferred"]
-    world.queue.purge()
-    with pytest.raises(Crash):
-        world.run_task(task)
-    world.run_task(task)
 
 
 @pytest.mark.parametrize(
@@ -365,8 +344,7 @@ def test_a_refused_repetition_keeps_the_last_try(refusal: GitilesError) -> None:
     def meanwhile() -> None:
         world.shown_at.before_report = refuse
         world.recover(5)
-        world.finish()
-        world.notify("n")
+        world.end()
         world.tick()
         assert world.shown() == "success"
 
@@ -374,7 +352,7 @@ def test_a_refused_repetition_keeps_the_last_try(refusal: GitilesError) -> None:
         world.shown_at.before_report = lambda _: None
         raise refusal
 
-    _stand_still(world, meanwhile)
+    world.run_task(_stand_still(world, meanwhile))
     assert world.shown() == "pending"
     world.recover(20)
     assert world.shown() == "success"
@@ -389,11 +367,10 @@ def test_a_short_grace_of_the_sweep_has_last_tries_too() -> None:
         world.clock.advance(6 * SECOND)
         sweep(world.runtime)
         world.tick()
-        world.finish()
-        world.notify("n")
+        world.end()
         world.tick()
 
-    _stand_still(world, meanwhile)
+    world.run_task(_stand_still(world, meanwhile))
     world.recover(14)
     assert world.shown() == "success"
     assert world.works() == []
@@ -404,16 +381,28 @@ def _report_late(world: _Reporting, *, is_start: bool) -> None:
     world.push()
     if not is_start:
         world.tick()
-        world.finish()
-        world.notify("n1")
+        world.end()
     world.queue.purge()
     world.recover(3)
     if is_start:
-        world.finish()
-        world.notify("n1")
+        world.end()
         world.tick()
     assert world.shown() == "success"
     assert world.works()
+
+
+@pytest.mark.parametrize(("is_start", "cost"), [(False, "2R/1W/1c"), (True, "6R/1W/1c")])
+def test_a_last_try_costs_few_reads(is_start: bool, cost: str) -> None:
+    """No later invocation runs. Each that runs would cost a read more, up to ten."""
+    world = _Reporting()
+    _report_late(world, is_start=is_start)
+    (work,) = world.works()
+    world.clock.advance(work.next_due - world.clock.now())
+    (task,) = [task for task in world.queue.tasks if task.kind == "deferred"]
+    world.counted()
+    world.run_task(task)
+    assert world.counted() == cost
+    assert world.works() == []
 
 
 @pytest.mark.parametrize("is_start", [False, True])
@@ -437,8 +426,7 @@ def test_a_last_try_of_a_busy_job_hides_no_run(rerun: str) -> None:
     world.push(message="m2", ref="refs/heads/next")
     world.tick()
     if rerun == "failure":
-        world.finish("FAILURE")
-        world.notify("n2")
+        world.end("FAILURE", "n2")
         world.tick()
     for number in range(11):
         world.push(f"{number:040x}", f"m{number}")
@@ -454,13 +442,12 @@ def test_an_end_that_only_has_its_last_try_left_is_reported_again() -> None:
     world.push()
 
     def meanwhile() -> None:
-        world.finish()
-        world.notify("n")
+        world.end()
         world.queue.purge()
         world.recover(4)
         assert world.shown() == "success"
 
-    _stand_still(world, meanwhile)
+    world.run_task(_stand_still(world, meanwhile))
     world.recover(20)
     assert world.shown() == "success"
     assert world.works() == []
@@ -471,8 +458,7 @@ def test_each_late_try_moves_the_last_one() -> None:
     world = _Reporting()
     world.push()
     world.tick()
-    world.finish()
-    world.notify("n1")
+    world.end()
     world.queue.purge()
 
     def refuse(_: CommitStatus) -> None:
@@ -485,13 +471,11 @@ def test_each_late_try_moves_the_last_one() -> None:
     world.clock.advance(max(0, work.next_due - world.clock.now()))
 
     def meanwhile() -> None:
-        world.push(message="m2", ref="refs/heads/next")
-        world.finish("FAILURE")
-        world.notify("n2")
+        world.rerun()
         world.recover(4)
         assert world.shown() == "failure"
 
-    _stand_still(world, meanwhile)
+    world.run_task(_stand_still(world, meanwhile))
     world.recover(20)
     assert world.shown() == "failure"
     assert world.works() == []
@@ -502,16 +486,12 @@ def test_a_last_try_does_not_hide_an_end_that_the_job_lists_no_more(is_start: bo
     """Ten other invocations have ended since. Then the work cannot know which end is the latest."""
     world = _Reporting()
     _report_late(world, is_start=is_start)
-    world.push(message="m2", ref="refs/heads/next")
-    world.tick()
-    world.finish("FAILURE")
-    world.notify("n2")
+    world.rerun()
     world.tick()
     for number in range(10):
         world.push(f"{number:040x}", f"m{number}")
         world.tick()
-        world.finish()
-        world.notify(f"n{number}")
+        world.end(message=f"n{number}")
         world.tick()
     world.recover(14)
     assert world.shown() == "failure"
@@ -523,8 +503,7 @@ def test_a_busy_queue_does_not_repeat_reports() -> None:
     world = _Reporting()
     world.push()
     world.tick()
-    world.finish()
-    world.notify("n")
+    world.end()
     for _ in range(60):
         world.clock.advance(130 * SECOND)
         world.tick()
@@ -544,8 +523,7 @@ def test_a_second_call_that_stands_still_is_followed_by_the_newest_state() -> No
         world.clock.advance(8 * SECOND)
         if len(calls) == 2:
             world.push(message="m2", ref="refs/heads/next")
-        world.finish("SUCCESS" if len(calls) == 1 else "FAILURE")
-        world.notify(f"n{len(calls)}")
+        world.end("SUCCESS" if len(calls) == 1 else "FAILURE", f"n{len(calls)}")
         world.tick()
         report(status, page)
         if len(calls) == 1:
@@ -562,17 +540,19 @@ def test_a_second_call_that_stands_still_is_followed_by_the_newest_state() -> No
 
 def test_a_last_try_that_fails_drops_no_status() -> None:
     """The status was reported long before, so no line says that it was dropped."""
-    world = _Reporting()
+    world, refused = _Reporting(), list[State]()
     _report_late(world, is_start=False)
-    world.push(message="m2", ref="refs/heads/next")
+    world.rerun()
     world.tick()
 
-    def refuse(_: CommitStatus) -> None:
+    def refuse(status: CommitStatus) -> None:
+        refused.append(status.state)
         raise _DOWN
 
     world.shown_at.before_report = refuse
     with capture_logs() as lines:
         world.recover(80)
+    assert refused
     assert _dropped(lines) == []
     assert world.works() == []
 
@@ -840,7 +820,7 @@ def test_a_host_that_was_removed_leaves_no_work() -> None:
     assert world.works() == []
 
 
-@pytest.mark.parametrize("payload", [{}, {"state": "running"}, {"job": 5}, {"invocation": "x"}])
+@pytest.mark.parametrize("payload", [{}, {"state": "running"}, {"job": 5}, {"invocation": "x"}, {"last_try": "x"}])
 def test_a_bad_document_is_dropped(payload: dict[str, Any]) -> None:
     """Only a defect or a person could write one."""
     world = _Reporting()
